@@ -1,0 +1,1 @@
+"""The chassis: what every service of this kind stands on."""

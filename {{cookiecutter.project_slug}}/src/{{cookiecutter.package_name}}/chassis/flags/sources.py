@@ -1,0 +1,96 @@
+"""What someone wants the flags to be: the command line, the environment, a file."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oscar import flag
+
+from .values import FlagError, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from .registry import Registry, Setting
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One value that someone wants a flag to have."""
+
+    setting: Setting
+    text: str
+    source: str
+
+
+def read_command_line(
+    registry: Registry, argv: Sequence[str], errors: list[FlagError]
+) -> Iterator[Assignment]:
+    """Read arguments in oscar's syntax: one dash or two, `--name=value` or `--name value`, `--switch`."""
+    words = iter(argv)
+    for word in words:
+        name, equals, text = word.lstrip("-").partition("=")
+        if not re.match(r"--?[^-=]", word):
+            errors.append(FlagError(f"{shorten(word)}: not a flag; write --name=value"))
+            continue
+        try:
+            setting = registry.find(name)
+        except FlagError as error:
+            errors.append(error)
+            continue
+        if not equals and isinstance(setting.var, flag.Bool):
+            text = "true"
+        elif not equals:
+            following = next(words, None)
+            if following is None:
+                errors.append(FlagError(f"--{setting.name}: no value; write --{setting.name}=value"))
+                continue
+            text = following
+        yield Assignment(setting, text, "command line")
+
+
+def read_environment(
+    registry: Registry, environ: Mapping[str, str], errors: list[FlagError]
+) -> Iterator[Assignment]:
+    """Read the variables with the service's prefix, and those that are a flag's dotted name."""
+    for name, text in sorted(environ.items()):
+        try:
+            setting = registry.from_environment(name)
+        except FlagError as error:
+            errors.append(error)
+            continue
+        if setting:
+            yield Assignment(setting, text, f"environment {name}")
+
+
+def read_file(registry: Registry, path: str, errors: list[FlagError]) -> Iterator[Assignment]:
+    """Read an INI file: namespaces are sections, flags are keys."""
+    parser = configparser.ConfigParser(
+        interpolation=None, default_section="\0", delimiters=("=",), empty_lines_in_values=False
+    )
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case; so documented
+    try:
+        parser.read_string(Path(path).expanduser().read_text(encoding="utf-8-sig"), source=path)
+    except OSError as error:
+        errors.append(FlagError(f"--config: {shorten(path)}: {(error.strerror or str(error)).lower()}"))
+        return
+    except UnicodeDecodeError as error:
+        errors.append(FlagError(f"--config: {shorten(path)}: not UTF-8 text at byte {error.start}"))
+        return
+    except configparser.Error as error:
+        errors.append(FlagError(f"--config: {shorten(path)}: {' '.join(str(error).split())}"))
+        return
+    for section in parser.sections():
+        for key, text in parser.items(section):
+            source = f"file {path}"
+            try:
+                setting = registry.find(f"{section}.{key}")
+            except FlagError as error:
+                problem = str(error).partition(": ")[2]
+                errors.append(FlagError(f"[{section}] {key}: {problem} ({source})"))
+                continue
+            yield Assignment(setting, text, source)
