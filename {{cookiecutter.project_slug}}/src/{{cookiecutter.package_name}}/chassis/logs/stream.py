@@ -1,0 +1,106 @@
+"""The log of a running service, as its flags want it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from oscar import flag
+
+from .. import flags, flagtypes
+from . import hub, sources
+from .loudness import LEVELS, set_level
+from .render import Console, json_line
+from .sink import Sink
+
+if TYPE_CHECKING:
+    from ..about import About
+    from .render import Renderer
+
+log = hub.get_logger(__name__)
+
+
+@flags.declare(flag.namespace("log"))
+class FLAGS:
+    """What is logged, and how."""
+
+    level = flagtypes.Choice("The least that is logged.", default="info", choices=LEVELS)
+    format = flagtypes.Choice(
+        "console: coloured lines; json: a JSON object a line; auto: console on a terminal, else json.",
+        default="auto",
+        choices=("auto", "console", "json"),
+    )
+    file = flagtypes.Path(
+        "Append to this file instead of standard output; opened again at SIGHUP.", default=""
+    )
+
+
+class _Running:
+    """The log of this process."""
+
+    sink: Sink | None = None
+    path: str = ""
+
+
+def start(about: About) -> None:
+    """Bring everything that this process says into one stream; call it once the flags are parsed.
+
+    :raises StartError: when the file cannot be opened.
+    """
+    descriptor = _open(FLAGS.file)
+    _Running.path = FLAGS.file
+    if descriptor is None:
+        # Someone closed standard output; another file may have its number by now.
+        descriptor = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    terminal = os.isatty(descriptor)
+    console = FLAGS.format == "console" or (FLAGS.format == "auto" and terminal)
+    # https://no-color.org
+    colours = terminal and not os.environ.get("NO_COLOR")
+    render: Renderer = Console(colours=colours) if console else json_line
+    _Running.sink = Sink(descriptor, _tell_loss)
+    set_level(FLAGS.level)
+    hub.write_to(render, _Running.sink.write)
+    sources.redirect(prints=not console and not FLAGS.file)
+    atexit.register(flush)
+    log.debug("log.started", service=about.name, version=about.version, file=FLAGS.file or "stdout")
+
+
+def reopen() -> None:
+    """Open the file of the log again, after it was moved away; when that fails, go on in the old one."""
+    if _Running.sink is None or not _Running.path:
+        return
+    try:
+        descriptor = _open_file(_Running.path)
+    except OSError as error:
+        log.error("log.reopen_failed", file=_Running.path, reason=error.strerror)  # noqa: TRY400  no bug of ours
+        return
+    _Running.sink.replace(descriptor)
+    log.info("log.reopened", file=_Running.path)
+
+
+def flush(timeout: float = 1.0) -> bool:
+    """Wait, at most `timeout` seconds, until all that was logged is written; say whether it is."""
+    return _Running.sink is None or _Running.sink.flush(timeout)
+
+
+def _open(path: str) -> int | None:
+    if not path:
+        return None if sys.stdout is None else sys.stdout.fileno()
+    try:
+        return _open_file(path)
+    except OSError as error:
+        # lifecycle logs, and so imports this package.
+        from ..lifecycle import StartError  # noqa: PLC0415
+
+        reason = (error.strerror or str(error)).lower()
+        raise StartError(f"--log.file: {path!r}: {reason}; name a file that can be written to") from None
+
+
+def _open_file(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+
+def _tell_loss(lines: int) -> None:
+    log.warning("log.lost", lines=lines)
