@@ -1,0 +1,83 @@
+"""Child processes for tests of what only a process of its own can show: signals, exit codes, imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "{{cookiecutter.project_slug}}" / "src" / "{{cookiecutter.package_name}}"
+
+PRELUDE = """
+import sys
+from chassis import flags, reactors, run as running
+from chassis.about import About
+from chassis.lifecycle import Part, Process, StartError
+from twisted.internet.defer import Deferred
+ABOUT = About(name="child", package="child", version="1", summary="A child of a test.")
+def main(parts):
+    flags.parse(ABOUT)
+    sys.exit(running.run(ABOUT, parts))
+"""
+
+PATIENCE = 30
+"""Seconds after which a child that does not do what is awaited has failed."""
+
+
+class Child:
+    """A running child whose log, JSON lines on its standard output, is read event by event."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.events: list[dict[str, Any]] = []
+
+    def wait_for(self, event: str) -> dict[str, Any]:
+        """Read the log up to an event, and return it."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            try:
+                self.events.append(json.loads(line))
+            except ValueError:
+                self.events.append({"event": line.rstrip()})
+            if self.events[-1]["event"] == event:
+                return self.events[-1]
+        raise AssertionError(f"no {event} among {self.events}; stderr: {self.process.stderr.read()}")
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> tuple[int, list[str], str]:
+        """Wait until the child ends by itself; return its exit code, its last events' names, and stderr."""
+        out, err = self.process.communicate(timeout=PATIENCE)
+        rest = [json.loads(line)["event"] for line in out.splitlines()]
+        return self.process.returncode, rest, err
+
+
+@contextmanager
+def child(code: str, *argv: str, prelude: str = PRELUDE, pass_fds: tuple[int, ...] = ()) -> Iterator[Child]:
+    """Run code that sees `chassis`, with a bound on its life."""
+    source = prelude + textwrap.dedent(code)
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES), "HOME": os.environ.get("HOME", "/")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", source, *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env=environ,
+        pass_fds=pass_fds,
+    )
+    with process:
+        try:
+            yield Child(process)
+        finally:
+            process.kill()
