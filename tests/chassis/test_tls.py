@@ -1,0 +1,241 @@
+"""Certificates that are reloaded while the service runs, and what clients may negotiate."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from structlog.testing import capture_logs
+from twisted.internet import reactor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from chassis import tls
+from chassis.endpoints import parse
+from chassis.tls import CertificateError, Files, Folder
+
+from .certificates import make_certificate, pem, write
+
+if TYPE_CHECKING:
+    from chassis.ports import Bound
+
+SITE = make_certificate("site.test")
+OTHER = make_certificate("other.test")
+
+
+# Reading
+
+
+def test_one_file_may_hold_chain_and_key(tmp_path: Path) -> None:
+    """The first certificate is the site's, the others its chain, wherever the key stands."""
+    ca = make_certificate("ca.test")
+    site = make_certificate("site.test", ca)
+    write(tmp_path / "all.pem", site[1], site[0], ca[0])
+    options = Files(f"{tmp_path}/all.pem", f"{tmp_path}/all.pem").load()
+    assert options.certificate == site[0]
+    assert options.extraCertChain == [ca[0]]
+    write(tmp_path / "site.pem", site[0])
+    write(tmp_path / "key.pem", site[1])
+    write(tmp_path / "ca.pem", ca[0])
+    options = Files(f"{tmp_path}/site.pem", f"{tmp_path}/key.pem", f"{tmp_path}/ca.pem").load()
+    assert options.certificate == site[0]
+    assert options.extraCertChain == [ca[0]]
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ed25519", "ec"])
+def test_every_usual_kind_of_key_is_taken(kind: str, tmp_path: Path) -> None:
+    """RSA, ECDSA and Ed25519."""
+    key: Any = {
+        "rsa": lambda: rsa.generate_private_key(65537, 2048),
+        "ed25519": ed25519.Ed25519PrivateKey.generate,
+        "ec": lambda: ec.generate_private_key(ec.SECP384R1()),
+    }[kind]()
+    path = str(write(tmp_path / "x.pem", *make_certificate("site.test", key=key)))
+    Files(path, path).load()
+
+
+def test_what_is_wrong_with_a_file_is_said_in_one_line_that_names_it(tmp_path: Path) -> None:
+    """Missing, empty, damaged, locked, of another certificate, or too weak."""
+    good = write(tmp_path / "good.pem", *SITE)
+    encrypted = tmp_path / "encrypted.pem"
+    encrypted.write_bytes(
+        SITE[1].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"word"))
+    )
+    damaged = tmp_path / "damaged.pem"
+    damaged.write_bytes(pem(SITE[0]).replace(b"MII", b"XII", 1) + pem(SITE[1]).replace(b"MIG", b"XIG", 1))
+    weak = write(
+        tmp_path / "weak.pem", *make_certificate("w.test", key=rsa.generate_private_key(65537, 1024))
+    )
+    other = write(tmp_path / "other.pem", *OTHER)
+    for certificate, key, reason in (
+        (tmp_path / "no.pem", good, f"cannot read {tmp_path}/no.pem: No such file or directory"),
+        (good, tmp_path / "no.pem", f"cannot read {tmp_path}/no.pem: No such file or directory"),
+        (good, tmp_path, f"cannot read {tmp_path}: Is a directory"),
+        (encrypted, good, f"{encrypted} holds no certificate in PEM format"),
+        (good, encrypted, f"the key in {encrypted} has a passphrase; a service needs one without"),
+        (damaged, good, f"{damaged} holds a damaged certificate"),
+        (good, damaged, f"{damaged} holds no private key in PEM format that can be used"),
+        (good, other, f"the key in {other} is not that of the certificate in {good}"),
+        (weak, weak, f"OpenSSL refuses the certificate for {weak}: ee key too small"),
+    ):
+        with pytest.raises(CertificateError) as caught:
+            Files(str(certificate), str(key)).load()
+        assert str(caught.value) == reason
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_an_unreadable_key_is_said(tmp_path: Path) -> None:
+    """As a service's user meets it."""
+    path = write(tmp_path / "x.pem", *SITE)
+    path.chmod(0)
+    with pytest.raises(CertificateError, match="Permission denied"):
+        Files(str(path), str(path)).load()
+
+
+def test_a_folder_is_sorted_out_by_names_and_keys(tmp_path: Path) -> None:
+    """Keys find their certificates in other files, chains are built, and the renewed certificate wins."""
+    ca = make_certificate("ca.test")
+    old = make_certificate("site.test", ca)
+    new = make_certificate("site.test", ca, key=old[1], days=2)
+    (tmp_path / "live").mkdir()
+    write(tmp_path / "live" / "new.pem", new[0], ca[0])
+    write(tmp_path / "live" / "old.pem", old[0])
+    write(tmp_path / "live" / "privkey.pem", old[1])
+    write(tmp_path / "orphan.pem", OTHER[1])
+    (tmp_path / "README").write_text("no certificate")
+    options = Folder(str(tmp_path)).load()
+    assert options.certificate == new[0]
+    assert options.extraCertChain == [ca[0]]
+
+
+# Shaking hands
+
+
+class Serving(TestCase):
+    """Endpoints with TLS, and clients that shake hands."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    async def bind(self, text: str) -> Bound:
+        bound = await parse(reactor, text).listen(Factory.forProtocol(Closing))
+        self.addCleanup(bound._end)
+        return bound
+
+    async def shown(self, bound: Bound, name: str = "site.test") -> x509.Certificate:
+        return await deferToThread(lambda: shake_hands(bound.port, name)[0])
+
+    async def test_only_modern_tls(self) -> None:
+        """TLS 1.3, and 1.2 with forward secrecy and authenticated encryption; nothing weaker."""
+        path = write(self.folder / "x.pem", *make_certificate("s", key=rsa.generate_private_key(65537, 2048)))
+        bound = await self.bind(f"ssl:0:privateKey={path}:interface=127.0.0.1")
+        for version, expected in ((ssl.TLSVersion.TLSv1_3, "TLS"), (ssl.TLSVersion.TLSv1_2, "ECDHE-")):
+            _, cipher = await deferToThread(shake_hands, bound.port, version=version)
+            assert cipher.startswith(expected), cipher
+        for refused in ("AES128-GCM-SHA256", "ECDHE-RSA-AES128-SHA256", "DHE-RSA-AES128-GCM-SHA256"):
+            client = deferToThread(
+                shake_hands, bound.port, version=ssl.TLSVersion.TLSv1_2, ciphers=f"{refused}:@SECLEVEL=0"
+            )
+            await self.assertFailure(client, ssl.SSLError)
+
+    async def test_reload(self) -> None:
+        """New handshakes get the new certificate; a bad one is refused with a reason, the old one kept."""
+        path = write(self.folder / "site.pem", *SITE)
+        key = write(self.folder / "site.key", SITE[1])
+        for text in (
+            f"ssl:0:privateKey={key}:certKey={path}:interface=127.0.0.1",
+            f"tls-over:cert={path}:key={key}:tcp:0:interface=127.0.0.1",
+        ):
+            write(path, SITE[0])
+            write(key, SITE[1])
+            bound = await self.bind(text)
+            assert SITE[0] == await self.shown(bound)
+
+            write(path, OTHER[0])
+            with capture_logs() as events:
+                tls.reload_all()
+            (refused,) = events
+            assert refused["event"] == "tls.reload_refused"
+            assert refused["log_level"] == "error"
+            assert str(path) == refused["path"]
+            assert "is not that of the certificate" in refused["reason"]
+            assert SITE[0] == await self.shown(bound)
+
+            path.unlink()
+            with capture_logs() as events:
+                tls.reload_all()
+            assert [event["event"] for event in events] == ["tls.reload_refused"]
+            assert SITE[0] == await self.shown(bound)
+
+            write(path, OTHER[0])
+            write(key, OTHER[1])
+            with capture_logs() as events:
+                tls.reload_all()
+            assert [event["event"] for event in events] == ["tls.reloaded"]
+            assert OTHER[0] == await self.shown(bound)
+            await bound.close()
+            with capture_logs() as events:
+                tls.reload_all()
+            assert events == []
+
+    async def test_folder(self) -> None:
+        """The name that the client asks for chooses; a wildcard covers one label; strangers get the first."""
+        wild = make_certificate("*.wild.test")
+        write(self.folder / "a.pem", *SITE)
+        write(self.folder / "b.pem", *OTHER)
+        write(self.folder / "c.pem", *wild)
+        bound = await self.bind(f"tls:{self.folder}:0:interface=127.0.0.1")
+        for name, expected in (
+            ("site.test", SITE),
+            ("OTHER.test", OTHER),
+            ("x.wild.test", wild),
+            ("x.y.wild.test", SITE),
+            ("stranger.test", SITE),
+        ):
+            assert expected[0] == await self.shown(bound, name), name
+        renewed = make_certificate("other.test")
+        write(self.folder / "b.pem", *renewed)
+        tls.reload_all()
+        assert renewed[0] == await self.shown(bound, "other.test")
+
+
+class Closing(Protocol):
+    """Hangs up when it is spoken to."""
+
+    def dataReceived(self, _data: bytes) -> None:
+        self.transport.loseConnection()
+
+
+def shake_hands(
+    port: int | None, name: str = "site.test", *, version: ssl.TLSVersion | None = None, ciphers: str = ""
+) -> tuple[x509.Certificate, str]:
+    """Shake hands, and give the server's certificate and the cipher."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if version:
+        context.minimum_version = context.maximum_version = version
+    if ciphers:
+        context.set_ciphers(ciphers)
+    with (
+        socket.create_connection(("127.0.0.1", port), 20) as plain,
+        context.wrap_socket(plain, server_hostname=name) as connection,
+    ):
+        shown = connection.getpeercert(binary_form=True)
+        cipher = connection.cipher()
+        connection.sendall(b"bye")
+        assert connection.recv(1) == b""
+        assert shown
+        assert cipher
+        return x509.load_der_x509_certificate(shown), cipher[0]

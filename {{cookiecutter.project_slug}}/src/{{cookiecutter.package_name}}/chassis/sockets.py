@@ -1,0 +1,200 @@
+"""Where a listening socket comes from: bound by us (TCP, UNIX), or inherited from a supervisor.
+
+Twisted's own listening calls are not used, for what was observed of them (26.10):
+closing calls shutdown(2), which ends a shared socket in every process;
+an inherited UNIX socket is chmodded to 0666 when adopted and unlinked when closed;
+and a lock file left by kill -9 bars the next start once its pid is another's, as it soon is in a container.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class ListenError(Exception):
+    """The world does not allow listening: a port is taken, a key is missing. One line, for a person."""
+
+
+class Source(Protocol):
+    """Where a listening socket comes from."""
+
+    @property
+    def inherited(self) -> str:
+        """What was handed over (`fd:3`); empty when the socket is of our own making."""
+
+    def verify(self) -> None:
+        """Find what can be found without binding.
+
+        :raises ListenError: when `open` could not succeed.
+        """
+
+    def open(self) -> socket.socket:
+        """Give a socket that listens.
+
+        :raises ListenError: when the world does not allow it; nothing is left behind.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Tcp:
+    """A TCP port. The host is an IP address; empty means every IPv4 one."""
+
+    host: str
+    port: int
+    backlog: int
+    inherited: str = ""
+
+    def verify(self) -> None:
+        """Look at the host."""
+        self._address()
+
+    def open(self) -> socket.socket:
+        """Bind and listen."""
+        family, address = self._address()
+        try:
+            listening = socket.socket(family, socket.SOCK_STREAM)
+            with _closed_on_error(listening):
+                # Without it, connections of the process before (in TIME_WAIT) bar the port for a minute.
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listening.bind(address)
+                listening.listen(self.backlog)
+        except OSError as error:
+            raise ListenError(self._explain(error)) from error
+        return listening
+
+    def _address(self) -> tuple[socket.AddressFamily, Any]:
+        if ":" not in self.host:
+            return socket.AF_INET, (self.host, self.port)
+        try:
+            # For the scope: fe80::1%eth0.
+            found = socket.getaddrinfo(self.host, self.port, flags=socket.AI_NUMERICHOST)
+        except OSError as error:
+            raise ListenError(f"{self.host!r} is no address of this machine") from error
+        return socket.AF_INET6, found[0][4]
+
+    def _explain(self, error: OSError) -> str:
+        if error.errno == errno.EADDRINUSE:
+            return f"port {self.port} is already in use"
+        if error.errno == errno.EADDRNOTAVAIL:
+            return f"{self.host!r} is no address of this machine"
+        if error.errno == errno.EACCES:
+            return (
+                f"permission denied for port {self.port}; below 1024 the process needs CAP_NET_BIND_SERVICE"
+            )
+        return f"cannot listen on port {self.port}: {error.strerror}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unix:
+    """A UNIX socket, with its file mode."""
+
+    path: str
+    mode: int
+    backlog: int
+    inherited: str = ""
+
+    def verify(self) -> None:
+        """Look at the folder, and at what stands on the path."""
+        path = Path(self.path)
+        if not path.parent.is_dir():
+            raise ListenError(f"there is no folder {path.parent}")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise ListenError(f"permission denied to make a socket in {path.parent}")
+        with suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(path.lstat().st_mode):
+                raise ListenError(f"{path} is there and is no socket; remove it or choose another path")
+
+    def open(self) -> socket.socket:
+        """Bind and listen, in the place of a socket that nobody serves any more."""
+        self.verify()
+        try:
+            self._clear()
+            listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            with _closed_on_error(listening):
+                listening.bind(self.path)
+                # Nobody can connect before listen(2), so the mode is in force from the first client on.
+                Path(self.path).chmod(self.mode)
+                listening.listen(self.backlog)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ListenError(f"{self.path} is already in use") from error
+            raise ListenError(f"cannot listen on {self.path}: {error.strerror}") from error
+        return listening
+
+    def _clear(self) -> None:
+        """Remove what a killed process left; whether someone answers decides, never a pid in a lock file."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            # A full backlog would make a blocking connect(2) wait.
+            probe.settimeout(0)
+            answer = probe.connect_ex(self.path)
+        if answer == errno.ECONNREFUSED:
+            Path(self.path).unlink()
+        elif answer != errno.ENOENT:
+            raise ListenError(f"{self.path} is already in use")
+        # Twisted's `unix:` leaves one beside its socket: a symbolic link to a pid.
+        lock = Path(f"{self.path}.lock")
+        if lock.is_symlink():
+            lock.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """A listening socket that was handed over as an open file descriptor; the socket itself tells its family.
+
+    The work is done on a duplicate: the descriptor stays for the next time (a manhole opens and closes).
+    """
+
+    inherited: str
+    find: Callable[[], int]
+    """Give the number of the descriptor; raises ListenError when there is none."""
+
+    def verify(self) -> None:
+        """Find out whether it is a listening socket."""
+        self._duplicate().close()
+
+    def open(self) -> socket.socket:
+        """Give a duplicate."""
+        listening = self._duplicate()
+        # A child process that kept the original would hold the port after our end.
+        fcntl.fcntl(self.find(), fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+        return listening
+
+    def _duplicate(self) -> socket.socket:
+        number = self.find()
+        try:
+            copy = os.dup(number)
+        except OSError as error:
+            raise ListenError(f"file descriptor {number} is not open; was a socket handed over?") from error
+        try:
+            listening = socket.socket(fileno=copy)
+        except OSError as error:
+            os.close(copy)
+            raise ListenError(f"file descriptor {number} is no socket") from error
+        streams = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+        if listening.family not in streams or listening.type != socket.SOCK_STREAM:
+            listening.close()
+            raise ListenError(f"file descriptor {number} is no TCP or UNIX stream socket")
+        if not listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            listening.close()
+            raise ListenError(f"file descriptor {number} is a socket that does not listen")
+        return listening
+
+
+@contextmanager
+def _closed_on_error(listening: socket.socket) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        listening.close()
+        raise
