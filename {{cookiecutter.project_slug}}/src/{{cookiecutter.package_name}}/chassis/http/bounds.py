@@ -1,0 +1,23 @@
+"""What a client may cost: sizes and times, each with a safe default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Sizes in bytes, times in seconds."""
+
+    max_body: int = 10 * 1024 * 1024
+    """Beyond it 413."""
+    max_head: int = 16 * 1024
+    """Request line and header lines together; beyond it 414 or 431."""
+    max_headers: int = 100
+    """Header lines; beyond it 431."""
+    idle_timeout: float = 60.0
+    """From one response to the first byte of the next request."""
+    request_timeout: float = 30.0
+    """From the first byte of a request to its last; beyond it 408. Every byte sent buys no time."""
+    write_timeout: float = 60.0
+    """For a client to take anything of what is ready for it."""
