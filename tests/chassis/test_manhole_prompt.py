@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from chassis.manhole.interpreter import Interpreter
+from chassis.manhole.prompt import Prompt, Terminal
+
+
+class Person:
+    """Someone at a terminal, in memory."""
+
+    def __init__(self, **namespace):
+        self.lines = []
+        self.left = []
+        self.stalls = []
+        self.interpreter = Interpreter(
+            namespace,
+            name="s",
+            show=lambda text, _error: self.prompt.show(text),
+            limit=10_000,
+            stalled=self.stalls.append,
+            reactor=Clock(),
+        )
+        self.prompt = Prompt(
+            self.interpreter,
+            welcome="welcome\n",
+            size=(80, 24),
+            audit=self.lines.append,
+            leave=self.left.append,
+        )
+        self.transport = StringTransport()
+        self.terminal = Terminal(lambda: self.prompt)
+        self.terminal.makeConnection(self.transport)
+
+    def types(self, text: str) -> None:
+        for byte in text.encode():
+            self.terminal.dataReceived(bytes([byte]))
+
+    def sends(self, text: str) -> None:
+        self.terminal.dataReceived(text.encode())
+
+    def sees(self) -> str:
+        """Return what came since the last look, a redrawn line in its last state, no control sequences."""
+        text = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", self.transport.value().decode())
+        self.transport.clear()
+        return "\n".join(line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").split("\n"))
+
+
+@pytest.fixture
+def sit():
+    people = []
+
+    def factory(**namespace):
+        people.append(Person(**namespace))
+        assert people[-1].sees() == "welcome\n>>> "
+        return people[-1]
+
+    yield factory
+    for person in people:
+        person.interpreter.close()
+
+
+def test_the_terminal_is_left_as_it_was_found(sit):
+    """Nothing is cleared at login or at the end; the modes that are set are reset."""
+    person = Person()
+    begin = person.transport.value()
+    person.transport.clear()
+    person.terminal.loseConnection()
+    person.interpreter.close()
+    assert b"\x1bc" not in begin + person.transport.value()
+    assert person.transport.value() == b"\x1b[4l\x1b[?2004l"
+    assert person.transport.disconnecting
+
+
+def test_a_line(sit):
+    """It is echoed, run, and logged as it was typed."""
+    person = sit()
+    person.types("x = 40\rx + 2\r")
+    assert person.sees() == ">>> x = 40\n>>> x + 2\n42\n>>> "
+    assert person.lines == ["x = 40", "x + 2"]
+
+
+def test_a_typed_block(sit):
+    """It goes on until a blank line; each line is logged."""
+    person = sit()
+    person.types("def f(a):\r    return a * 2\r\rf(4)\r")
+    assert person.sees() == ">>> def f(a):\n...     return a * 2\n... \n>>> f(4)\n8\n>>> "
+    assert person.lines == ["def f(a):", "    return a * 2", "", "f(4)"]
+
+
+def test_a_pasted_block(sit):
+    """Blank lines in a paste end nothing; what follows the block runs too."""
+    person = sit()
+    person.sends("\x1b[200~def g(a):\r\n    b = a\r\n\r\n    return b * 3\r\ng(5)\r\n\x1b[201~")
+    assert person.sees().endswith("15\n>>> ")
+    assert person.lines == ["def g(a):", "    b = a", "", "    return b * 3", "g(5)"]
+
+
+def test_a_paste_without_an_end_of_line_waits_for_return(sit):
+    """The last line is still the person's to change."""
+    person = sit()
+    person.types("x")
+    person.sends("\x1b[200~ = 1\ry = x + \x1b[201~")
+    assert person.lines == ["x = 1"]
+    person.types("1\ry\r")
+    assert person.lines == ["x = 1", "y = x + 1", "y"]
+    assert person.sees().endswith("2\n>>> ")
+
+
+def test_a_paste_within_a_line(sit):
+    """It is inserted at the cursor."""
+    person = sit()
+    person.types("f()\x1b[D")
+    person.sends("\x1b[200~'é'\x1b[201~")
+    person.types("\r")
+    assert person.lines == ["f('é')"]
+
+
+def test_keys_typed_ahead_wait_for_the_statement(sit):
+    """They are run in order when it has ended, also when that awaits in turn."""
+    one, two = Deferred(), Deferred()
+    person = sit(one=one, two=two)
+    person.types("await one\rawait two\r'done'\r")
+    assert person.lines == ["await one"]
+    one.callback(1)
+    assert person.lines == ["await one", "await two"]
+    two.callback(2)
+    assert person.lines == ["await one", "await two", "'done'"]
+    assert person.sees().endswith("'done'\n>>> ")
+
+
+def test_a_thousand_statements_in_one_piece(sit):
+    """A long script typed ahead does not grow the stack."""
+    waits = Deferred()
+    person = sit(waits=waits)
+    person.sends("n = await waits\r" + "n += 1\r" * 2000 + "n\r")
+    waits.callback(0)
+    assert person.sees().endswith("2000\n>>> ")
+
+
+def test_ctrl_c_drops_the_line_and_the_block(sit):
+    """Nothing of it runs."""
+    person = sit()
+    person.types("if 1:\r    x = 1\r    abc\x03y = 2\ry\r")
+    assert person.sees().endswith("KeyboardInterrupt\n>>> y = 2\n>>> y\n2\n>>> ")
+
+
+def test_ctrl_c_cancels_what_is_awaited_and_what_was_typed_ahead(sit):
+    """As in a shell."""
+    person = sit(waits=Deferred())
+    person.types("await waits\rprint('never')\r\x03")
+    assert person.sees().endswith("KeyboardInterrupt\n>>> ")
+    assert person.lines == ["await waits"]
+
+
+def test_ctrl_d_leaves_from_an_empty_line_only(sit):
+    """In the midst of something it rings the bell."""
+    person = sit()
+    person.types("a\x04")
+    assert (person.left, person.sees()[-1]) == ([], "\a")
+    person.types("\x03\x04")
+    assert person.left == [0]
+
+
+def test_exit_leaves(sit):
+    """With its code."""
+    person = sit()
+    person.types("raise SystemExit(3)\r")
+    assert person.left == [3]
+
+
+def test_the_end_of_input_leaves_when_all_has_run(sit):
+    """`ssh -tt` with a file as standard input."""
+    waits = Deferred()
+    person = sit(waits=waits)
+    person.sends("await waits\r'done'\r")
+    person.prompt.end_of_input()
+    assert person.left == []
+    waits.callback(None)
+    assert person.left == [0]
+    assert "'done'\n>>> " in person.sees()
+
+
+def test_characters_of_every_script(sit):
+    """Also when their bytes come one by one, and when one is taken back."""
+    person = sit()
+    person.types("s = 'äß€𝄞x\x7f\x7f'\rs\r")
+    assert person.lines == ["s = 'äß€'", "s"]
+    assert person.sees().endswith("'äß€'\n>>> ")
+
+
+def test_history(sit):
+    """Up and down bring back lines, characters of every script whole."""
+    person = sit()
+    person.types("'é' * 2\r1\r\x1b[A\x1b[A\x1b[A\x1b[B\x1b[A\x7f3\r")
+    assert person.lines == ["'é' * 2", "1", "'é' * 3"]
+
+
+def test_editing_within_a_line(sit):
+    """Home, end, left, right, tab and delete do what they say."""
+    person = sit()
+    person.types("bc\x01a\x05d\x1b[D\x1b[D\x1b[3~\x01\t\r")
+    assert person.lines == ["    abd"]
+
+
+def test_output_from_behind_the_scenes_spares_the_line(sit):
+    """What a task of the session's prints stands above the prompt, and the typed line is drawn again."""
+    person = sit()
+    person.types("half a li")
+    person.interpreter.write("news")
+    assert person.sees() == "news\n>>> half a li"
+    person.types("ne = 1\r")
+    assert person.lines == ["half a line = 1"]
+
+
+def test_output_without_an_end_of_line_does_not_touch_the_prompt(sit):
+    """The prompt begins on a line of its own."""
+    person = sit()
+    person.types("print('a', end='')\r")
+    assert person.sees().endswith("\na\n>>> ")
+
+
+@pytest.mark.parametrize(
+    "text", ["if 1:\r        x\r    y\r", "'\r", "# -*- coding: nonsense -*-\r", "\\\r\r", "x = '''a\rb'''\r"]
+)
+def test_lines_that_cannot_be_coloured(sit, text):
+    """Colouring never gets in the way of typing."""
+    person = sit()
+    person.types(text)
+    person.types("\x03'on'\r")
+    assert person.sees().endswith("'on'\n>>> ")
+
+
+def test_keys_that_mean_nothing_do_nothing(sit):
+    """Function keys, Alt, and control characters."""
+    person = sit()
+    person.types("\x1bOP\x1b[15~\x1bb\x1b[99~\x1b[1;5C\x02\x1c'ok'\r")
+    assert person.lines == ["'ok'"]
+
+
+def test_a_new_size(sit):
+    """A line that no longer fits is not redrawn, so that it is not drawn twice."""
+    person = sit()
+    person.prompt.terminalSize(10, 5)
+    person.types("abcdef")
+    assert b"\x1b[K" in person.transport.value()
+    person.transport.clear()
+    person.types("ghi")
+    assert person.transport.value() == b"ghi"

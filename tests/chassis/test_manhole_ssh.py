@@ -1,0 +1,533 @@
+"""The manhole in a process of its own, entered by real clients."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Timer
+from typing import TYPE_CHECKING, Any
+
+import asyncssh
+import pytest
+
+from .children import Child, child
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SERVICE = """
+from chassis import flagtypes
+from chassis.manhole import Manhole
+from oscar import flag
+
+@flags.declare(flag.namespace("sample"))
+class FLAGS:
+    number = flagtypes.Count("A number.", default=5)
+    password = flag.String("A secret.", default="", secure=True)
+
+reactors.arrange("child")
+main(lambda process: process.add(Manhole.from_flags(process)))
+"""
+
+PATIENCE = 20
+
+
+class House:
+    """A service with a manhole, and what it takes to get in."""
+
+    def __init__(self, service: Child, folder: Path) -> None:
+        self.service = service
+        self.folder = folder
+        self.port = 22
+
+    def opened(self) -> dict[str, Any]:
+        event = self.service.wait_for("manhole.opened")
+        if match := re.fullmatch(r"ssh -p (\d+) me@127.0.0.1", str(event["ssh"])):
+            self.port = int(match[1])
+        return event
+
+    def command(
+        self, *rest: str, key: str = "id", user: str = "me", options: tuple[str, ...] = ()
+    ) -> list[str]:
+        settings = [
+            "IdentitiesOnly=yes",
+            "BatchMode=yes",
+            "StrictHostKeyChecking=accept-new",
+            f"UserKnownHostsFile={self.folder / 'known_hosts'}",
+            "LogLevel=ERROR",
+            *options,
+        ]
+        each = [word for setting in settings for word in ("-o", setting)]
+        identity = ["-i", str(self.folder / key)]
+        return ["ssh", "-F", "/dev/null", *each, *identity, "-p", str(self.port), f"{user}@127.0.0.1", *rest]
+
+    def ssh(self, *rest: str, stdin: str | None = None, **how: Any) -> tuple[int, str, str]:
+        done = subprocess.run(
+            self.command(*rest, **how),
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Keys, made once."""
+    path = tmp_path_factory.mktemp("keys")
+    for name, kind in (
+        ("id", "ed25519"),
+        ("rsa", "rsa"),
+        ("ec", "ecdsa"),
+        ("wrong", "ed25519"),
+        ("bound", "ed25519"),
+    ):
+        subprocess.run(["ssh-keygen", "-q", "-N", "", "-t", kind, "-f", path / name], check=True)
+    public = {name: (path / f"{name}.pub").read_text() for name in ("id", "rsa", "ec", "bound")}
+    bound = f'from="10.0.0.0/8",command="echo a b" {public.pop("bound")}'
+    (path / "authorized_keys").write_text("".join(public.values()) + bound)
+    (path / "authorized_keys").chmod(0o600)
+    return path
+
+
+def start(folder: Path, *argv: str) -> Any:
+    flags = (
+        f"--manhole.authorized_keys={folder / 'authorized_keys'}",
+        f"--manhole.host_key={folder / 'host'}",
+        "--manhole.user=me",
+        "--manhole.listen=tcp:0:interface=127.0.0.1",
+        "--sample.password=hunter2",
+    )
+    return child(SERVICE, *flags, *argv)
+
+
+@pytest.fixture(scope="module", params=["epoll", "asyncio"])
+def house(request, folder) -> Iterator[House]:
+    """A service whose manhole is open, on each reactor."""
+    with start(folder, "--manhole.open", f"--service.reactor={request.param}") as service:
+        # A log that never says what a test waits for ends with the process.
+        guard = Timer(120, service.process.kill)
+        guard.start()
+        made = House(service, folder)
+        made.opened()
+        yield made
+        guard.cancel()
+
+
+def fingerprint(path: Path) -> str:
+    shown = subprocess.run(["ssh-keygen", "-lf", path], check=True, capture_output=True, text=True).stdout
+    return shown.split()[1]
+
+
+def test_an_expression(house):
+    """Its value goes to standard output, and the log says who ran it from where."""
+    assert house.ssh("service.about.name") == (0, "'child'\n", "")
+    login = house.service.wait_for("manhole.login")
+    line = house.service.wait_for("manhole.line")
+    logout = house.service.wait_for("manhole.logout")
+    assert line["line"] == "service.about.name"
+    assert (line["user"], line["fingerprint"]) == ("me", fingerprint(house.folder / "id.pub"))
+    assert line["peer"].startswith("127.0.0.1:")
+    assert login["session"] == line["session"] == logout["session"]
+
+
+def test_an_error(house):
+    """The traceback goes to standard error, and the exit code is 1."""
+    code, out, err = house.ssh("print('before'); 1/0")
+    assert (code, out) == (1, "before\n")
+    assert err.startswith("Traceback (most recent call last):\n  File")
+    assert err.endswith("ZeroDivisionError: division by zero\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("exit(3)", (3, "", "")),
+        ("import sys; sys.exit('no')", (1, "", "no\n")),
+        ("None", (0, "", "")),
+        ("", (0, "", "")),
+        ("print('ä', end='')", (0, "ä", "")),
+        ("await in_thread(lambda: print('aside') or 7)", (0, "aside\n7\n", "")),
+        ("flags.sample.number", (0, "5\n", "")),
+        ("flags.sample.number = 6; flags.sample.number", (0, "6\n", "")),
+        ("flags.sample.password", (0, "'********'\n", "")),
+        ("'hunter2' in repr(flags)", (0, "False\n", "")),
+        ("manhole.state()['sessions'][0]['user']", (0, "'me'\n", "")),
+    ],
+)
+def test_commands(house, command, expected):
+    """What a command prints, to which stream, and its exit code."""
+    assert house.ssh(command) == expected
+
+
+def test_awaiting(house):
+    """Deferreds and coroutines, at the top level."""
+    command = "from twisted.internet import task; await task.deferLater(reactor, 0.01, lambda: 'waited')"
+    assert house.ssh(command) == (0, "'waited'\n", "")
+
+
+def test_a_flag_is_set_with_its_own_checks(house):
+    """A wrong value is one line of the traceback, and changes nothing."""
+    code, out, err = house.ssh("flags.sample.number = 'many'")
+    assert (code, out) == (1, "")
+    assert "--sample.number: 'many' is no whole number" in err
+    assert house.ssh("flags.nonsense")[2].endswith("AttributeError: no flag is called nonsense\n")
+
+
+def test_a_script_on_standard_input(house):
+    """It is read to its end, then run as a whole; blocks need no blank line."""
+    script = "def f(n):\n    a = n\n\n    return a * 2\nfor n in range(2):\n    print(f(n))\nf(2)\n"
+    script += "raise ValueError('x')\n"
+    code, out, err = house.ssh("-T", stdin=script)
+    assert (code, out) == (1, "0\n2\n4\n")
+    assert err.endswith("ValueError: x\n")
+    assert "raise ValueError('x')" in err
+
+
+@pytest.mark.parametrize("key", ["id", "rsa", "ec"])
+def test_kinds_of_keys(house, key):
+    """RSA signs with SHA-2, which the client learns from the server."""
+    assert house.ssh("1", key=key) == (0, "1\n", "")
+
+
+def test_rsa_with_sha1_does_not_get_in(house):
+    """The client insists on `ssh-rsa`."""
+    options = ("PubkeyAcceptedAlgorithms=ssh-rsa", "HostKeyAlgorithms=+ssh-ed25519")
+    code, _, err = house.ssh("1", key="rsa", options=options)
+    assert (code, "denied" in err) == (255, True)
+
+
+@pytest.mark.parametrize(
+    ("key", "user", "reason"),
+    [
+        ("wrong", "me", "the key is not in authorized_keys"),
+        ("id", "root", "not the user's name"),
+        ("bound", "me", "line 4 of authorized_keys has options that are not honoured: from, command"),
+    ],
+)
+def test_refusals(house, key, user, reason):
+    """The client learns nothing, the log everything that helps: peer, name, fingerprint, reason."""
+    code, out, err = house.ssh("1", key=key, user=user)
+    assert (code, out) == (255, "")
+    assert "Permission denied (publickey)" in err
+    refused = house.service.wait_for("manhole.refused")
+    assert (refused["level"], refused["user"], refused["reason"]) == ("warning", user, reason)
+    assert refused["fingerprint"] == fingerprint(house.folder / f"{key}.pub")
+    assert refused["peer"].startswith("127.0.0.1:")
+
+
+def test_passwords_are_no_way_in(house):
+    """Nor are questions: only public keys are offered."""
+    code, _, err = house.ssh("1", key="wrong", options=("BatchMode=no", "NumberOfPasswordPrompts=1"))
+    assert (code, err.strip()) == (255, "me@127.0.0.1: Permission denied (publickey).")
+
+
+def test_forwarding_is_refused(house):
+    """A way into the process is no way through it."""
+    code, _, err = house.ssh("-W", "127.0.0.1:9")
+    assert (code, "forwarding failed" in err) == (255, True)
+    refused = house.service.wait_for("manhole.channel_refused")
+    assert refused["reason"] == "no channels of type 'direct-tcpip'"
+
+
+def test_authorized_keys_is_read_at_each_login(house, folder):
+    """A key that was taken out is out, one that was put in is in."""
+    file = folder / "authorized_keys"
+    before = file.read_text()
+    try:
+        file.write_text((folder / "wrong.pub").read_text())
+        assert house.ssh("1", key="wrong")[0] == 0
+        assert house.ssh("1", key="id")[0] == 255
+        file.chmod(0o666)
+        assert house.ssh("1", key="wrong")[0] == 255
+    finally:
+        file.write_text(before)
+        file.chmod(0o600)
+
+
+class Screen:
+    """A person's terminal, in a pseudo-terminal."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.pid, self.descriptor = pty.fork()
+        if self.pid == 0:
+            os.execvp(command[0], command)
+        self.seen = ""
+
+    def types(self, text: str) -> None:
+        os.write(self.descriptor, text.encode())
+
+    def until(self, text: str) -> str:
+        """Return what was shown up to a text, which must come; control sequences left out."""
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.seen:
+            ready, _, _ = select.select([self.descriptor], [], [], max(0, deadline - time.monotonic()))
+            if not ready:
+                raise AssertionError(f"no {text!r} in {self.seen!r}")
+            try:
+                data = os.read(self.descriptor, 65536)
+            except OSError:
+                raise AssertionError(f"closed without {text!r}: {self.seen!r}") from None
+            self.seen += re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", data.decode()).replace("\r\n", "\n")
+        before, _, self.seen = self.seen.partition(text)
+        return before
+
+    def exit_code(self) -> int:
+        try:
+            while os.read(self.descriptor, 65536):
+                pass
+        except OSError:
+            pass
+        os.close(self.descriptor)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def test_a_person_at_a_terminal(house):
+    """Greeting, lines, blocks, `_`, errors, Ctrl-C, a new size, and leaving with a code."""
+    screen = Screen(house.command("-tt"))
+    greeting = screen.until(">>> ")
+    assert "child 1, process" in greeting
+    assert "in_thread(f, *args)" in greeting
+    screen.types("x = 41\rx + 1\r")
+    screen.until("\n42\n>>> ")
+    screen.types("_ + 1\r")
+    screen.until("\n43\n>>> ")
+    screen.types("for i in range(2):\r    print('n', i)\r\r")
+    screen.until("n 0\nn 1\n>>> ")
+    screen.types("1 / 0\r")
+    screen.until("    1 / 0\n")
+    screen.until("ZeroDivisionError: division by zero\n>>> ")
+    screen.types("from twisted.internet.defer import Deferred\r")
+    screen.until(">>> ")
+    screen.types("print('waiting') or await Deferred()\r")
+    screen.until("waiting\n")
+    screen.types("\x03")
+    screen.until("KeyboardInterrupt\n>>> ")
+    screen.types("half\x03")
+    screen.until("KeyboardInterrupt\n>>> ")
+    screen.types("import time; time.sleep(1.01)\r")
+    screen.until("[held the reactor for 1.0 s;")
+    screen.until(">>> ")
+    assert house.service.wait_for("manhole.stalled")["seconds"] > 1
+    screen.types("exit(5)\r")
+    assert screen.exit_code() == 5
+
+
+def test_two_people_at_once(house):
+    """Each sees only their own, also what is printed after an await."""
+    one, two = Screen(house.command("-tt")), Screen(house.command("-tt"))
+    for screen in (one, two):
+        screen.until(">>> ")
+    one.types("from twisted.internet import task\r")
+    one.until(">>> ")
+    one.types("service.shared = __import__('twisted.internet.defer').internet.defer.Deferred()\r")
+    one.until(">>> ")
+    one.types("print('one', 'waits'); print(await service.shared, 'here')\r")
+    one.until("one waits\n")
+    two.types("service.shared.callback('fired') or print('two', 'fires')\r")
+    two.until("two fires\n>>> ")
+    assert "fired here" in one.until(">>> ")
+    for screen in (one, two):
+        screen.types("\x04")
+    assert [one.exit_code(), two.exit_code()] == [0, 0]
+    assert "fired here" not in two.seen
+
+
+def test_asyncssh_gets_in(house):
+    """A second client, written by others."""
+
+    async def visit() -> tuple[int | None, str, str]:
+        async with asyncssh.connect(
+            "127.0.0.1",
+            house.port,
+            username="me",
+            client_keys=[str(house.folder / "id")],
+            known_hosts=None,
+            config=None,
+        ) as connection:
+            done = await asyncio.wait_for(connection.run("print(6 * 7); 1/0"), PATIENCE)
+            return done.exit_status, str(done.stdout), str(done.stderr)
+
+    status, out, err = asyncio.run(visit())
+    assert (status, out) == (1, "42\n")
+    assert "ZeroDivisionError" in err
+
+
+def test_ssh_audit_finds_no_failure(house):
+    """Nothing is offered that an auditor fails."""
+    audit = Path(sys.executable).parent / "ssh-audit"
+    done = subprocess.run(
+        [audit, "--skip-rate-test", "--no-colors", "-p", str(house.port), "127.0.0.1"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert "(kex) curve25519-sha256 " in done.stdout
+    assert "[fail]" not in done.stdout, done.stdout
+    assert "Twisted_" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n\r\n" * 300,
+        b"SSH-1.5-old\r\n",
+        b"SSH-2.0-x\r\n" + b"\xff" * 64,
+        b"SSH-2.0-x\r\n" + struct.pack("!LB", 12, 4) + b"\x14" + b"\0" * 11,
+        b"SSH-2.0-x\r\n" + struct.pack("!LB", 12, 4) + b"\x1e" + b"\0" * 11,
+        b"SSH-2.0-x\r\n" + struct.pack("!LB", 12, 4) + b"\x05" + b"\xff" * 11,
+    ],
+)
+def test_what_is_no_ssh(house, data):
+    """The connection ends, the service goes on, and the log has no traceback."""
+    seen = len(house.service.events)
+    with socket.create_connection(("127.0.0.1", house.port), timeout=PATIENCE) as connection:
+        connection.sendall(data)
+        try:
+            while connection.recv(65536):
+                pass
+        except ConnectionResetError:
+            pass
+    assert house.ssh("2") == (0, "2\n", "")
+    house.service.wait_for("manhole.logout")
+    assert not [
+        each for each in house.service.events[seen:] if "exception" in each or each["level"] == "error"
+    ]
+
+
+def test_strangers_are_bounded(house):
+    """Whoever connects and says nothing takes one of a few places; the log says it once."""
+    with ExitStack() as stack:
+        strangers = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", house.port), timeout=PATIENCE))
+            for _ in range(14)
+        ]
+        assert [len(each.recv(1)) for each in strangers] == [1] * 10 + [0] * 4
+    while house.service.wait_for("manhole.refused")["reason"] != "10 others are not logged in yet":
+        pass
+
+
+def test_a_session_can_close_the_manhole_that_it_is_in(folder):
+    """The person is told, the port is closed, and the service runs on."""
+    with start(folder, "--manhole.open") as service:
+        house = House(service, folder)
+        house.opened()
+        code, _, err = house.ssh("await manhole.close('enough')")
+        assert (code, err) == (1, "\n[the manhole closes: enough]\n")
+        house.service.wait_for("manhole.logout")
+        assert house.service.wait_for("manhole.closed")["sessions"] == 1
+        assert house.ssh("1")[0] == 255
+        service.signal(signal.SIGTERM)
+        assert service.end()[0] == 0
+
+
+def test_the_signal_opens_and_closes(folder):
+    """USR2 on a live process; whoever is in when it closes is told."""
+    with start(folder) as service:
+        house = House(service, folder)
+        house.service.wait_for("service.started")
+        service.signal(signal.SIGUSR2)
+        event = house.opened()
+        assert event["host_key"] == fingerprint(folder / "host")
+        screen = Screen(house.command("-tt"))
+        screen.until(">>> ")
+        service.signal(signal.SIGUSR2)
+        screen.until("[the manhole closes: toggled]")
+        assert screen.exit_code() == 1
+        assert house.service.wait_for("manhole.closed")["reason"] == "toggled"
+        service.signal(signal.SIGUSR2)
+        house.opened()
+        assert house.ssh("1") == (0, "1\n", "")
+        service.signal(signal.SIGTERM)
+        assert service.end()[0] == 0
+
+
+def test_what_prevents_opening_does_not_harm_a_live_process(folder, tmp_path):
+    """One line of the log at error; the next signal tries again."""
+    missing = tmp_path / "none"
+    with start(folder, f"--manhole.authorized_keys={missing}") as service:
+        house = House(service, folder)
+        service.wait_for("service.started")
+        service.signal(signal.SIGUSR2)
+        failed = service.wait_for("manhole.open_failed")
+        assert failed["problem"].startswith(f"--manhole.authorized_keys: '{missing}': no such file")
+        assert "exception" not in failed
+        missing.write_text((folder / "id.pub").read_text())
+        missing.chmod(0o600)
+        service.signal(signal.SIGUSR2)
+        house.opened()
+        assert house.ssh("1") == (0, "1\n", "")
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        (
+            "--manhole.authorized_keys=/nowhere/keys",
+            "--manhole.authorized_keys: '/nowhere/keys': no such file",
+        ),
+        (
+            "--manhole.host_key={folder}/id.pub",
+            "--manhole.host_key: '{folder}/id.pub': group or others can read it",
+        ),
+        (
+            "--manhole.listen=tcp:{port}:interface=127.0.0.1",
+            "--manhole.listen: 'tcp:{port}:interface=127.0.0.1': ",
+        ),
+    ],
+)
+def test_what_prevents_opening_at_start_fails_the_start(folder, flag, expected):
+    """Exit code 1 and one line that names the flag."""
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        known = {"folder": folder, "port": busy.getsockname()[1]}
+        with start(folder, "--manhole.open", flag.format(**known)) as service:
+            _, err = service.process.communicate(timeout=PATIENCE)
+    assert service.process.returncode == 1
+    assert err.startswith(f"child: {expected.format(**known)}")
+    assert err.count("\n") == 1
+
+
+def test_a_unix_socket(folder, tmp_path):
+    """The command in the log says how to get there; a peer has no address."""
+    path = tmp_path / "manhole.sock"
+    relay = tmp_path / "relay.py"
+    relay.write_text(RELAY)
+    with start(folder, "--manhole.open", f"--manhole.listen=unix:{path}:mode=600") as service:
+        house = House(service, folder)
+        assert house.opened()["ssh"] == f'ssh -o ProxyCommand="nc -U {path}" me@manhole'
+        proxy = f"ProxyCommand={sys.executable} {relay} {path}"
+        assert house.ssh("1 + 1", options=(proxy,)) == (0, "2\n", "")
+        assert service.wait_for("manhole.login")["peer"] == "unix"
+
+
+# What `nc -U` does, which is not installed everywhere.
+RELAY = """
+import os, select, socket, sys
+remote = socket.socket(socket.AF_UNIX)
+remote.connect(sys.argv[1])
+while True:
+    ready, _, _ = select.select([0, remote], [], [])
+    if 0 in ready:
+        data = os.read(0, 65536)
+        remote.sendall(data) if data else remote.shutdown(socket.SHUT_WR)
+        if not data: break
+    if remote in ready:
+        data = remote.recv(65536)
+        if not data: break
+        os.write(1, data)
+"""

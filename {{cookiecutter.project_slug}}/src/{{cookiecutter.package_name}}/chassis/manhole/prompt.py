@@ -1,0 +1,283 @@
+"""The prompt: lines edited on a terminal, blocks typed or pasted, and the keys that interrupt and leave."""
+
+from __future__ import annotations
+
+import codecs
+import tokenize
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from twisted.conch import manhole, recvline
+from twisted.conch.insults import insults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .interpreter import Interpreter, Outcome
+
+CTRL_A, CTRL_C, CTRL_D, CTRL_E, CTRL_L = b"\x01", b"\x03", b"\x04", b"\x05", b"\x0c"
+
+# Bracketed paste: xterm's control sequences, "Set using Bracketed Paste Mode".
+PASTE_MODE = 2004
+PASTE_BEGINS, PASTE_ENDS = b"\x1b[200~", b"\x1b[201~"
+
+MAX_AHEAD = 1 << 20
+"""Keys that may be typed or pasted ahead of the prompt; more are dropped."""
+
+
+class Terminal(insults.ServerProtocol):
+    """The person's terminal; unlike conch's own it is left as it was found, its screen not cleared."""
+
+    transport: Any
+    typing = True
+    """False while more of what arrived together is to come, so that it is not coloured key by key."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what was typed, or a whole paste."""
+        for at in range(len(data)):
+            self.typing = at == len(data) - 1
+            insults.ServerProtocol.dataReceived(self, data[at : at + 1])
+
+    def loseConnection(self) -> None:
+        """Close the session."""
+        self.resetModes([insults.modes.IRM])
+        self.resetPrivateModes([PASTE_MODE])
+        self.transport.loseConnection()
+
+
+class Prompt(recvline.HistoricRecvLine):
+    """Takes keys, makes lines and blocks of them, has them run, and shows what they print."""
+
+    terminal: Terminal
+    lineBuffer: list[bytes]
+    keyHandlers: dict[bytes, Callable[[], None]]
+
+    def __init__(
+        self,
+        interpreter: Interpreter,
+        *,
+        welcome: str,
+        size: tuple[int, int],
+        audit: Callable[[str], None],
+        leave: Callable[[int], None],
+    ) -> None:
+        """Serve one person.
+
+        :param size: columns and lines of the terminal.
+        :param audit: told every line that is entered.
+        :param leave: ends the session with an exit code.
+        """
+        self._interpreter = interpreter
+        self._welcome = welcome
+        self.width, self.height = size
+        self._audit = audit
+        self._leave = leave
+        self._block: list[str] = []
+        """The lines of a statement that goes on."""
+        self._busy = False
+        self._ahead: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._replaying = False
+        self._paste: list[bytes] | None = None
+        self._at_line_start = True
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def connectionMade(self) -> None:
+        """Bind the keys, greet, prompt."""
+        recvline.HistoricRecvLine.connectionMade(self)
+        self.keyHandlers.update(
+            {
+                CTRL_A: self.handle_HOME,
+                CTRL_C: self._interrupt,
+                CTRL_D: self._end_of_file,
+                CTRL_E: self.handle_END,
+                CTRL_L: self._clear,
+                b"\x08": self.handle_BACKSPACE,
+            }
+        )
+
+    def initializeScreen(self) -> None:
+        """Greet below what the terminal shows already."""
+        self.setInsertMode()
+        self.terminal.setPrivateModes([PASTE_MODE])
+        self.terminal.write(self._welcome)
+        self.drawInputLine()
+
+    def terminalSize(self, width: int, height: int) -> None:
+        """Take a new size; the terminal itself moves what it shows."""
+        self.width, self.height = width, height
+
+    # Keys
+
+    def keystrokeReceived(self, keyID: bytes, modifier: bytes | None) -> None:
+        """Act on a key now, or when the running statement has ended."""
+        if self._busy and keyID == CTRL_C:
+            self._ahead.clear()
+            self._interpreter.interrupt()
+        elif not modifier:
+            self._in_turn(self._key, keyID)
+
+    def unhandledControlSequence(self, seq: bytes) -> None:
+        """Begin or end a paste."""
+        self._in_turn(self._paste_mark, seq)
+
+    def end_of_input(self) -> None:
+        """Leave when all that arrived before has been run."""
+        self._in_turn(self._leave, 0)
+
+    def _in_turn(self, act: Callable[..., None], *arguments: Any) -> None:
+        if not self._busy and not self._replaying:
+            act(*arguments)
+        elif len(self._ahead) < MAX_AHEAD:
+            self._ahead.append((act, arguments))
+
+    def _key(self, key: bytes) -> None:
+        if self._paste is not None:
+            self._paste.append(key if len(key) == 1 else b"")
+        elif key in self.keyHandlers:
+            self.keyHandlers[key]()
+        elif len(key) == 1 and key >= b" ":
+            character = self._utf8.decode(key)
+            if character:
+                self.characterReceived(character.encode(), not self.terminal.typing)
+
+    def characterReceived(self, ch: bytes, moreCharactersComing: bool) -> None:  # noqa: FBT001  Twisted's
+        """Put a character into the line, and colour the line when it fits and reads as Python."""
+        self.lineBuffer.insert(self.lineBufferIndex, ch)
+        self.lineBufferIndex += 1
+        line = None if moreCharactersComing else self._coloured()
+        if line is None:
+            self.terminal.write(ch)
+            return
+        behind = len(self.lineBuffer) - self.lineBufferIndex
+        self.terminal.write(b"\r" + self.ps[self.pn] + line)
+        self.terminal.eraseToLineEnd()
+        if behind:
+            self.terminal.cursorBackward(behind)
+
+    def _coloured(self) -> bytes | None:
+        if len(self.lineBuffer) + len(self.ps[0]) >= self.width or self.lineBuffer[-1:] == [b" "]:
+            return None
+        try:
+            coloured = manhole.lastColorizedLine(b"".join(self.lineBuffer))
+        except (tokenize.TokenError, SyntaxError, IndexError):
+            return None
+        return bytes(coloured)
+
+    def _deliverBuffer(self, buf: bytes) -> None:
+        for character in buf.decode("utf-8", "replace"):
+            self.characterReceived(character.encode(), moreCharactersComing=True)
+
+    def handle_TAB(self) -> None:
+        """Indent."""
+        for _ in range(self.TABSTOP - self.lineBufferIndex % self.TABSTOP):
+            self.characterReceived(b" ", moreCharactersComing=True)
+
+    def handle_INSERT(self) -> None:
+        """Stay in insert mode."""
+
+    def _interrupt(self) -> None:
+        self._discard()
+        self.terminal.write("\nKeyboardInterrupt\n")
+        self.drawInputLine()
+
+    def _end_of_file(self) -> None:
+        if self.lineBuffer or self._block:
+            self.terminal.write(b"\a")
+        else:
+            self.terminal.nextLine()
+            self._leave(0)
+
+    def _clear(self) -> None:
+        self.terminal.eraseDisplay()
+        self.terminal.cursorHome()
+        self.drawInputLine()
+
+    def _discard(self) -> None:
+        self.pn = 0
+        self._block = []
+        self.lineBuffer = []
+        self.lineBufferIndex = 0
+
+    # Lines and blocks
+
+    def lineReceived(self, line: bytes) -> None:
+        """Take a line that was typed."""
+        self._enter([line.decode("utf-8", "replace")], whole=False)
+
+    def _paste_mark(self, sequence: bytes) -> None:
+        if sequence == PASTE_BEGINS and self._paste is None:
+            self._paste = []
+        elif sequence == PASTE_ENDS and self._paste is not None:
+            text = b"".join(self._paste).decode("utf-8", "replace")
+            self._paste = None
+            *lines, last = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+            if lines:
+                self.terminal.write("\n... ".join(lines) + "\n")
+                lines[0] = b"".join(self.lineBuffer).decode() + lines[0]
+                self.lineBuffer = []
+                self.lineBufferIndex = 0
+                # Without an end of line the last one is still the person's to finish.
+                self._enter(lines, whole=not last)
+            if self._busy:
+                self._ahead.appendleft((self._deliverBuffer, (last.encode(),)))
+            else:
+                self._deliverBuffer(last.encode())
+
+    def _enter(self, lines: list[str], *, whole: bool) -> None:
+        for line in lines:
+            self._audit(line)
+        self._block += lines
+        if not any(line.strip() for line in self._block):
+            self._block = []
+            self._ask(goes_on=False)
+            return
+        self._busy = True
+        running = self._interpreter.run("\n".join(self._block), whole=whole)
+        if running:
+            self._block = []
+            running.addCallback(self._ended)
+        else:
+            self._busy = False
+            self._ask(goes_on=True)
+
+    def _ended(self, outcome: Outcome) -> None:
+        self._busy = False
+        if outcome.leave is not None:
+            self._leave(outcome.leave)
+            return
+        self._ask(goes_on=False)
+        if self._replaying:
+            return
+        self._replaying = True
+        while self._ahead and not self._busy:
+            act, arguments = self._ahead.popleft()
+            act(*arguments)
+        self._replaying = False
+
+    def _ask(self, *, goes_on: bool) -> None:
+        self.pn = int(goes_on)
+        if not self._at_line_start:
+            self.terminal.nextLine()
+            self._at_line_start = True
+        self.drawInputLine()
+
+    # Output
+
+    def show(self, text: str) -> None:
+        """Show what a statement printed, or what comes from behind it while the person types."""
+        text = text.replace("\r\n", "\n")
+        if self._busy:
+            self._at_line_start = text.endswith("\n")
+            self.terminal.write(text)
+            return
+        self.terminal.write(b"\r")
+        self.terminal.eraseToLineEnd()
+        self.terminal.write(text if text.endswith("\n") else f"{text}\n")
+        self.drawInputLine()
+
+    def drawInputLine(self) -> None:
+        """Write the prompt and the line as it stands, the cursor where it was."""
+        recvline.HistoricRecvLine.drawInputLine(self)
+        behind = len(self.lineBuffer) - self.lineBufferIndex
+        if behind:
+            self.terminal.cursorBackward(behind)
