@@ -21,7 +21,8 @@ PRELUDE = """
 import sys
 from chassis import flags, reactors, run as running
 from chassis.about import About
-from chassis.lifecycle import Part, Process, StartError
+from chassis.errors import StartError
+from chassis.lifecycle import Part, Process
 from twisted.internet.defer import Deferred
 ABOUT = About(name="child", package="child", version="1", summary="A child of a test.")
 def main(parts):

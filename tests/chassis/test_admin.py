@@ -19,7 +19,8 @@ from chassis import flags
 from chassis.about import About
 from chassis.admin import Admin
 from chassis.admin.body import LONGEST
-from chassis.lifecycle import Part, Process, StartError
+from chassis.errors import StartError
+from chassis.lifecycle import Part, Process
 from chassis.periodic import Periodic, Tasks
 from chassis.workers import WorkerPool
 

@@ -5,7 +5,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from chassis.about import About
-from chassis.lifecycle import Part, Process, StartError
+from chassis.errors import StartError
+from chassis.lifecycle import Part, Process
 
 ABOUT = About(name="hello", package="hello", version="1", summary="")
 

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
-from chassis.lifecycle import StartError
+from chassis.errors import StartError
 from chassis.listener import Listener
 
 from .certificates import make_certificate, write

@@ -324,7 +324,7 @@ def test_file_that_cannot_be_opened_is_named(tmp_path):
     path = tmp_path / "no" / "log"
     result = run(
         """
-        from chassis.lifecycle import StartError
+        from chassis.errors import StartError
         try:
             logs.start(about)
         except StartError as error:

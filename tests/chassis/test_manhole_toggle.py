@@ -10,7 +10,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from chassis.about import About
-from chassis.lifecycle import Process, StartError
+from chassis.errors import StartError
+from chassis.lifecycle import Process
 from chassis.manhole import toggle
 from chassis.manhole.toggle import Manhole, ssh_command
 

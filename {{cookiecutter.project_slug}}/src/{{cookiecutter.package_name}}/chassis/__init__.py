@@ -1,1 +1,17 @@
-"""The chassis: what every service of this kind stands on."""
+"""The chassis: what the service stands on. It belongs to the template; an update replaces it whole.
+
+From the top of the house to its ground:
+
+- `run`        from parts to an exit code: signals, drain, stop
+- `admin`      the process seen and changed over HTTP; `metrics` for Prometheus, `stacks` of every thread
+- `manhole`    the process looked into over SSH, while it is open
+- `http`       requests and responses, bounded; WSGI through threads
+- `periodic`   what happens again and again
+- `workers`    the threads that may block
+- `listener`   a flag's endpoint strings, listening together; `endpoints` reads them, `sockets` and `ports`
+               open and accept, `tls` wraps
+- `lifecycle`  parts that start in order and stop in reverse; `reactors` is what they run on
+- `logs`       one stream of structured events
+- `flags`      default < file < environment < command line; `flagtypes` are strict
+- `testing`    for the tests of what stands on the chassis
+"""

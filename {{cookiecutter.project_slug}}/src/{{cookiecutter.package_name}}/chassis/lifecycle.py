@@ -28,10 +28,6 @@ P = TypeVar("P", bound="Part")
 State = Literal["starting", "running", "draining", "stopped"]
 
 
-class StartError(Exception):
-    """The world does not let a part start: a port is taken, a key is missing. One line, for a person."""
-
-
 class Part(Service):
     """A part of the process: a Twisted service that starts asynchronously and knows how to drain.
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from oscar import flag
 
 from .endpoints import Bound, EndpointError, ListenError, check, parse
-from .lifecycle import Part, StartError
+from .errors import StartError
+from .lifecycle import Part
 from .logs import get_logger
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from oscar import flag
 from twisted.internet import default
 
 from . import flags, flagtypes
-from .lifecycle import StartError
+from .errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,8 @@ from oscar import flag
 from twisted.internet.defer import CancelledError, Deferred
 
 from . import flags, flagtypes, logs, reactors, stacks, tls
-from .lifecycle import Process, StartError
+from .errors import StartError
+from .lifecycle import Process
 from .logs import get_logger
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Run:
         if threads := _left_behind():
             # The interpreter would wait for them for ever. What they do was given its time: the drain.
             log.warning("service.threads_left", threads=threads)
-            os._exit(self.exit_code)
+            self._end()
         return self.exit_code
 
     def _begin(self) -> None:
@@ -157,9 +158,13 @@ class Run:
         self.reactor.stop()
 
     def _end_soon(self) -> None:
-        timer = threading.Timer(LAST_RESORT, lambda: os._exit(self.exit_code))
+        timer = threading.Timer(LAST_RESORT, self._end)
         timer.daemon = True
         timer.start()
+
+    def _end(self) -> None:
+        logs.flush()
+        os._exit(self.exit_code)
 
     def _fail(self, failure: Failure) -> None:
         self.exit_code = FAILED_TO_START if self.process.state == "starting" else FORCED

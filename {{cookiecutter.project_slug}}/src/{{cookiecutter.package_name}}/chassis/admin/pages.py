@@ -14,7 +14,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from .. import flags, logs, stacks
-from ..lifecycle import StartError
+from ..errors import StartError
 from ..metrics import CONTENT_TYPE, Metrics
 from ..periodic import TaskStoppedError
 from . import body, guard

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from oscar import flag
 
 from .. import flags, flagtypes
+from ..errors import StartError
 from . import hub, sources
 from .loudness import LEVELS, set_level
 from .render import Console, json_line
@@ -91,9 +92,6 @@ def _open(path: str) -> int | None:
     try:
         return _open_file(path)
     except OSError as error:
-        # lifecycle logs, and so imports this package.
-        from ..lifecycle import StartError  # noqa: PLC0415
-
         reason = (error.strerror or str(error)).lower()
         raise StartError(f"--log.file: {path!r}: {reason}; name a file that can be written to") from None
 

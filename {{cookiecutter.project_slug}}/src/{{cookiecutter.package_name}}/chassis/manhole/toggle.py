@@ -13,7 +13,8 @@ from oscar import flag
 from twisted.internet.defer import Deferred, DeferredLock
 
 from .. import flags, flagtypes
-from ..lifecycle import Part, StartError
+from ..errors import StartError
+from ..lifecycle import Part
 from ..listener import Endpoints, Listener
 from ..logs import get_logger
 from . import keys
