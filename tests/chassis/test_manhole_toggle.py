@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,8 +53,9 @@ class ToggleTests(TestCase):
         self.clock = Clock()
         self.patch(toggle, "Listener", FakeListener)
         self.patch(toggle.time, "time", self.clock.seconds)
-        self.folder = Path(self.mktemp())
-        self.folder.mkdir()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
         self.authorized = self.folder / "authorized_keys"
         self.authorized.write_text('# nobody\nfrom="x" ssh-ed25519 AAAA\n')
         self.authorized.chmod(0o600)
