@@ -1,0 +1,8 @@
+"""The service; `main.py` is its table of contents."""
+
+from .chassis import reactors
+
+# Ahead of the imports of everything else, which may import the reactor: --service.reactor chooses it.
+reactors.arrange(__name__)
+
+__version__ = "0.1.0"

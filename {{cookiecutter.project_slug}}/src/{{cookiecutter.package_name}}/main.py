@@ -1,0 +1,59 @@
+"""The table of contents of the process: its name, its flags, its parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import __version__, tasks
+from .chassis import flags
+from .chassis.about import About
+from .chassis.admin import Admin
+{%- if cookiecutter.web != "none" %}
+from .chassis.http.listener import WebListener
+{%- endif %}
+{%- if cookiecutter.web == "wsgi" %}
+from .chassis.http.wsgi import Gateway, workers_from_flags
+{%- endif %}
+from .chassis.manhole import Manhole
+from .chassis.run import run
+{%- if cookiecutter.web != "none" %}
+from .web import app
+{%- endif %}
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .chassis.lifecycle import Process
+
+ABOUT = About(
+    name="{{ cookiecutter.project_slug }}",
+    package="{{ cookiecutter.package_name }}",
+    version=__version__,
+    summary={{ cookiecutter.description | python(12, 4) }},
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the service until a signal stops it, and return its exit code."""
+    flags.parse(ABOUT, argv)  # --help and its like end here, and so does what is wrong
+    return run(ABOUT, parts)
+
+
+def parts(process: Process) -> None:
+    """Name the parts in the order in which they start; they stop in reverse."""
+    {%- if cookiecutter.web == "none" %}
+    admin = process.add(Admin.from_flags(process))
+    {%- else %}
+    process.add(Admin.from_flags(process))
+    {%- endif %}
+    process.add(Manhole.from_flags(process))
+    {%- if cookiecutter.web == "wsgi" %}
+    workers = process.add(workers_from_flags(process.reactor))
+    web = process.add(WebListener.from_flags(Gateway(app, workers), process.reactor))
+    process.add(tasks.schedule(process.reactor, own_page=web.url))
+    {%- elif cookiecutter.web == "async" %}
+    web = process.add(WebListener.from_flags(app.resource(), process.reactor))
+    process.add(tasks.schedule(process.reactor, own_page=web.url))
+    {%- else %}
+    process.add(tasks.schedule(process.reactor, own_page=admin.url))
+    {%- endif %}

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from {{ cookiecutter.package_name }}.chassis.testing import Client, flags_set
+from {{ cookiecutter.package_name }}.web import app
+
+
+def test_front() -> None:
+    """The front page greets whoever asks."""
+    client = Client(app)
+    assert client.get("/").text == "Hello, world!\n"
+    assert client.get("/?name=Ada").text == "Hello, Ada!\n"
+
+
+def test_greeting_is_a_flag() -> None:
+    """The word of welcome can be set."""
+    with flags_set({"web.greeting": "Good evening"}):
+        assert Client(app).get("/").text == "Good evening, world!\n"
+
+
+def test_time() -> None:
+    """The time is given in seconds since the epoch."""
+    answer = Client(app).get("/time")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["time"] > 1e9
