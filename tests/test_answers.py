@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from cookiecutter.exceptions import FailedHookException, OutputDirExistsException
+
+from .conftest import ROOT, Bake
+
+BAD = [
+    ("project_name", "", "is empty"),
+    ("project_name", "  ", "is empty"),
+    ("project_name", "Hello\nService", "control character"),
+    ("project_name", "Hello\x1b[2J", "control character"),
+    ("project_slug", "", "no name for a folder"),
+    ("project_slug", "../evil", "no name for a folder"),
+    ("project_slug", "a/b", "no name for a folder"),
+    ("project_slug", "/tmp/x", "no name for a folder"),
+    ("project_slug", ".", "no name for a folder"),
+    ("project_slug", "Hello", "no name for a folder"),
+    ("project_slug", "3d-printer", "no name for a folder"),
+    ("project_slug", "-x", "no name for a folder"),
+    ("project_slug", "x-", "no name for a folder"),
+    ("project_slug", "x--y", "no name for a folder"),
+    ("project_slug", "x_y", "no name for a folder"),
+    ("project_slug", "x\n", "no name for a folder"),
+    ("project_slug", "h\u0435llo", r"'h\u0435llo'"),  # a Cyrillic letter that looks like an e
+    ("project_slug", "x" * 64, "at most 63"),
+    ("project_slug", "{{ 7 * 7 }}", "no name for a folder"),
+    ("project_slug", "$(id)", "no name for a folder"),
+    ("package_name", "", "no name for a package"),
+    ("package_name", "3d", "no name for a package"),
+    ("package_name", "hello-service", "no name for a package"),
+    ("package_name", "hello.service", "no name for a package"),
+    ("package_name", "Hello", "no name for a package"),
+    ("package_name", "_x", "no name for a package"),
+    ("package_name", "h\u0435llo", r"'h\u0435llo'"),
+    ("package_name", "\uff48ello", r"'\uff48ello'"),  # full width: Python would read it as hello
+    ("package_name", "x" * 64, "at most 63"),
+    ("package_name", "class", "keyword"),
+    ("package_name", "match", "keyword"),
+    ("package_name", "json", "standard library"),
+    ("package_name", "test", "taken in the project"),
+    ("package_name", "twisted", "depends on"),
+    ("package_name", "oscar", "depends on"),
+    ("package_name", "flask", "depends on"),
+    ("package_name", "pytest", "tool"),
+    ("package_name", "chassis", "taken in the project"),
+    ("package_name", "main", "taken in the project"),
+    ("package_name", "tests", "taken in the project"),
+    ("package_name", "web", "group of flags"),
+    ("description", "\udcff", "UTF-8"),
+    ("author", "\udcff", "UTF-8"),
+]
+
+TEXTS = [
+    "",
+    "'single' and \"double\" and '''triple''' and \"\"\"more\"\"\"",
+    'ends in a quote"',
+    "ends in a backslash \\",
+    "a\nnew line, a \r\n Windows one, a tab\t, a bell\a, a delete\x7f",
+    "{{ 7 * 7 }} {% raw %} {# no #} {{ cookiecutter.project_name }}",
+    "{{cookiecutter.project_slug}}",
+    "{{ cookiecutter.project_name | slugify }}",
+    "{{ cookiecutter.__class__.__mro__ }}",
+    "{% for",
+    "100 % %s %(x)s %n ${HOME} $$ $(touch owned) `touch owned` ; touch owned && touch owned | cat",
+    "[link](javascript:alert) <script>alert(1)</script> <!-- # * _ ~ -->",
+    "Grüße, 你好, \u0440\u0443\u0441\u0441\u043a\u0438\u0439, \u05e9\u05dc\u05d5\u05dd",
+    "🚀 👩‍💻, \u202eright to left",
+    "\\n \\u0041 \\x41 \\N{DIGIT ONE}",
+    "# a comment",
+    "long " * 60 + "'\"",
+    "x" * 300,
+]
+
+
+@pytest.mark.parametrize(("key", "value", "said"), BAD)
+def test_bad_answer_is_refused(bake: Bake, tmp_path: Path, key: str, value: str, said: str) -> None:
+    """A bad answer is named with its value and what would be right, and nothing is written."""
+    good = {"project_slug": "good", "package_name": "good"}
+    with pytest.raises(FailedHookException) as caught:
+        bake(tmp_path, **{**good, key: value})
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{key}: '")
+    assert said in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("key", "value"), [("web", "django"), ("rpc", "soap"), ("python_version", "3.10")])
+def test_unknown_choice_is_refused(bake: Bake, tmp_path: Path, key: str, value: str) -> None:
+    """Cookiecutter itself refuses what is not among the choices, and names key, value and choices."""
+    with pytest.raises(ValueError, match=f"{value} provided for choice variable {key}, but the choices are"):
+        bake(tmp_path, **{key: value})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_folder_is_refused(bake: Bake, tmp_path: Path) -> None:
+    """A folder that exists is left as it is."""
+    (tmp_path / "hello-service").mkdir()
+    with pytest.raises(OutputDirExistsException, match="already exists"):
+        bake(tmp_path)
+    assert list((tmp_path / "hello-service").iterdir()) == []
+
+
+def test_refusal_on_the_command_line(cookiecutter_config: Path, tmp_path: Path) -> None:
+    """All bad answers are told at once, one line each, without a traceback, and the exit code is 1."""
+    command = [sys.executable, "-m", "cookiecutter", "--config-file", str(cookiecutter_config), "--no-input"]
+    command += ["-o", str(tmp_path), str(ROOT), "project_slug=../evil", "package_name=import"]
+    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert run.returncode == 1
+    slug, package = run.stdout.splitlines()
+    assert slug.startswith("project_slug: '../evil' is no name")
+    assert package.startswith("package_name: 'import' is a keyword")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hook_refuses_by_itself(tmp_path: Path) -> None:
+    """The hook holds the rules: run as cookiecutter runs it, it refuses with one line a problem."""
+    source = (ROOT / "hooks" / "pre_gen_project.py").read_text()
+    answers = (
+        '{"project_name": "x", "project_slug": "X", "package_name": "x", "description": "", "author": "",'
+    )
+    answers += ' "python_version": "3.11", "web": "cgi", "rpc": "none"}'
+    hook = tmp_path / "hook.py"
+    hook.write_text(source.replace('"{{ cookiecutter | answers }}"', repr(answers)))
+    run = subprocess.run([sys.executable, hook], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert [line.split(":")[0] for line in run.stderr.splitlines()] == ["project_slug", "web"]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+def test_text_survives_as_data(
+    bake: Bake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """A description and an author are the same text wherever the project has it; nothing in it runs."""
+    monkeypatch.chdir(tmp_path)
+    project = bake(tmp_path, description=text, author=text)
+    assert project == tmp_path / "hello-service"
+    described = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert described["description"] == text
+    assert described.get("authors", [{"name": text}]) == [{"name": text}]
+    tree = ast.parse((project / "src" / "hello_service" / "main.py").read_text(encoding="utf-8"))
+    summaries = [
+        node.value for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "summary"
+    ]
+    assert [ast.literal_eval(node) for node in summaries] == [text]
+    ruff = Path(sys.executable).with_name("ruff")
+    for command in (["format", "--diff"], ["check", "--quiet"]):
+        run = subprocess.run(
+            [ruff, *command, "src/hello_service/main.py"],
+            cwd=project,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stdout
+    assert not list(tmp_path.rglob("owned"))
+    assert [path.name for path in tmp_path.iterdir()] == ["hello-service"]
+
+
+def test_text_is_the_same_in_a_configuration_file(
+    bake: Bake, cookiecutter_config: Path, tmp_path: Path
+) -> None:
+    """An answer from a user's own configuration file is data too."""
+    config = cookiecutter_config.with_name("default.yaml")
+    config.write_text(cookiecutter_config.read_text() + 'default_context:\n  author: "{{ 7 * 7 }}"\n')
+    command = [sys.executable, "-m", "cookiecutter", "--config-file", str(config), "--no-input"]
+    subprocess.run([*command, "-o", str(tmp_path), str(ROOT)], check=True, stdout=subprocess.DEVNULL)
+    described = tomllib.loads((tmp_path / "hello-service" / "pyproject.toml").read_text())["project"]
+    assert described["authors"] == [{"name": "{{ 7 * 7 }}"}]
+
+
+def test_names_are_derived(bake: Bake, tmp_path: Path) -> None:
+    """Slug and package name follow from the name, letters of other alphabets included."""
+    project = bake(tmp_path, project_name='Größe "2" of 北京')
+    assert project.name == "grosse-2-of-bei-jing"
+    assert (project / "src" / "grosse_2_of_bei_jing").is_dir()
+
+
+def test_answers_are_asked_with_labels(cookiecutter_config: Path, tmp_path: Path) -> None:
+    """At the prompts every question is a sentence for a person, and what is typed is data."""
+    command = [sys.executable, "-m", "cookiecutter", "--config-file", str(cookiecutter_config), str(ROOT)]
+    typed = "Typed Service\n\n\n{{ 7 * 7 }}\n\n2\n3\n1\n"
+    run = subprocess.run(command, cwd=tmp_path, input=typed, capture_output=True, text=True, check=True)
+    assert "Oldest Python it must run on" in run.stdout
+    assert "package_name" not in run.stdout
+    described = tomllib.loads((tmp_path / "typed-service" / "pyproject.toml").read_text())["project"]
+    assert described["description"] == "{{ 7 * 7 }}"
+    assert described["requires-python"] == ">=3.12"
