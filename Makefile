@@ -1,0 +1,61 @@
+# The template's own commands; `make` alone lists them.
+# They run in .venv, which is made from requirements-dev.lock.
+
+# Any Python >= 3.11 will do; the oldest present is taken, so that nothing newer slips in.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
+  "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$name" && break; done)
+override PYTHON := $(PYTHON)
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+SKELETON = {{cookiecutter.project_slug}}
+PACKAGE = $(SKELETON)/src/{{cookiecutter.package_name}}
+LINTED = "$(PACKAGE)/chassis" "$(SKELETON)/typings" hooks local_extensions.py scripts tests
+# Named, as the nearest pyproject.toml to chassis/ is the skeleton's, which is not TOML before it is rendered.
+STYLE = --config pyproject.toml
+ARGS =
+source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
+
+.DEFAULT_GOAL = help
+.PHONY: help demo test lint format locks clean setup
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: setup ## generate a service, build it, run it, look inside, stop it; it is left in ./demo-service
+	@.venv/bin/python scripts/demo.py --python "$(PYTHON)" $(ARGS)
+
+test: setup ## run all tests; one of them: make test ARGS="tests/test_answers.py -k slug"
+	@command -v ssh >/dev/null || { echo "There is no ssh client, and some tests need one. Debian, Ubuntu: \
+	apt install openssh-client" >&2; exit 1; }
+	@.venv/bin/python -m pytest --timeout 600 $(ARGS)
+
+lint: setup ## check format, style and types
+	@.venv/bin/ruff format $(STYLE) --check $(LINTED) || { echo "make format puts it right"; exit 1; }
+	@.venv/bin/ruff check $(STYLE) $(LINTED)
+	@MYPYPATH="$(PACKAGE):$(SKELETON)/typings" .venv/bin/mypy --explicit-package-bases -p chassis
+	@.venv/bin/mypy hooks local_extensions.py scripts
+
+format: setup ## format the code, and fix what ruff can
+	@.venv/bin/ruff format $(STYLE) $(LINTED)
+	@.venv/bin/ruff check $(STYLE) --fix $(LINTED)
+
+locks: setup ## renew every lock: requirements-dev.lock and those of the skeleton
+	@.venv/bin/python scripts/locks.py
+
+clean: ## remove what was made, caches included
+	@rm -rf .venv .cache demo-service .mypy_cache .pytest_cache .ruff_cache tests.*
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+setup:
+	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found. Install one (Debian, Ubuntu: apt install python3 \
+	python3-venv), or say where it is: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
+	"$(PYTHON) is no Python >= 3.11: say where one is: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments. \
+	Debian, Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(source) | cmp -s - .venv/made-from || { \
+	  echo "making .venv from requirements-dev.lock (under a minute) ..."; \
+	  rm -rf .venv && "$(PYTHON)" -m venv .venv && \
+	  .venv/bin/python -m pip install -qq --require-hashes --no-deps -r requirements-dev.lock && \
+	  $(source) >.venv/made-from; }

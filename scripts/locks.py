@@ -1,0 +1,59 @@
+"""Renew every lock: the skeleton's, one a variant of `web`, and the template's own.
+
+No lock names a registry: `make` and pip take that from the machine's configuration.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from cookiecutter.main import cookiecutter
+
+ROOT = Path(__file__).parent.parent
+SKELETON = ROOT / "{{cookiecutter.project_slug}}"
+VARIANTS = ("wsgi", "async", "none")
+OLDEST = "3.11"
+"""The oldest Python that the template offers: a lock for it holds for the newer ones too."""
+
+
+def compile_lock(where: Path, output: str, *arguments: str) -> None:
+    """Resolve with the newest versions allowed, for every Python and platform at once, in `where`."""
+    uv = Path(sys.executable).with_name("uv")
+    command = [str(uv), "pip", "compile", "--quiet", "--upgrade", "--universal", "--python-version", OLDEST]
+    command += ["--generate-hashes", "--no-annotate", "--output-file", output, *arguments]
+    subprocess.run(command, cwd=where, check=True)  # noqa: S603 - the arguments are ours
+
+
+def main() -> None:
+    """Renew the locks in place."""
+    with tempfile.TemporaryDirectory() as temporary:
+        constraints: list[str] = []
+        for variant in VARIANTS:
+            sys.stdout.write(f"locking web={variant} ...\n")
+            project = Path(
+                cookiecutter(
+                    str(ROOT),
+                    no_input=True,
+                    default_config=True,
+                    output_dir=f"{temporary}/{variant}",
+                    extra_context={"web": variant},
+                )
+            )
+            custom = ("--custom-compile-command", "make lock")
+            compile_lock(project, "requirements.lock", "pyproject.toml", *custom)
+            constraints += ["--constraints", str(project / "requirements.lock")]
+            shutil.copyfile(project / "requirements.lock", SKELETON / f"requirements@{variant}.lock")
+        sys.stdout.write("locking the tools ...\n")
+        compile_lock(project, "tools.lock", "--group", "dev", *constraints, *custom)
+        shutil.copyfile(project / "tools.lock", SKELETON / "tools.lock")
+        constraints += ["--constraints", str(project / "tools.lock")]
+        custom = ("--custom-compile-command", "make locks")
+        compile_lock(ROOT, "requirements-dev.lock", "--group", "dev", *constraints, *custom)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import filecmp
+import os
+import re
+import shutil
+import subprocess
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hooks import pre_gen_project
+
+from .conftest import Bake, furnish, make, pythons
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# A registry that is not there: whoever asks it fails.
+OFFLINE = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
+
+
+def names(pex: Path) -> set[str]:
+    """Return what stands at the top of a pex."""
+    with zipfile.ZipFile(pex) as archive:
+        return {name.split("/")[0] for name in archive.namelist()}
+
+
+def distributions(pex: Path) -> dict[str, str]:
+    """Return the distributions in a pex: normalised name -> version."""
+    with zipfile.ZipFile(pex) as archive:
+        wheels = {name.split("/")[1] for name in archive.namelist() if name.startswith(".deps/")}
+    return {wheel.split("-")[0].replace("_", "-").lower(): wheel.split("-")[1] for wheel in wheels if wheel}
+
+
+def test_pex_holds_what_runs_and_nothing_else(pex: Path, baked: Path) -> None:
+    """The pex has the package, and of the lock what this platform needs, in the versions locked."""
+    assert names(pex) == {".bootstrap", ".deps", "PEX-INFO", "__main__.py", "__pex__", "hello_service"}
+    lock = dict(re.findall(r"^([\w.-]+)==([\w.]+)", (baked / "requirements.lock").read_text(), re.MULTILINE))
+    held = distributions(pex)
+    assert held.items() <= lock.items()
+    assert {"flask", "oscar-flag", "treq", "twisted"} <= held.keys()
+    with zipfile.ZipFile(pex) as archive:
+        assert not [name for name in archive.namelist() if name.endswith(".pyc") or "__pycache__" in name]
+        sources = {name for name in archive.namelist() if name.startswith("hello_service/")}
+    on_disk = {
+        path.relative_to(baked / "src").as_posix()
+        for path in (baked / "src").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert {name for name in sources if not name.endswith("/")} == on_disk
+
+
+def test_pex_is_the_same_bytes_anywhere(pex: Path, baked: Path, tmp_path: Path) -> None:
+    """Built in another folder, at another time, with another umask, all fetched and built anew: the same."""
+    project = tmp_path / "elsewhere"
+    shutil.copytree(baked, project, ignore=shutil.ignore_patterns(".tools", ".build", ".venv", "dist"))
+    for path in (project / "src").rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        os.utime(path, (1e9, 1e9))
+    old = os.umask(0o077)
+    try:
+        make(project, "pex", PEX_ROOT=str(tmp_path / "pex-root"), HOME=str(tmp_path), TZ="Asia/Kathmandu")
+    finally:
+        os.umask(old)
+    assert filecmp.cmp(project / "dist" / pex.name, pex, shallow=False)
+
+
+def test_rebuild_needs_no_network(pex: Path, baked: Path, bake: Bake, tmp_path: Path) -> None:
+    """Once the wheels are there, a changed source is built without a registry."""
+    project = furnish(bake(tmp_path))
+    with (project / "src" / "hello_service" / "tasks.py").open("a") as source:
+        source.write("# changed\n")
+    make(project, "pex", **OFFLINE)
+    assert not filecmp.cmp(project / "dist" / pex.name, pex, shallow=False)
+
+
+def test_wheel_with_another_hash_is_refused(baked: Path, bake: Bake, tmp_path: Path) -> None:
+    """What does not match the lock is not installed, and nothing half-made is taken for whole later."""
+    project = bake(tmp_path)
+    (project / ".tools").symlink_to(baked / ".tools")
+    lock = project / "requirements.lock"
+    lock.write_text(re.sub(r"(?<=--hash=sha256:)[0-9a-f]{64}", "0" * 64, lock.read_text()))
+    command = ["make", f"PYTHON={next(iter(pythons().values()))}", "setup"]
+    for _ in range(2):
+        run = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+        assert run.returncode != 0
+        assert "HASHES" in run.stderr
+        assert not (project / ".venv").exists()
+
+
+@pytest.mark.parametrize("web", ["wsgi", "async", "none"])
+def test_dependency_names_are_refused_as_package_names(bake: Bake, web: str) -> None:
+    """The hook's list of modules that the service depends on is complete."""
+    project = furnish(bake(web=web))
+    (site,) = (project / ".venv" / "lib").glob("python3.*/site-packages")
+    tops = {path.name.removesuffix(".py").split(".")[0] for path in site.iterdir()}
+    candidates = {top for top in tops if re.fullmatch(r"[a-z][a-z0-9_]*", top) and (site / top).suffix == ""}
+    candidates = {top for top in candidates if (site / top).is_dir() or (site / f"{top}.py").exists()}
+    assert candidates - {"service"} <= pre_gen_project.DEPENDENCIES
+
+
+@pytest.mark.parametrize("gone", ["venv", "python"])
+def test_what_is_missing_is_said(bake: Bake, tmp_path: Path, gone: str) -> None:
+    """Without a Python that can make environments, make says what to install."""
+    project = bake(tmp_path)
+    python = tmp_path / "python"
+    answer = "exit 1" if gone == "python" else 'case "$2" in *ensurepip*) exit 1;; esac'
+    python.write_text(f"#!/bin/sh\n{answer}\n")
+    python.chmod(0o755)
+    run = subprocess.run(
+        ["make", f"PYTHON={python}", "run"], cwd=project, capture_output=True, text=True, check=False
+    )
+    assert run.returncode != 0
+    assert {"venv": "apt install python3-venv", "python": "is no Python >= 3.11"}[gone] in run.stderr
+    assert not (project / ".tools").exists()
+
+
+def test_locks_name_no_registry(bake: Bake) -> None:
+    """Where packages come from is the machine's configuration, not the project's."""
+    for path in bake().glob("*.lock"):
+        assert "://" not in path.read_text()

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import configparser
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .conftest import Bake
+
+
+@pytest.fixture(scope="module", params=["wsgi", "none"])
+def deploy(request: pytest.FixtureRequest, bake: Bake) -> Path:
+    """The deploy folder of a project with a web listener, and of one without."""
+    return bake(web=request.param) / "deploy"
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
+def test_units_are_right(deploy: Path, tmp_path: Path) -> None:
+    """systemd has nothing to say against the units, and the service is hardened."""
+    for unit in (deploy / "systemd").iterdir():
+        # The pex is not there, and systemd minds; any program that is will do.
+        text = unit.read_text().replace("/opt/hello-service/hello-service.pex", "/bin/true")
+        (tmp_path / unit.name).write_text(text)
+    units = sorted(tmp_path.iterdir())
+    run = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+    assert (run.stdout + run.stderr, run.returncode) == ("", 0)
+    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=30", units[0]]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout[-500:]
+
+
+def test_supervisor_hands_over_a_socket(deploy: Path) -> None:
+    """With a web listener, supervisord holds the socket and every process gets it as descriptor 0."""
+    configuration = configparser.RawConfigParser()
+    configuration.read(deploy / "supervisord.conf")
+    (section,) = configuration.sections()
+    if section == "fcgi-program:hello-service":
+        assert configuration[section]["socket"] == "tcp://0.0.0.0:8080"
+        assert "--web.listen=fd:0" in configuration[section]["command"]
+    else:
+        assert section == "program:hello-service"
+    assert configuration.getint(section, "stopwaitsecs") > 30
+
+
+def test_manifest_waits_longer_than_the_drain(deploy: Path) -> None:
+    """Kubernetes lets the drain end, and sets no variables that the service would take for flags."""
+    documents = {each["kind"]: each for each in yaml.safe_load_all((deploy / "kubernetes.yaml").read_text())}
+    pod = documents["Deployment"]["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > 35
+    assert pod["enableServiceLinks"] is False
+    assert ("Service" in documents) == ("ports" in pod["containers"][0])

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import getpass
+import json
+import re
+import shutil
+import signal
+import subprocess
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PATIENCE = 60
+
+
+class Running:
+    """A pex that runs in a folder of its own with an empty environment, seen through its log."""
+
+    def __init__(self, folder: Path, pex: Path, *flags: str) -> None:
+        self.folder = folder
+        self.events: list[dict[str, Any]] = []
+        shutil.copy2(pex, folder)
+        # env -i: nothing of this test's environment, and of PATH what finds a Python.
+        command = [
+            "env",
+            "-i",
+            f"PATH={_path(pex)}",
+            f"HOME={folder}",
+            f"./{pex.name}",
+            "--log.format=json",
+            *flags,
+        ]
+        self.process = subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+        )
+
+    def wait_for(self, event: str) -> dict[str, Any]:
+        """Read the log up to the next event of a name, and return it."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.events.append(json.loads(line))
+            if self.events[-1]["event"] == event:
+                return self.events[-1]
+        raise AssertionError(f"the service ended without {event}: {self.events}")
+
+    def port(self, listener: str) -> str:
+        """Return the port at which a listener answers."""
+        addresses = [event["address"] for event in self.events if event["event"] == f"{listener}.listening"]
+        return re.sub(".*:", "", addresses[-1])
+
+    def get(self, listener: str, path: str) -> str:
+        """Fetch a page."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port(listener)}{path}", timeout=PATIENCE) as got:
+            return str(got.read().decode())
+
+    def ssh(self, line: str) -> subprocess.CompletedProcess[str]:
+        """Run a line in the manhole with the real ssh client."""
+        options = [
+            "-F",
+            "none",
+            "-i",
+            self.folder / "key",
+            "-o",
+            "IdentitiesOnly=yes",
+            "-p",
+            self.port("manhole"),
+        ]
+        options += ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new"]
+        options += ["-o", f"UserKnownHostsFile={self.folder}/known_hosts", "-l", getpass.getuser()]
+        command = ["ssh", *map(str, options), "127.0.0.1", line]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+def _path(pex: Path) -> str:
+    """Return a PATH with the Python that the pex was built for."""
+    configuration = (pex.parents[1] / ".venv" / "pyvenv.cfg").read_text()
+    home = re.search(r"^home = (.*)$", configuration, re.MULTILINE)
+    assert home
+    return f"{home[1]}:/usr/bin:/bin"
+
+
+@pytest.fixture(scope="module")
+def running(pex: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The pex, running somewhere else on ports of its own, with a key that may enter."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    assert shutil.which("ssh"), "there is no ssh client. Debian, Ubuntu: apt install openssh-client"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key"], check=True)
+    ports = [f"--{name}.listen=tcp:0:interface=127.0.0.1" for name in ("web", "admin", "manhole")]
+    running = Running(folder, pex, *ports, "--manhole.authorized_keys=key.pub", "--manhole.host_key=host_key")
+    with running.process:
+        try:
+            running.wait_for("service.started")
+            yield running
+        finally:
+            running.process.kill()
+
+
+def test_it_serves(running: Running) -> None:
+    """Web and admin answer, and the task runs by itself."""
+    assert running.get("web", "/?name=pex") == "Hello, pex!\n"
+    assert json.loads(running.get("admin", "/info"))["version"] == "0.1.0"
+    assert '"check_page"' in running.get("admin", "/tasks")
+
+
+def test_its_process_is_the_one_that_was_started(running: Running) -> None:
+    """No launcher stays between: signals reach the service itself."""
+    (started,) = [event for event in running.events if event["event"] == "service.started"]
+    assert started["pid"] == running.process.pid
+
+
+def test_manhole_is_toggled_by_a_signal_and_entered_by_ssh(running: Running) -> None:
+    """USR2 opens it, the real ssh client runs a line in the process, USR2 closes it again."""
+    running.process.send_signal(signal.SIGUSR2)
+    running.wait_for("manhole.listening")
+    running.wait_for("manhole.opened")
+    answered = running.ssh("__import__('os').getpid()")
+    assert (answered.stdout.strip(), answered.returncode) == (str(running.process.pid), 0), answered.stderr
+    running.ssh("flags.web.greeting = 'Good evening'")
+    assert running.get("web", "/") == "Good evening, world!\n"
+    running.process.send_signal(signal.SIGUSR2)
+    running.wait_for("manhole.closed")
+    assert running.ssh("1").returncode == 255
+
+
+def test_it_stops_cleanly(running: Running) -> None:
+    """TERM ends it with exit code 0; the last test, as the others need it alive."""
+    running.process.send_signal(signal.SIGTERM)
+    out, _ = running.process.communicate(timeout=PATIENCE)
+    assert running.process.returncode == 0
+    assert json.loads(out.splitlines()[-1])["event"] == "service.stopped"
+
+
+def test_wrong_python_is_told(pex: Path, tmp_path: Path) -> None:
+    """Without the Python that it was built for, the pex says which one it needs."""
+    python = tmp_path / "python3"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    run = subprocess.run(
+        ["env", "-i", f"PATH={tmp_path}", f"HOME={tmp_path}", "/bin/sh", pex],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode != 0
+    assert "python3.11" in run.stderr
