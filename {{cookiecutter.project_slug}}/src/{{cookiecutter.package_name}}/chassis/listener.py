@@ -35,7 +35,12 @@ class Endpoints(_Strings):
         """Take endpoint strings that can be read; whether one can listen there is the world's affair."""
         texts = value.split()
         for text in texts:
-            parse(None, text)
+            try:
+                parse(None, text)
+            except EndpointError as error:
+                # Its message begins with the string, and so does the one that this becomes part of.
+                told = str(error).removeprefix(f"{value!r} ")
+                raise ValueError(told if len(texts) == 1 else f"is wrong: {told}") from None
         self.value = texts
 
     def fault(self) -> str | None:
