@@ -102,7 +102,7 @@ def furnish(project: Path, python: str | None = None) -> Path:
 
 def _furniture(project: Path, python: str, locks: list[str], links: dict[str, Path], target: str) -> Path:
     made_from = subprocess.check_output([python, "-VV"]) + python.encode()
-    made_from += b"".join((project / name).read_bytes() for name in locks)
+    made_from += b"".join((project / name).read_bytes() for name in ("Makefile", *locks))
     folder = CACHE / f"{target}-{hashlib.sha256(made_from).hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("Makefile", *locks):
