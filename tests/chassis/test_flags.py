@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import errno
+import os
+import pathlib
+
 import pytest
 from oscar import flag
 
@@ -238,6 +242,18 @@ def test_a_folder_and_bytes_for_a_file(web, capsys, tmp_path):
     (tmp_path / "a.ini").write_bytes(b"[web]\nthreads=\xff\n")
     assert refused(capsys, [f"--config={tmp_path}/a.ini"]) == [
         f"--config: '{tmp_path}/a.ini': not UTF-8 text at byte 14"
+    ]
+
+
+def test_a_file_that_may_not_be_read(web, capsys, tmp_path, monkeypatch):
+    (tmp_path / "a.ini").touch()
+
+    def refuse(*_args, **_keywords):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(pathlib.Path, "read_text", refuse)  # root may read everything
+    assert refused(capsys, [f"--config={tmp_path}/a.ini"]) == [
+        f"--config: '{tmp_path}/a.ini': permission denied"
     ]
 
 
