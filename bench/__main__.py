@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import platform
@@ -11,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from .scenarios import RUNNABLE, SCENARIOS, Settings, raise_limits
 from .servers import SERVERS, Died, running
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from .environment import Environment
     from .report import Results
@@ -35,25 +35,44 @@ RESULTS = Path(__file__).parent / "results"
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=", description=__doc__)
-    names = {"scenarios": SCENARIOS, "servers": SERVERS}
-    parser.add_argument("--only", type=_names(SCENARIOS), default=list(SCENARIOS), metavar="SCENARIO,SCENARIO",
-                        help=f"of {', '.join(names['scenarios'])}")
-    parser.add_argument("--servers", type=_names(SERVERS), default=list(SERVERS), metavar="SERVER,SERVER",
-                        help=f"of {', '.join(names['servers'])}")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds, alternating between servers (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=3, help="of load each time, whole ones (%(default)s)")
+    parser.add_argument(
+        "--only",
+        type=_names(SCENARIOS),
+        default=list(SCENARIOS),
+        metavar="SCENARIO,SCENARIO",
+        help=f"of {', '.join(SCENARIOS)}",
+    )
+    parser.add_argument(
+        "--servers",
+        type=_names(SERVERS),
+        default=list(SERVERS),
+        metavar="SERVER,SERVER",
+        help=f"of {', '.join(SERVERS)}",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds, alternating between servers (%(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=3, help="of load each time, whole ones (%(default)s)"
+    )
     parser.add_argument("--connections", type=int, default=8000, help="idle ones in `idle` (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="one short round, for a first look: no figures to quote")
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round, for a first look: no figures to quote"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument("--readme", action="store_true", help="only print the README's section, from the last results")
-    parser.add_argument("--redraw", action="store_true", help="only write table and plot again, from the last results")
+    parser.add_argument(
+        "--readme", action="store_true", help="only print the README's section, from the last results"
+    )
+    parser.add_argument(
+        "--redraw", action="store_true", help="only write table and plot again, from the last results"
+    )
     chosen = parser.parse_args(argv)
     if chosen.quick:
         chosen.rounds, chosen.seconds, chosen.connections = 1, 1, 2000
     return chosen
 
 
-def _names(known: dict[str, object]) -> object:
+def _names(known: Collection[str]) -> Callable[[str], list[str]]:
     def names(text: str) -> list[str]:
         chosen = text.split(",")
         for name in chosen:
@@ -111,7 +130,8 @@ def run(scenario: Scenario, chosen: argparse.Namespace, settings: Settings) -> d
                 figures = {"died": str(error)}
             rounds[name].append(figures)
             shown = "  ".join(
-                f"{key} {value:,.1f}" if isinstance(value, float) else f"{key} {value}" for key, value in figures.items()
+                f"{key} {value:,.1f}" if isinstance(value, float) else f"{key} {value}"
+                for key, value in figures.items()
             )
             took = time.monotonic() - started
             print(f"{scenario.name:10} {number + 1}  {name:17} {shown}  [{took:.1f} s]", flush=True)
@@ -122,11 +142,14 @@ def describe(chosen: argparse.Namespace, settings: Settings) -> Results:
     """Return results without any yet: what they are taken on and with."""
     environment = settings.environment
     commit = subprocess.run(
-        ["git", "-C", str(RESULTS), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+        ["git", "-C", str(RESULTS), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return {
         "machine": {
-            "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             "cpu": cpu(),
             "cores": len(os.sched_getaffinity(0)),
             "system": f"{platform.system()} {platform.release()}",

@@ -27,11 +27,11 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 
 def ratios(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]:
-    """Return ours divided by theirs, for each round that has both; a round with nothing of theirs is left out."""
+    """Return ours divided by theirs, for each round in which theirs has a figure other than 0."""
     return [ours[number] / theirs[number] for number in sorted(ours.keys() & theirs.keys()) if theirs[number]]
 
 
 def order(names: Sequence[str], number: int) -> list[str]:
-    """Return the order of a round: each begins one further, so that no one always follows the same one's heat."""
+    """Return the order of a round: each begins one further, so that no one is always the first."""
     start = number % len(names)
     return [*names[start:], *names[:start]]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .servers import Running
 
 HERE = Path(__file__).parent
+CONNECTIONS = 32
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,24 @@ class Load:
     """Milliseconds, as p99; of the requests that were answered."""
     p99: float
     failed: int
-    """Connections refused, cut or timed out (2 s), and answers of 4xx and 5xx."""
+    """Connections refused or cut, requests that took over 2 s, and answers of 4xx and 5xx."""
+    served: float
+    """How many connections had a request under way on average, of those answered (Little's law).
+
+    wrk says nothing of a connection that never gets an answer: a server that serves 16 of 32
+    looks as good as one that serves them all.
+    """
 
 
 def find_wrk() -> str:
     """Return the path of wrk, or say how to get it."""
     path = shutil.which("wrk")
     if path is None:
-        raise SystemExit(
-            "The load comes from wrk, which is not here. Debian, Ubuntu: apt-get install wrk; macOS: brew install wrk"
-        )
+        raise SystemExit("The load comes from wrk, which is not here. Debian, Ubuntu: apt-get install wrk")
     return path
 
 
-def wrk(url: str, *, seconds: float, connections: int = 32, body: int = 0) -> Load:
+def wrk(url: str, *, seconds: float, connections: int = CONNECTIONS, body: int = 0) -> Load:
     """Send requests on so many keep-alive connections for so long.
 
     :param body: bytes to POST; 0 for a GET.
@@ -52,17 +57,21 @@ def wrk(url: str, *, seconds: float, connections: int = 32, body: int = 0) -> Lo
     command = [find_wrk(), "--threads", str(min(2, connections)), "--connections", str(connections)]
     whole = max(1, round(seconds))
     command += ["--duration", f"{whole}s", "--timeout", "2s", "--script", str(HERE / "wrk.lua"), url]
-    run = subprocess.run([*command, "--", str(body)], capture_output=True, text=True, check=False, timeout=whole + 30)
+    run = subprocess.run(
+        [*command, "--", str(body)], capture_output=True, text=True, check=False, timeout=whole + 30
+    )
     found = [line for line in run.stdout.splitlines() if line.startswith("JSON ")]
     if not found:
         # It sends nothing at all when it cannot connect.
-        return Load(0.0, 0.0, 0.0, connections)
+        return Load(0.0, 0.0, 0.0, connections, 0.0)
     seen = json.loads(found[0].removeprefix("JSON "))
+    rate = seen["requests"] / (seen["microseconds"] / 1e6)
     return Load(
-        rate=seen["requests"] / (seen["microseconds"] / 1e6),
+        rate=rate,
         p50=seen["p50"] / 1000,
         p99=seen["p99"] / 1000,
         failed=seen["failed"] + seen["refused"],
+        served=rate * seen["mean"] / 1e6,
     )
 
 

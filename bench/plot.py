@@ -5,10 +5,11 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from .report import failures, middle, ranked
+from .report import failures, fewer, middle
 from .servers import OURS
 
 if TYPE_CHECKING:
+    from .figures import Spread
     from .report import Results
 
 PANELS = (
@@ -21,14 +22,15 @@ PANELS = (
     ("upload", "rate", "1 MB upload, requests/s"),
     ("idle", "p99", "p99 in ms beside idle connections (less is better)"),
     ("idle", "kib_each", "KiB an idle connection (less is better)"),
+    ("slow", "rate", "4 clients beside 50 slow readers, requests/s"),
     ("slow", "grown_mb", "100 MB not read: memory grows by MB (less is better)"),
 )
 
 WIDTH, MARGIN = 960, 24
 ROW, BAR = 22, 15
-NAME = 100
+NAME = 112
 """Pixels for the servers' names."""
-VALUE = 120
+VALUE = 90
 """The same for figures behind the bars."""
 
 STYLE = """
@@ -49,61 +51,86 @@ def svg(results: Results) -> str:
     panels = [panel for panel in PANELS if panel[0] in results["scenarios"]]
     column = (WIDTH - 3 * MARGIN) / 2
     parts: list[str] = []
-    top = MARGIN
+    top: float = MARGIN
     for first in range(0, len(panels), 2):
-        pair = panels[first : first + 2]
-        drawn = [_panel(results, panel, MARGIN + n * (column + MARGIN), top, column) for n, panel in enumerate(pair)]
-        parts += [part for part, _ in drawn]
-        top += max(height for _, height in drawn) + MARGIN
-    machine, run = results["machine"], results["run"]
-    about = (
-        f"{machine['date']} · {machine['cpu']}, {machine['cores']} cores · Python {machine['python']} · one process, "
-        f"16 threads each · medians of {run['rounds']} rounds, lines from lowest to highest"
-    )
-    versions = " · ".join(f"{name} {version}" for name, version in results["versions"].items())
-    parts += [f'<text class="about" x="{MARGIN}" y="{top + n * 16}">{escape(text)}</text>'
-              for n, text in enumerate((about, versions))]
-    height = top + 16 + MARGIN
+        bottom = top
+        for place, panel in enumerate(panels[first : first + 2]):
+            drawn, height = _panel(results, panel, MARGIN + place * (column + MARGIN), top, column)
+            parts += drawn
+            bottom = max(bottom, top + height)
+        top = bottom + MARGIN
+    for line in _about(results):
+        parts.append(_text("about", MARGIN, top, line))
+        top += 16
+    size = f'width="{WIDTH}" height="{top + MARGIN / 2:.0f}"'
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height:.0f}" '
-        f'viewBox="0 0 {WIDTH} {height:.0f}" role="img">\n<title>Ours beside other servers</title>\n'
-        f"<style>{STYLE}</style>\n"
-        f'<rect class="back" width="{WIDTH}" height="{height:.0f}"/>\n' + "\n".join(parts) + "\n</svg>\n"
+        "\n".join(
+            [
+                opening,
+                "<title>Ours beside other servers</title>",
+                f"<style>{STYLE}</style>",
+                f'<rect class="back" {size}/>',
+                *parts,
+                "</svg>",
+            ]
+        )
+        + "\n"
     )
 
 
-def _panel(results: Results, panel: tuple[str, str, str], left: float, top: float, width: float) -> tuple[str, float]:
+def _about(results: Results) -> list[str]:
+    machine, run = results["machine"], results["run"]
+    where = [machine["date"], f"{machine['cpu']}, {machine['cores']} cores", f"Python {machine['python']}"]
+    rounds = ", ".join([f"medians of {run['rounds']} rounds", *fewer(results)])
+    reading = [rounds, "lines: lowest to highest", "† not every client was served: see the table"]
+    versions = [f"{name} {version}" for name, version in results["versions"].items()]
+    return [" · ".join(each) for each in ([*where, "one process, 16 threads each"], reading, versions)]
+
+
+def _panel(
+    results: Results, panel: tuple[str, str, str], left: float, top: float, width: float
+) -> tuple[list[str], float]:
+    """Return a panel's elements and its height."""
     scenario, figure, title = panel
-    found = {server: middle(results, scenario, server, figure) for server in ranked(results, scenario)}
-    best_last = figure == "rate"
-    names = sorted(
-        found, key=lambda name: (found[name] is None, (each.median if (each := found[name]) else 0) * (-1) ** best_last)
-    )
-    longest = max([each.high for each in found.values() if each] or [1]) or 1
+    found = {name: middle(results, scenario, name, figure) for name in results["scenarios"][scenario]}
+    longest = max([each.high for each in found.values() if each], default=1) or 1
     start = left + NAME + 8
     scale = (width - NAME - 8 - VALUE) / longest
-    lines = [f'<text class="title" x="{left:.0f}" y="{top + 12:.0f}">{escape(title)}</text>']
-    for number, name in enumerate(names):
-        y = top + 24 + number * ROW
-        middle_y = y + BAR / 2
-        mark = " ours" if name == OURS else ""
-        lines.append(f'<text class="name{mark}" x="{left + NAME}" y="{y + 12:.0f}">{escape(name)}</text>')
+    lines = [_text("title", left, top + 12, title)]
+    y = top + 24
+    for name in _best_first(found, more=figure == "rate"):
+        mark = "ours" if name == OURS else ""
+        lines.append(_text(f"name {mark}", left + NAME, y + 12, name))
+        lines += _bar(found[name], failures(results, scenario, name), mark, (start, y), scale)
+        y += ROW
+    return lines, y - top
+
+
+def _best_first(found: dict[str, Spread | None], *, more: bool) -> list[str]:
+    def key(name: str) -> tuple[bool, float]:
         each = found[name]
-        if each is None:
-            reason = "; ".join(failures(results, scenario, name)) or "no figure"
-            lines.append(f'<text x="{start:.0f}" y="{y + 12:.0f}">{escape(reason)}</text>')
-            continue
-        low, length, high = (max(0.0, value) * scale for value in (each.low, each.median, each.high))
-        lines.append(
-            f'<rect class="bar{mark}" x="{start:.0f}" y="{y:.0f}" width="{max(length, 1):.1f}" height="{BAR}"/>'
-        )
-        if high - low > 1:
-            lines.append(
-                f'<line class="reach" x1="{start + low:.1f}" x2="{start + high:.1f}" '
-                f'y1="{middle_y:.1f}" y2="{middle_y:.1f}"/>'
-            )
-        text = f"{each.median:,.0f}" if each.median >= 100 else f"{each.median:.1f}"
-        lines.append(
-            f'<text class="{mark.strip()}" x="{start + max(high, length) + 6:.0f}" y="{y + 12:.0f}">{text}</text>'
-        )
-    return "\n".join(lines), 24 + len(names) * ROW
+        return each is None, 0 if each is None else -each.median if more else each.median
+
+    return sorted(found, key=key)
+
+
+def _bar(
+    each: Spread | None, failed: list[str], mark: str, at: tuple[float, float], scale: float
+) -> list[str]:
+    start, y = at
+    if each is None:
+        return [_text("about", start, y + 12, "; ".join(failed) or "no figure")]
+    low, length, high = (max(0.0, value) * scale for value in (each.low, each.median, each.high))
+    lines = [
+        f'<rect class="bar {mark}" x="{start:.0f}" y="{y:.0f}" width="{max(length, 1):.1f}" height="{BAR}"/>'
+    ]
+    if high - low > 1:
+        ends = f'x1="{start + low:.1f}" x2="{start + high:.1f}"'
+        lines.append(f'<line class="reach" {ends} y1="{y + BAR / 2:.1f}" y2="{y + BAR / 2:.1f}"/>')
+    shown = f"{each.median:,.0f}" if each.median >= 100 else f"{each.median:.1f}"
+    return [*lines, _text(mark, start + max(high, length) + 6, y + 12, shown + (" †" if failed else ""))]
+
+
+def _text(kind: str, x: float, y: float, text: str) -> str:
+    return f'<text class="{kind}" x="{x:.0f}" y="{y:.0f}">{escape(text)}</text>'

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .figures import ratios, spread
+from .load import CONNECTIONS
 from .scenarios import SCENARIOS
 from .servers import OURS
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from .figures import Spread
 
 Results = dict[str, Any]
+
+STARVED = 0.7
+"""A smaller part of the connections than this at work means that some got nothing."""
 
 
 def values(results: Results, scenario: str, server: str, figure: str) -> dict[int, float]:
@@ -35,8 +39,14 @@ def failures(results: Results, scenario: str, server: str) -> list[str]:
     """Return what went wrong, each reason once."""
     rounds = results["scenarios"][scenario][server]
     reasons = dict.fromkeys(each["died"] for each in rounds if "died" in each)
-    failed = int(sum(each.get("failed", 0) for each in rounds))
-    return [*reasons, *([f"{failed:,} requests failed"] if failed else [])]
+    if failed := int(sum(each.get("failed", 0) for each in rounds)):
+        reasons[f"{failed:,} requests failed"] = None
+    served = middle(results, scenario, server, "served")
+    if served and served.median < STARVED * CONNECTIONS:
+        reasons[f"serves about {served.median:.0f} of {CONNECTIONS} connections, the others wait"] = None
+    if any(each.get("rate") == 0 for each in rounds):
+        reasons["no answer"] = None
+    return list(reasons)
 
 
 def ranked(results: Results, scenario: str) -> list[str]:
@@ -64,17 +74,23 @@ def _title(results: Results, name: str) -> str:
     return title.replace("idle", f"{results['run']['idle_connections']:,} idle") if name == "idle" else title
 
 
+def fewer(results: Results) -> list[str]:
+    """Name the scenarios with fewer rounds than the others."""
+    most = results["run"]["rounds"]
+    limits = {name: SCENARIOS[name].most_rounds for name in results["scenarios"]}
+    return [f"{name} {limit}" for name, limit in limits.items() if limit < most]
+
+
 def _about(results: Results) -> list[str]:
     machine, run = results["machine"], results["run"]
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    rounds = ", ".join([f"{run['rounds']} rounds of {run['seconds']:g} s", *fewer(results)])
     lines = [
         f"- {machine['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}",
         f"- Python {machine['python']}; {versions}; ours at {machine['commit']}",
-        f"- {run['rounds']} rounds of {run['seconds']:g} s, `idle` and `slow` fewer; "
-        f"load average before: {machine['load']:.2f}",
+        f"- {rounds}; load average before: {machine['load']:.2f}",
     ]
-    lines += [f"- without {name}: {reason}" for name, reason in results["missing"].items()]
-    return lines
+    return lines + [f"- without {name}: {reason}" for name, reason in results["missing"].items()]
 
 
 def table(results: Results, name: str) -> list[str]:
@@ -85,6 +101,8 @@ def table(results: Results, name: str) -> list[str]:
     for server in ranked(results, name):
         rate = middle(results, name, server, "rate")
         times = compared(results, name, server) if server != OURS else None
+        if times and not times.median:
+            times = None  # ours has no rate: that is said in its own row
         cells = [f"**{server}**" if server == OURS else server]
         cells.append(_number(rate.median) if rate else "-")
         cells.append(f"{_number(rate.low)} to {_number(rate.high)}" if rate else "")
@@ -105,28 +123,41 @@ def _number(value: float) -> str:
 
 
 def readme(results: Results) -> str:
-    """Return the README's section: the plot, one sentence of figures, and who is faster."""
+    """Return the README's section: the plot, a sentence of figures each, and who is faster."""
     machine = results["machine"]
-    lines = ["## How fast", "", "![Requests a second beside other servers](bench/results/plot.svg)", ""]
-    for name, what in (("hello", "A bare hello"), ("flask", "A Flask hello")):
-        if name not in results["scenarios"]:
+    told = "\n".join(
+        _told(results, name, what) for name, what in TOLD.items() if name in results["scenarios"]
+    )
+    return f"""## How fast
+
+![Requests a second beside other servers](bench/results/plot.svg)
+
+{told}
+
+Measured side by side on {machine["cores"]} cores ({machine["cpu"]}), {machine["date"][:10]}:
+one process each, 16 threads, the same application.
+`make bench` measures it again.
+Here are [all tables](bench/results/results.md), and [how to read them](docs/performance.md).
+"""
+
+
+TOLD = {"hello": "A bare hello", "flask": "A Flask hello"}
+
+
+def _told(results: Results, name: str, what: str) -> str:
+    mine, p99 = (middle(results, name, OURS, figure) for figure in ("rate", "p99"))
+    if mine is None or p99 is None:
+        return f"{what}: no figures."
+    slower, faster = [], []
+    for server in ranked(results, name):
+        times = compared(results, name, server) if server != OURS else None
+        if times is None or failures(results, name, server):
             continue
-        mine = middle(results, name, OURS, "rate")
-        p99 = middle(results, name, OURS, "p99")
-        if mine is None or p99 is None:
-            continue
-        pairs = [(server, compared(results, name, server)) for server in ranked(results, name) if server != OURS]
-        slower = [f"{found.median:.1f} x {server}" for server, found in pairs if found and found.median >= 1]
-        faster = [f"{server} ({1 / found.median:.1f} x)" for server, found in pairs if found and found.median < 1]
-        text = f"{what}: {_number(mine.median)} requests/s, p99 {_number(p99.median)} ms"
-        lines.append(text + (f"; that is {', '.join(slower)}." if slower else "."))
-        if faster:
-            lines.append(f"Faster: {', '.join(faster)}.")
-    lines += [
-        "",
-        f"Measured side by side on {machine['cores']} cores ({machine['cpu']}), {machine['date'][:10]}: one process "
-        "each, 16 threads, the same application.",
-        "`make bench` measures it again; [all tables](bench/results/results.md), "
-        "[how to read them](docs/performance.md).",
-    ]
-    return "\n".join(lines) + "\n"
+        if times.median >= 1:
+            slower.append(f"{times.median:.1f} x {server}")
+        else:
+            faster.append(f"{server} is faster ({1 / times.median:.1f} x)")
+    text = f"{what}: {_number(mine.median)} requests/s, p99 {_number(p99.median)} ms"
+    if slower:
+        text += f": {', '.join(slower)}"
+    return ". ".join([text, *([", ".join(faster)] if faster else [])]) + "."

@@ -71,18 +71,33 @@ def _gunicorn(environment: Environment, port: int) -> list[str]:
     return [*command, f"--keep-alive={IDLE}", "--worker-connections=100000", "app:application"]
 
 
-def _uwsgi(environment: Environment, port: int) -> list[str]:
-    # With --http11-socket a connection holds a thread, and 16 of 32 clients get no answer;
-    # so its router, a process of its own in C, holds the connections.
-    command = [environment.program("uwsgi"), f"--http=127.0.0.1:{port}", f"--http-keepalive={IDLE}"]
-    command += [f"--http-timeout={IDLE}", "--listen=128", "--master", "--processes=1", f"--threads={THREADS}"]
-    return [*command, "--disable-logging", "--die-on-term", f"--wsgi-file={SERVE / 'app.py'}"]
+def _uwsgi(*, router: bool) -> Command:
+    # Without its router, a connection holds a thread, and 16 of 32 clients get no answer;
+    # with it, one more process, in C, holds the connections.
+    def command(environment: Environment, port: int) -> list[str]:
+        kind = (
+            ["--http", f"--http-keepalive={IDLE}", f"--http-timeout={IDLE}"]
+            if router
+            else ["--http11-socket"]
+        )
+        arguments = [environment.program("uwsgi"), f"{kind[0]}=127.0.0.1:{port}", *kind[1:]]
+        arguments += [
+            "--listen=128",
+            "--master",
+            "--processes=1",
+            f"--threads={THREADS}",
+            "--disable-logging",
+        ]
+        return [*arguments, "--die-on-term", f"--wsgi-file={SERVE / 'app.py'}"]
+
+    return command
 
 
 def _granian(environment: Environment, port: int) -> list[str]:
     command = [environment.program("granian"), "--interface=wsgi", "--host=127.0.0.1", f"--port={port}"]
     command += ["--workers=1", f"--blocking-threads={THREADS}", "--no-ws", "--log-level=error"]
-    return [*command, "app:application"]
+    # It takes no more connections than its backlog is long, 1,024 by default.
+    return [*command, "--backlog=16384", "app:application"]
 
 
 SERVERS = {
@@ -93,7 +108,7 @@ SERVERS = {
         Server("gunicorn", _gunicorn, "gunicorn"),
         Server("cheroot", _script("cheroot_wsgi.py", THREADS, IDLE), "cheroot"),
         Server("twisted", _script("twisted_wsgi.py", THREADS), "twisted"),
-        Server("uwsgi", _uwsgi, "uwsgi"),
+        Server("uwsgi", _uwsgi(router=True), "uwsgi"),
         Server("granian", _granian, "granian"),
     )
 }
@@ -102,10 +117,11 @@ VARIANTS = {
     variant.name: variant
     for variant in (
         Server("ours, access log", _ours("--web.access_log=true", "--log.format=json")),
+        Server("uwsgi, no router", _uwsgi(router=False), "uwsgi"),
         Server("waitress, poll", _script("waitress_wsgi.py", THREADS, "poll"), "waitress"),
     )
 }
-"""What only one scenario runs."""
+"""What only some scenarios run."""
 
 
 class Died(Exception):  # noqa: N818  what a server does

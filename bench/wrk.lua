@@ -12,7 +12,7 @@ function done(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
     'JSON {"requests": %d, "microseconds": %d, "bytes": %d, "failed": %d, "refused": %d, '
-    .. '"p50": %d, "p99": %d, "max": %d}\n',
+    .. '"mean": %d, "p50": %d, "p99": %d}\n',
     summary.requests, summary.duration, summary.bytes, e.connect + e.read + e.write + e.timeout, e.status,
-    latency:percentile(50), latency:percentile(99), latency.max))
+    latency.mean, latency:percentile(50), latency:percentile(99)))
 end

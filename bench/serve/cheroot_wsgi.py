@@ -16,7 +16,12 @@ def main() -> None:
     """Serve until killed."""
     port, threads, idle = map(int, sys.argv[1:])
     server = Server(
-        ("127.0.0.1", port), application, numthreads=threads, max=threads, request_queue_size=1024, timeout=idle
+        ("127.0.0.1", port),
+        application,
+        numthreads=threads,
+        max=threads,
+        request_queue_size=1024,
+        timeout=idle,
     )
     server.keep_alive_conn_limit = 100_000
     server.start()

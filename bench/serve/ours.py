@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "{{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}"))
 
 from app import application  # noqa: E402
+
 from chassis import flags  # noqa: E402
 from chassis.about import About  # noqa: E402
 from chassis.admin import Admin  # noqa: E402
