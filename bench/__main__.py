@@ -95,7 +95,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             write(results, chosen.output)
         return
     find_wrk()
-    # A SIGTERM leaves through the `finally`s that end the servers, as Ctrl-C does.
+    # A SIGTERM leaves through the `finally`s that end the servers, as Ctrl-C does;
+    # a shell's background job starts with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     environment = environments.ensure()
     settings = Settings(chosen.seconds, raise_limits(chosen.connections), environment)
@@ -142,7 +144,7 @@ def describe(chosen: argparse.Namespace, settings: Settings) -> Results:
     """Return results without any yet: what they are taken on and with."""
     environment = settings.environment
     commit = subprocess.run(
-        ["git", "-C", str(RESULTS), "describe", "--always", "--dirty"],
+        ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty"],
         capture_output=True,
         text=True,
         check=False,

@@ -100,8 +100,11 @@ def _sip(server: Running, path: str, count: int, rate: int, stop: threading.Even
         # Before connecting: the window that is offered follows from it.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         connection.settimeout(5)
-        connection.connect(("127.0.0.1", server.port))
-        connection.sendall(request)
+        try:
+            connection.connect(("127.0.0.1", server.port))
+            connection.sendall(request)
+        except OSError:
+            break  # it has died; who measures will see
         connection.setblocking(False)  # noqa: FBT003  the method takes it by place only
         connections.append(connection)
     while not stop.wait(SIP / rate):

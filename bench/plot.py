@@ -82,7 +82,7 @@ def svg(results: Results) -> str:
 def _about(results: Results) -> list[str]:
     machine, run = results["machine"], results["run"]
     where = [machine["date"], f"{machine['cpu']}, {machine['cores']} cores", f"Python {machine['python']}"]
-    rounds = ", ".join([f"medians of {run['rounds']} rounds", *fewer(results)])
+    rounds = ", ".join([f"medians; rounds: {run['rounds']}", *fewer(results)])
     reading = [rounds, "lines: lowest to highest", "† not every client was served: see the table"]
     versions = [f"{name} {version}" for name, version in results["versions"].items()]
     return [" · ".join(each) for each in ([*where, "one process, 16 threads each"], reading, versions)]

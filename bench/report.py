@@ -84,7 +84,7 @@ def fewer(results: Results) -> list[str]:
 def _about(results: Results) -> list[str]:
     machine, run = results["machine"], results["run"]
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    rounds = ", ".join([f"{run['rounds']} rounds of {run['seconds']:g} s", *fewer(results)])
+    rounds = ", ".join([f"rounds: {run['rounds']} of {run['seconds']:g} s", *fewer(results)])
     lines = [
         f"- {machine['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}",
         f"- Python {machine['python']}; {versions}; ours at {machine['commit']}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -152,13 +153,14 @@ def test_ours_is_measured(here, tmp_path, monkeypatch, capsys):
     from bench import __main__ as command
 
     monkeypatch.setattr(environment, "ensure", lambda: here)
-    handler = command.signal.getsignal(command.signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         command.main(
             ["--only", "hello", "--servers", "ours", "--quick", "--output", str(tmp_path / "results")]
         )
     finally:
-        command.signal.signal(command.signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     found = json.loads((tmp_path / "results" / "results.json").read_text())
     (figures,) = found["scenarios"]["hello"]["ours"]
     assert figures["rate"] > 100
