@@ -10,14 +10,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 SKELETON = {{cookiecutter.project_slug}}
 PACKAGE = $(SKELETON)/src/{{cookiecutter.package_name}}
-LINTED = "$(PACKAGE)/chassis" "$(SKELETON)/typings" hooks local_extensions.py scripts tests
+LINTED = "$(PACKAGE)/chassis" "$(SKELETON)/typings" hooks local_extensions.py scripts bench tests
 # Named, as the nearest pyproject.toml to chassis/ is the skeleton's, which is not TOML before it is rendered.
 STYLE = --config pyproject.toml
 ARGS =
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test lint format locks clean setup
+.PHONY: help demo test bench lint format locks clean setup
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -30,11 +30,14 @@ test: setup ## run all tests; one of them: make test ARGS="tests/test_answers.py
 	apt install openssh-client" >&2; exit 1; }
 	@.venv/bin/python -m pytest --timeout 600 $(ARGS)
 
+bench: setup ## measure ours beside its peers (12 min.): make bench ARGS="--only hello,flask --seconds 4", or --quick
+	@.venv/bin/python -m bench $(ARGS)
+
 lint: setup ## check format, style and types
 	@.venv/bin/ruff format $(STYLE) --check $(LINTED) || { echo "make format puts it right"; exit 1; }
 	@.venv/bin/ruff check $(STYLE) $(LINTED)
 	@MYPYPATH="$(PACKAGE):$(SKELETON)/typings" .venv/bin/mypy --explicit-package-bases -p chassis
-	@.venv/bin/mypy hooks local_extensions.py scripts
+	@.venv/bin/mypy hooks local_extensions.py scripts bench/*.py
 
 format: setup ## format the code, and fix what ruff can
 	@.venv/bin/ruff format $(STYLE) $(LINTED)

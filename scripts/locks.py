@@ -1,4 +1,4 @@
-"""Renew every lock: the skeleton's, one a variant of `web`, and the template's own.
+"""Renew every lock: the skeleton's, one a variant of `web`, the template's own, and its benchmark's.
 
 No lock names a registry: `make` and pip take that from the machine's configuration.
 """
@@ -53,6 +53,10 @@ def main() -> None:
         constraints += ["--constraints", str(project / "tools.lock")]
         custom = ("--custom-compile-command", "make locks")
         compile_lock(ROOT, "requirements-dev.lock", "--group", "dev", *constraints, *custom)
+        sys.stdout.write("locking the benchmark's peers ...\n")
+        # What ours runs on is an input, not a constraint: the benchmark needs all of it.
+        sources = ("bench/requirements.in", str(SKELETON.relative_to(ROOT) / "requirements@wsgi.lock"))
+        compile_lock(ROOT, "bench/requirements.lock", *sources, *custom)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,41 @@
+"""Ours: the main of a generated service around the benchmark's application, on the chassis in place.
+
+The arguments are the service's own flags.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "{{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}"))
+
+from app import application  # noqa: E402
+
+from chassis import flags  # noqa: E402
+from chassis.about import About  # noqa: E402
+from chassis.admin import Admin  # noqa: E402
+from chassis.http.listener import WebListener  # noqa: E402
+from chassis.http.wsgi import Gateway, workers_from_flags  # noqa: E402
+from chassis.manhole import Manhole  # noqa: E402
+from chassis.run import run  # noqa: E402
+
+if TYPE_CHECKING:
+    from chassis.lifecycle import Process
+
+ABOUT = About(name="bench", package="bench", version="0", summary="The benchmark's application.")
+
+
+def parts(process: Process) -> None:
+    """Have what a generated service has: admin and manhole cost something too."""
+    process.add(Admin.from_flags(process))
+    process.add(Manhole.from_flags(process))
+    workers = process.add(workers_from_flags(process.reactor))
+    process.add(WebListener.from_flags(Gateway(application, workers), process.reactor))
+
+
+if __name__ == "__main__":
+    flags.parse(ABOUT)
+    sys.exit(run(ABOUT, parts))

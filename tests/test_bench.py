@@ -1,0 +1,180 @@
+"""The benchmark's arithmetic, what it writes, and one short run of its own machinery."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from bench import environment, memory, servers
+from bench.__main__ import arguments, describe, write
+from bench.environment import Environment, locked_versions, split
+from bench.figures import Spread, order, ratios, spread
+from bench.report import compared, failures, markdown, readme
+from bench.scenarios import Settings
+from bench.servers import Died, Server, running
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_spread_is_the_median_and_the_ends():
+    assert spread([3, 1, 2, 10]) == Spread(2.5, 1, 10)
+    assert spread([]) is None
+
+
+def test_ratios_pair_the_figures_of_one_round():
+    """A machine that is twice as fast in the second round changes no ratio."""
+    assert ratios({0: 100, 1: 200}, {0: 50, 1: 100}) == [2, 2]
+
+
+def test_a_round_without_a_figure_has_no_ratio():
+    assert ratios({0: 100, 2: 300}, {0: 50, 1: 70, 2: 0}) == [2]
+
+
+def test_each_round_begins_with_another_server():
+    names = ["a", "b", "c"]
+    assert [order(names, number) for number in range(4)] == [
+        ["a", "b", "c"],
+        ["b", "c", "a"],
+        ["c", "a", "b"],
+        ["a", "b", "c"],
+    ]
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Results as a run leaves them."""
+    chosen = arguments(["--only", "hello,idle", "--output", str(tmp_path)])
+    found = describe(chosen, Settings(3, 8000, Environment(tmp_path)))
+    found["scenarios"]["hello"] = {
+        "ours": [
+            {"rate": 20_000.0, "p99": 3.0, "failed": 0, "served": 31},
+            {"rate": 10_000.0, "p99": 5.0, "failed": 0, "served": 31},
+        ],
+        "waitress": [
+            {"rate": 10_000.0, "p99": 6.0, "failed": 2, "served": 31},
+            {"rate": 4_000.0, "p99": 9.0, "failed": 0, "served": 31},
+        ],
+        "granian": [{"rate": 60_000.0, "p99": 2.0, "failed": 0, "served": 31}] * 2,
+        "uwsgi, no router": [{"rate": 40_000.0, "p99": 1.0, "failed": 0, "served": 12}] * 2,
+    }
+    found["scenarios"]["idle"] = {"waitress": [{"died": "ends at 1,017 <connections>"}]}
+    return found
+
+
+def test_ours_is_compared_round_by_round(results):
+    assert compared(results, "hello", "waitress") == Spread(2.25, 2.0, 2.5)
+
+
+def test_what_went_wrong_is_told(results):
+    assert failures(results, "hello", "ours") == []
+    assert failures(results, "hello", "waitress") == ["2 requests failed"]
+    assert failures(results, "idle", "waitress") == ["ends at 1,017 <connections>"]
+
+
+def test_a_server_that_lets_connections_wait_is_found_out(results):
+    """Its latencies are those of the lucky ones, and wrk does not say so."""
+    assert failures(results, "hello", "uwsgi, no router") == [
+        "serves about 12 of 32 connections, the others wait"
+    ]
+
+
+def test_results_are_written_three_ways(results, tmp_path):
+    write(results, tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    tables = (tmp_path / "results.md").read_text()
+    assert (
+        "| waitress | 7,000 | 4,000 to 10,000 | 2.25 x (2.00 to 2.50) | 7.5 | 2 requests failed |" in tables
+    )
+    plot = ET.parse(tmp_path / "plot.svg")
+    assert "ends at 1,017 <connections>" in [element.text for element in plot.iter()]
+
+
+def test_the_readme_tells_who_is_faster(results):
+    section = readme(results)
+    assert "15,000 requests/s, p99 4 ms. granian is faster (4.0 x)." in section
+    assert "waitress" not in section, "a server that fails requests is no measure"
+    assert markdown(results).startswith("# Results")
+
+
+def test_every_package_is_pinned_with_its_hashes():
+    lock = environment.LOCK.read_text()
+    pinned = locked_versions(lock)
+    assert {"cheroot", "flask", "granian", "gunicorn", "twisted", "uwsgi", "waitress"} <= pinned.keys()
+    rest, optional = split(lock, "uwsgi")
+    assert optional.startswith("uwsgi==")
+    assert "--hash=sha256:" in optional
+    assert "uwsgi" not in rest
+    skeleton = ROOT / "{{cookiecutter.project_slug}}" / "requirements@wsgi.lock"
+    assert locked_versions(skeleton.read_text()).items() <= pinned.items(), "ours runs on other versions here"
+
+
+@pytest.mark.parametrize("wrong", [["--only", "hullo"], ["--servers", "ours,waitrose"]])
+def test_an_unknown_name_is_refused(wrong, capsys):
+    with pytest.raises(SystemExit):
+        arguments(wrong)
+    assert "is none of" in capsys.readouterr().err
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An environment that is the one of the tests: it has what ours needs, and no peers."""
+    monkeypatch.setattr(servers, "CACHE", tmp_path)
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    # A link would make it a Python without its packages.
+    (bin_ / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (bin_ / "python").chmod(0o755)
+    return Environment(tmp_path)
+
+
+def test_a_server_ends_with_its_block(here):
+    with running(servers.SERVERS["ours"], here) as ours:
+        assert memory.group_rss(ours.process.pid) > 10_000_000
+    with pytest.raises(ProcessLookupError):
+        os.kill(ours.process.pid, 0)
+
+
+def test_a_server_that_does_not_start_is_told_with_its_last_words(here):
+    broken = Server("broken", lambda *_: [sys.executable, "-c", "raise SystemExit('no such luck')"])
+    with pytest.raises(Died, match="no such luck"), running(broken, here):
+        pass
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not here: apt-get install wrk")
+def test_ours_is_measured(here, tmp_path, monkeypatch, capsys):
+    from bench import __main__ as command
+
+    monkeypatch.setattr(environment, "ensure", lambda: here)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        command.main(
+            ["--only", "hello", "--servers", "ours", "--quick", "--output", str(tmp_path / "results")]
+        )
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    found = json.loads((tmp_path / "results" / "results.json").read_text())
+    (figures,) = found["scenarios"]["hello"]["ours"]
+    assert figures["rate"] > 100
+    assert figures["failed"] == 0
+
+
+def test_idle_connections_are_held_and_counted(here):
+    with running(servers.SERVERS["ours"], here) as ours:
+        holder = subprocess.run(
+            [sys.executable, str(servers.SERVE / "idle.py"), str(ours.port), "20"],
+            input="\n",
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+    assert holder.stdout.split() == ["20", "20"]
