@@ -2,7 +2,7 @@
 
 CPython's default looks at every object that is alive after each 70,000 that were made and kept,
 and all requests wait for it: 40 to 100 ms with 8,000 idle connections.
-What is alive once all parts have started, modules and code above all, stays for good: `gc.freeze` takes it out.
+What is alive once all parts have started, modules and code above all, stays: `gc.freeze` takes it out.
 After that the youngest objects are looked at in small batches, so that the longest pause is short,
 and all of them seldom.
 

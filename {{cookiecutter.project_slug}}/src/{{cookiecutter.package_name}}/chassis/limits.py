@@ -9,7 +9,7 @@ from .logs import get_logger
 log = get_logger(__name__)
 
 ENOUGH = 65_536
-"""Open files. A hard limit may be a thousand million, and who closes every possible one then takes minutes."""
+"""Open files. A hard limit may be a thousand million, and closing every possible one takes minutes."""
 
 
 def raise_open_files() -> int:

@@ -57,7 +57,13 @@ class Channel(HTTPChannel):
     """Nothing more is read from it."""
     requestFactory = Request
     _networkProducer: Any
+    # How fast the client takes a response is judged over the time that we waited for it.
+    _waiting_since = 0.0
     _unsent = 0
+    """Bytes for the client to take, when the present wait began."""
+    _waited = 0.0
+    _taken = 0
+    """Seconds and bytes of the waits before."""
     _peer: IAddress | None = None
     _host: IAddress | None = None
     _secure: bool | None = None
@@ -134,6 +140,8 @@ class Channel(HTTPChannel):
         """Wait for the next request, which may be in the buffer already."""
         self.begun = None
         self.deadline = self.site.idle_deadline()
+        if self._waited and not self._waitingForTransport:
+            self._waited = self._taken = 0
         if self.site.draining:
             self.persistent = False
         HTTPChannel.requestDone(self, request)
@@ -142,12 +150,15 @@ class Channel(HTTPChannel):
 
     def pauseProducing(self) -> None:
         """Give the client time to take what fills the buffer."""
+        self._waiting_since = self.site.reactor.seconds()
         self._unsent = untaken(self.transport)
-        self.deadline = self.site.reactor.seconds() + self.site.bounds.write_timeout
+        self.deadline = self._waiting_since + max(0, self.site.bounds.write_timeout - self._waited)
         HTTPChannel.pauseProducing(self)
 
     def resumeProducing(self) -> None:
         """Go on: the client has taken it."""
+        self._waited += self.site.reactor.seconds() - self._waiting_since
+        self._taken += self._unsent - untaken(self.transport)
         if self.closing:
             # It still has to go.
             pass
@@ -181,7 +192,7 @@ class Channel(HTTPChannel):
         if not self.closing:
             self.closing = True
             wait = self.site.bounds.write_timeout if unsent(self.transport) else LINGER
-            self._unsent = untaken(self.transport)
+            self._judge_anew(self.site.reactor.seconds())
             self.deadline = self.site.reactor.seconds() + wait
         HTTPChannel.loseConnection(self)
 
@@ -269,10 +280,11 @@ class Channel(HTTPChannel):
         if self.closing or self._waitingForTransport:
             bounds = self.site.bounds
             left = unsent(self.transport)
-            waiting = untaken(self.transport)
-            if left and self._unsent - waiting >= bounds.min_rate * bounds.write_timeout:
+            waited = self._waited + now - self._waiting_since
+            taken = self._taken + self._unsent - untaken(self.transport)
+            if left and taken >= max(1, bounds.min_rate * waited):
                 # A slow client, not a stalled one.
-                self._unsent = waiting
+                self._judge_anew(now)
                 self.deadline = now + bounds.write_timeout
                 return
             if left:
@@ -288,6 +300,11 @@ class Channel(HTTPChannel):
         self.closing = True
         self.deadline = inf
         self.transport.abortConnection()
+
+    def _judge_anew(self, now: float) -> None:
+        self._waiting_since = now
+        self._unsent = untaken(self.transport)
+        self._waited = self._taken = 0
 
     def _begin(self) -> None:
         self.begun = now = self.site.reactor.seconds()
