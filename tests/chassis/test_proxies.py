@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 from oscar import flag
+from structlog.testing import capture_logs
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.web.http_headers import Headers
+from twisted.web.resource import Resource
 
 from chassis.http.listener import WebListener
 from chassis.http.proxies import Origin, Proxies, TrustedProxies
@@ -188,6 +190,25 @@ def test_the_environ_without(trusted):
     assert environ["wsgi.url_scheme"] == "http"
     assert environ["HTTP_HOST"] == "inner"
     assert environ["HTTP_X_FORWARDED_FOR"] == "203.0.113.9"
+
+
+def test_a_resource():
+    """Resources of twisted.web see the client in the same way."""
+    seen = []
+
+    class Page(Resource):
+        isLeaf = True
+
+        def render_GET(self, request):
+            seen.append((request.getClientAddress().host, request.isSecure(), request.getHeader("Host")))
+            return b""
+
+    connection = Connection(resource=Page(), access_log=True)
+    connection.site.proxies = Proxies(["192.168.1.1"])
+    with capture_logs() as logs:
+        connection.send(REQUEST)
+    assert seen == [("203.0.113.9", True, "example.com")]
+    assert [each["peer"] for each in logs] == ["203.0.113.9"]
 
 
 def test_from_flags():

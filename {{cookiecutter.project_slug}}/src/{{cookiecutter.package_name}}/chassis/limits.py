@@ -15,7 +15,8 @@ ENOUGH = 65_536
 def raise_open_files() -> int:
     """Raise the soft limit of open files (getrlimit(2)) to the hard one, or to ENOUGH; return what it is.
 
-    The soft limit is 1,024 by tradition, for the sake of select(2), which cannot name higher descriptors.
+    The soft limit is 1,024 by tradition, for the sake of select(2), which cannot name higher descriptors:
+    code that calls it itself, instead of poll(2), fails once there are more.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY

@@ -157,8 +157,9 @@ class Channel(HTTPChannel):
 
     def resumeProducing(self) -> None:
         """Go on: the client has taken it."""
-        self._waited += self.site.reactor.seconds() - self._waiting_since
-        self._taken += self._unsent - untaken(self.transport)
+        if self._waitingForTransport:
+            self._waited += self.site.reactor.seconds() - self._waiting_since
+            self._taken += self._unsent - untaken(self.transport)
         if self.closing:
             # It still has to go.
             pass

@@ -74,7 +74,7 @@ class Request(server.Request):
     def isSecure(self) -> bool:
         """Say whether the client has used TLS, be it towards a trusted proxy."""
         secure = self._forwarded_secure
-        return self.channel.isSecure() if secure is None else secure
+        return server.Request.isSecure(self) if secure is None else secure
 
     # Twisted calls these.
 
