@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextvars import copy_context
 from http.client import HTTPResponse
 from typing import Any
 
@@ -34,7 +35,7 @@ class Inline:
     """Workers that make every call at once."""
 
     def submit(self, call, label):
-        call()
+        copy_context().run(call)
 
     def in_reactor(self, function, *args):
         function(*args)

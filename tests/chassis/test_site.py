@@ -252,7 +252,10 @@ class TestAccessLog:
         """Method, path without query, status, size, time, peer and agent."""
         connection = Connection(access_log=True)
         with capture_logs() as logs:
-            connection.send(b"GET /a%20b?token=1 HTTP/1.1\r\nHost: a\r\nUser-Agent: \xff\x1b[31m\r\n\r\n")
+            connection.send(
+                b"GET /a%20b?token=1 HTTP/1.1\r\nHost: a\r\n"
+                b"User-Agent: \xff\x1b[31m\r\nX-Request-Id: r1\r\n\r\n"
+            )
         assert logs == [
             {
                 "event": "http.request",
@@ -263,6 +266,7 @@ class TestAccessLog:
                 "bytes": 5,
                 "seconds": 0.0,
                 "peer": "192.168.1.1:54321",
+                "request_id": "r1",
                 "agent": "\\xff\x1b[31m",
             }
         ]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from oscar import flag
 from twisted.internet.defer import CancelledError, Deferred
 
-from . import flags, flagtypes, logs, reactors, stacks, tls
+from . import collector, flags, flagtypes, limits, logs, reactors, stacks, tls
 from .errors import StartError
 from .lifecycle import Process
 from .logs import get_logger
@@ -53,6 +53,7 @@ def run(about: About, services: Callable[[Process], None]) -> int:
     """
     try:
         logs.start(about)
+        limits.raise_open_files()
         reactor = reactors.install()
     except StartError as error:
         return _refuse(about, error)
@@ -122,6 +123,7 @@ class Run:
     async def _build_and_start(self) -> None:
         self._services(self.process)
         await self.process.start()
+        collector.tune_from_flags()
 
     async def _drain(self, reason: str) -> None:
         timeout = FLAGS.drain_timeout

@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import json as json_module
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any, cast
@@ -192,7 +193,8 @@ class _Inline:
 
     def submit(self, call: Callable[[], object], label: str | Callable[[], str]) -> None:
         del label
-        call()
+        # As the threads of the pool do.
+        copy_context().run(call)
 
     def in_reactor(self, function: Callable[..., object], *args: object) -> None:
         function(*args)

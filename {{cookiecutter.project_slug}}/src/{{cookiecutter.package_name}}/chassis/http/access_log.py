@@ -65,6 +65,7 @@ def log_request(request: Request, seconds: float, *, aborted: bool = False) -> N
         "bytes": request.sentLength,
         "seconds": round(seconds, 6),
         "peer": request.peer,
+        "request_id": request.request_id,
         "agent": printable(agents[0][:AGENT_LENGTH]) if agents else "",
     }
     if aborted:

@@ -20,4 +20,8 @@ class Bounds:
     request_timeout: float = 30.0
     """From the first byte of a request to its last; beyond it 408. Every byte sent buys no time."""
     write_timeout: float = 60.0
-    """For a client to take anything of what is ready for it."""
+    """For a client to take what is ready for it, at `min_rate`."""
+    min_rate: int = 1024
+    """Bytes a second that a client must take of what is ready, on average over `write_timeout`."""
+    max_connections: int = 10_000
+    """Beyond it 503."""

@@ -7,16 +7,22 @@ a client that trickles its headers keeps a connection for ever.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from fcntl import ioctl
 from math import inf
+from struct import unpack
+from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.tcp import Connection
 from twisted.protocols.basic import LineReceiver
 from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
 
 from ..logs import get_logger
+from .bounds import Bounds
 from .request import REASONS, Request, address_text
 
 if TYPE_CHECKING:
@@ -42,6 +48,8 @@ class Channel(HTTPChannel):
     site: Site
     transport: Any
     timeOut = None
+    maxHeaders = Bounds().max_headers
+    totalHeadersSize = MAX_LENGTH = Bounds().max_head
     begun: float | None = None
     """When the first byte of the present request arrived; None between requests."""
     deadline = inf
@@ -49,24 +57,46 @@ class Channel(HTTPChannel):
     """Nothing more is read from it."""
     requestFactory = Request
     _networkProducer: Any
+    # How fast the client takes a response is judged over the time that we waited for it.
+    _waiting_since = 0.0
     _unsent = 0
+    """Bytes for the client to take, when the present wait began."""
+    _waited = 0.0
+    _taken = 0
+    """Seconds and bytes of the waits before."""
     _peer: IAddress | None = None
     _host: IAddress | None = None
     _secure: bool | None = None
 
     def __init__(self, site: Site) -> None:
         HTTPChannel.__init__(self)
-        self.site = self.factory = site
+        self.site = site
         bounds = site.bounds
-        self.maxHeaders = bounds.max_headers
-        self.totalHeadersSize = self.MAX_LENGTH = bounds.max_head
+        # What a connection does not have of its own costs it no memory, and there may be thousands.
+        if bounds.max_headers != self.maxHeaders:
+            self.maxHeaders = bounds.max_headers
+        if bounds.max_head != self.MAX_LENGTH:
+            self.totalHeadersSize = self.MAX_LENGTH = bounds.max_head
 
     # Twisted calls these.
 
+    @property
+    def factory(self) -> Site:
+        """The site, by the name that twisted.web has for it."""
+        return self.site
+
+    @factory.setter
+    def factory(self, site: Site) -> None:
+        """Take no notice: Twisted's own factories tell what is known."""
+
     def connectionMade(self) -> None:
-        """Start waiting for a request."""
+        """Start waiting for a request, or answer at once that there is no room for it."""
         HTTPChannel.connectionMade(self)
         self.deadline = self.site.opened(self)
+        if self.site.flooded:
+            self.abort()
+        elif self.site.full:
+            self.refuse(503)
 
     def dataReceived(self, data: bytes) -> None:
         """Parse what arrives, or drop it when the connection is on its way out."""
@@ -110,6 +140,8 @@ class Channel(HTTPChannel):
         """Wait for the next request, which may be in the buffer already."""
         self.begun = None
         self.deadline = self.site.idle_deadline()
+        if self._waited and not self._waitingForTransport:
+            self._waited = self._taken = 0
         if self.site.draining:
             self.persistent = False
         HTTPChannel.requestDone(self, request)
@@ -118,12 +150,16 @@ class Channel(HTTPChannel):
 
     def pauseProducing(self) -> None:
         """Give the client time to take what fills the buffer."""
-        self._unsent = unsent(self.transport)
-        self.deadline = self.site.reactor.seconds() + self.site.bounds.write_timeout
+        self._waiting_since = self.site.reactor.seconds()
+        self._unsent = untaken(self.transport)
+        self.deadline = self._waiting_since + max(0, self.site.bounds.write_timeout - self._waited)
         HTTPChannel.pauseProducing(self)
 
     def resumeProducing(self) -> None:
         """Go on: the client has taken it."""
+        if self._waitingForTransport:
+            self._waited += self.site.reactor.seconds() - self._waiting_since
+            self._taken += self._unsent - untaken(self.transport)
         if self.closing:
             # It still has to go.
             pass
@@ -134,6 +170,13 @@ class Channel(HTTPChannel):
         else:
             self.deadline = self.site.idle_deadline()
         HTTPChannel.resumeProducing(self)
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of a body."""
+        if self._waitingForTransport:
+            # It was on its way already when the buffer was full.
+            self._unsent += len(data)
+        self.transport.write(data)
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Any) -> None:
         """Send the head of a response that a resource has built."""
@@ -149,8 +192,8 @@ class Channel(HTTPChannel):
         """Close once everything is sent."""
         if not self.closing:
             self.closing = True
-            self._unsent = unsent(self.transport)
-            wait = self.site.bounds.write_timeout if self._unsent else LINGER
+            wait = self.site.bounds.write_timeout if unsent(self.transport) else LINGER
+            self._judge_anew(self.site.reactor.seconds())
             self.deadline = self.site.reactor.seconds() + wait
         HTTPChannel.loseConnection(self)
 
@@ -170,7 +213,7 @@ class Channel(HTTPChannel):
     def getHost(self) -> IAddress:
         """Return our end."""
         if self._host is None:
-            self._host = self.transport.getHost()
+            self._host = self.site.own_address(self.transport.getHost())
         return self._host
 
     def isSecure(self) -> bool:
@@ -220,6 +263,8 @@ class Channel(HTTPChannel):
         reason = REASONS[code]
         body = reason + b"\n"
         headers = [(b"Content-Type", b"text/plain"), (b"Content-Length", b"%d" % len(body))]
+        if code == 503:
+            headers.append((b"Retry-After", b"1"))
         self.persistent = False
         self.write_response(b"HTTP/1.1", code, reason, headers, body)
         self.clearLineBuffer()
@@ -234,11 +279,14 @@ class Channel(HTTPChannel):
     def expire(self, now: float) -> None:
         """Do what the deadline is for."""
         if self.closing or self._waitingForTransport:
+            bounds = self.site.bounds
             left = unsent(self.transport)
-            if 0 < left < self._unsent:
+            waited = self._waited + now - self._waiting_since
+            taken = self._taken + self._unsent - untaken(self.transport)
+            if left and taken >= max(1, bounds.min_rate * waited):
                 # A slow client, not a stalled one.
-                self._unsent = left
-                self.deadline = now + self.site.bounds.write_timeout
+                self._judge_anew(now)
+                self.deadline = now + bounds.write_timeout
                 return
             if left:
                 log.info("http.stalled", peer=address_text(self.getPeer()), unsent=left)
@@ -254,6 +302,11 @@ class Channel(HTTPChannel):
         self.deadline = inf
         self.transport.abortConnection()
 
+    def _judge_anew(self, now: float) -> None:
+        self._waiting_since = now
+        self._unsent = untaken(self.transport)
+        self._waited = self._taken = 0
+
     def _begin(self) -> None:
         self.begun = now = self.site.reactor.seconds()
         if not self._handlingRequest:
@@ -265,9 +318,32 @@ class Channel(HTTPChannel):
 
 def unsent(transport: Any) -> int:
     """Return how many bytes wait for the client in our memory, below whatever wraps the socket."""
+    bottom = _bottom(transport)
+    if bottom is None:
+        return 0
+    waiting: int = len(bottom.dataBuffer) - bottom.offset + bottom._tempDataLen  # noqa: SLF001  nothing public
+    return waiting
+
+
+def untaken(transport: Any) -> int:
+    """Return how many bytes the client has not taken: those in our memory, and those in the kernel's.
+
+    The kernel frees room in its buffer, of up to megabytes, in large steps:
+    of an honest client that takes 2 KiB a second, our memory saw nothing for minutes.
+    """
+    bottom = _bottom(transport)
+    queued = 0
+    if isinstance(bottom, Connection):
+        # SIOCOUTQ of tcp(7) and unix(7). A socket that is closed already has none.
+        with suppress(OSError, AttributeError, ValueError):
+            (queued,) = unpack("i", ioctl(bottom.fileno(), TIOCOUTQ, bytes(4)))
+    return unsent(transport) + queued
+
+
+def _bottom(transport: Any) -> Any:
     while not isinstance(transport, FileDescriptor):
         inner = getattr(transport, "transport", None)
         if inner is None or inner is transport:
-            return 0
+            return None
         transport = inner
-    return len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # noqa: SLF001  nothing public
+    return transport

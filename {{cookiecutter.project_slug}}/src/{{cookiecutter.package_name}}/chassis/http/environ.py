@@ -102,6 +102,7 @@ def build(request: Request, body: IO[bytes], *, secure: bool) -> dict[str, Any]:
     environ["wsgi.input"] = body
     _add_addresses(environ, request, secure=secure)
     _add_headers(environ, request)
+    environ["HTTP_X_REQUEST_ID"] = request.request_id
     if _announced_body(request):
         body.seek(0, SEEK_END)
         environ["CONTENT_LENGTH"] = str(body.tell())
@@ -127,7 +128,9 @@ def _add_addresses(environ: dict[str, Any], request: Request, *, secure: bool) -
     client = request.client
     if isinstance(client, (IPv4Address, IPv6Address)):
         environ["REMOTE_ADDR"] = client.host
-        environ["REMOTE_PORT"] = str(client.port)
+        if client.port:
+            # A trusted proxy seldom tells it.
+            environ["REMOTE_PORT"] = str(client.port)
     else:
         # The client of a unix socket has no address; applications read this key without asking.
         environ["REMOTE_ADDR"] = ""

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 from ..logs import get_logger
 from .access_log import printable
 from .environ import FileWrapper, build
+from .request_id import HEADER, bind
 from .response import Head
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Exchange:
             # A client that left while its request was waiting costs no more.
             if not self._gone:
                 request.thread = get_ident()
+                bind(request.request_id)
                 self._run()
         except Disconnected:
             log.info("wsgi.client_left", request=self.describe(), sent=self._sent)
@@ -291,4 +293,6 @@ class Exchange:
             headers.append((b"Content-Length", b"%d" % head.length))
         if not head.has_date:
             headers.append((b"Date", self._request.site.date()))
+        if not head.has_request_id:
+            headers.append((HEADER, self._request.request_id.encode("ascii")))
         self._request.begin(head.code, head.reason, headers, data, length=head.length)

@@ -8,6 +8,7 @@ from oscar import flag
 
 from .. import flags, flagtypes
 from ..listener import Endpoints, Listener
+from . import proxies
 from .bounds import Bounds
 from .site import Site
 
@@ -23,7 +24,21 @@ class FLAGS:
     max_body = flagtypes.Size("Larger request bodies are refused with 413.", default=10 * 1024 * 1024)
     idle_timeout = flagtypes.Seconds("Time that a connection may stay open between requests.", default=60.0)
     request_timeout = flagtypes.Seconds("Time in which headers and body must arrive.", default=30.0)
-    write_timeout = flagtypes.Seconds("Time after which a client that takes nothing is cut.", default=60.0)
+    write_timeout = flagtypes.Seconds(
+        "Time over which the rate is judged at which a client takes a response.", default=60.0
+    )
+    min_rate = flagtypes.Size(
+        "Bytes a second; a client that takes a response more slowly is cut.", default=1024
+    )
+    max_connections = flagtypes.Count("Connections open at a time; beyond it 503.", default=10_000)
+    trusted_proxies = proxies.TrustedProxies(
+        "Whose forwarding headers are believed: addresses, networks, `unix`; separated by spaces."
+    )
+    proxy_headers = flagtypes.Choice(
+        "The headers that these proxies set, and take from clients: X-Forwarded-*, or Forwarded (RFC 7239).",
+        default=proxies.X_FORWARDED,
+        choices=(proxies.X_FORWARDED, proxies.FORWARDED),
+    )
     access_log = flag.Bool("One structured event a request.", default=True)
 
 
@@ -38,6 +53,10 @@ class WebListener(Listener):
             idle_timeout=FLAGS.idle_timeout,
             request_timeout=FLAGS.request_timeout,
             write_timeout=FLAGS.write_timeout,
+            min_rate=FLAGS.min_rate,
+            max_connections=FLAGS.max_connections,
         )
         site = Site(resource, bounds=bounds, access_log=FLAGS.access_log, reactor=reactor)
+        if FLAGS.trusted_proxies:
+            site.proxies = proxies.Proxies(FLAGS.trusted_proxies, headers=FLAGS.proxy_headers)
         return cls("web", flag="web.listen", endpoints=FLAGS.listen, factory=site, reactor=reactor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextvars import copy_context
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
@@ -15,6 +16,7 @@ from twisted.web.error import UnsupportedMethod
 from twisted.web.http import NO_BODY_CODES, RESPONSES
 
 from ..logs import get_logger
+from . import request_id
 from .access_log import log_request, printable
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from twisted.web.resource import IResource
 
     from .channel import Channel
+    from .proxies import Proxies
     from .site import Site
 
 log = get_logger(__name__)
@@ -58,12 +61,20 @@ class Request(server.Request):
     """Identifier of the worker thread that is at it."""
     responder: Responder | None = None
     query = b""
+    request_id = ""
+    """What it is called in the logs, here and elsewhere."""
     _received = 0
+    _forwarded_secure: bool | None = None
 
     @property
     def peer(self) -> str:
         """The other end, for people."""
         return address_text(self.client)
+
+    def isSecure(self) -> bool:
+        """Say whether the client has used TLS, be it towards a trusted proxy."""
+        secure = self._forwarded_secure
+        return server.Request.isSecure(self) if secure is None else secure
 
     # Twisted calls these.
 
@@ -89,6 +100,9 @@ class Request(server.Request):
         self.method = command
         self.clientproto = version
         self.uri = path
+        self.request_id = request_id.of(self.requestHeaders)
+        if self.site.proxies is not None:
+            self._ask_proxies(self.site.proxies)
         target = path if path.startswith(b"/") else self._origin_form(path)
         if target is None:
             self.path = path
@@ -109,13 +123,19 @@ class Request(server.Request):
             return
         try:
             if site.reads_forms:
-                self.responseHeaders.setRawHeaders(b"Date", [site.date()])
-                self.postpath = list(map(unquote_to_bytes, self.path[1:].split(b"/")))
-                self.render(site.getResourceFor(self))
+                copy_context().run(self._render)
             else:
                 site.resource.render(self)
         except Exception:  # noqa: BLE001  a bug of a resource must not take the connection's parser with it
             self.processingFailed(Failure())
+
+    def _render(self) -> None:
+        """Find the resource and have it answer, in a context of its own that its coroutines go on in."""
+        request_id.bind(self.request_id)
+        self.responseHeaders.setRawHeaders(b"Date", [self.site.date()])
+        self.responseHeaders.setRawHeaders(request_id.HEADER, [self.request_id.encode("ascii")])
+        self.postpath = list(map(unquote_to_bytes, self.path[1:].split(b"/")))
+        self.render(self.site.getResourceFor(self))
 
     def render(self, resrc: IResource) -> None:
         """Have a resource answer; tell in plain text when it does not know the method."""
@@ -146,7 +166,14 @@ class Request(server.Request):
                 log_request(self, site.reactor.seconds() - self.since, aborted=True)
         if self.responder is not None:
             self.responder.gone()
+            self.responder = None
         http.Request.connectionLost(self, reason)
+
+    def finish(self) -> None:
+        """End the response."""
+        http.Request.finish(self)
+        # Each holds the other: without this, every request leaves 15 objects to the garbage collector.
+        self.responder = None
 
     # Whoever answers calls these.
 
@@ -183,6 +210,7 @@ class Request(server.Request):
             (b"Content-Type", b"text/plain"),
             (b"Content-Length", b"%d" % len(body)),
             (b"Date", self.site.date()),
+            (request_id.HEADER, self.request_id.encode("ascii")),
             *headers,
         ]
         self.begin(code, reason, own, body if self.has_body(code) else b"", length=len(body))
@@ -196,6 +224,14 @@ class Request(server.Request):
         """Break the response off so that the client can tell."""
         if not self._disconnected and not self.finished:
             self.channel.abort()
+
+    def _ask_proxies(self, proxies: Proxies) -> None:
+        origin = proxies.origin(self.client, self.requestHeaders)
+        if origin.client is not None:
+            self.client = origin.client
+        if origin.host is not None:
+            self.requestHeaders.setRawHeaders(b"Host", [origin.host])
+        self._forwarded_secure = origin.secure
 
     def _origin_form(self, target: bytes) -> bytes | None:
         """Return the path and query of a target that does not begin with a slash; None when it has none.
@@ -235,7 +271,9 @@ class _Strict:
 
 
 def address_text(address: object) -> str:
-    """Return an address as people write it: `host:port`, `[host]:port`, or `unix`."""
+    """Return an address as people write it: `host:port`, `[host]:port`, `host` without a port, or `unix`."""
+    if isinstance(address, (IPv4Address, IPv6Address)) and not address.port:
+        return address.host
     if isinstance(address, IPv4Address):
         return f"{address.host}:{address.port}"
     if isinstance(address, IPv6Address):

@@ -14,6 +14,7 @@ KNOWN_NAMES = 1000
 
 LENGTH = 1
 DATE = 2
+REQUEST_ID = 3
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -29,13 +30,14 @@ class Head:
         or a header that is the server's alone: hop-by-hop ones (PEP 3333).
     """
 
-    __slots__ = ("code", "has_date", "headers", "length", "reason")
+    __slots__ = ("code", "has_date", "has_request_id", "headers", "length", "reason")
 
     def __init__(self, status: str, headers: Iterable[tuple[str, str]]) -> None:
         self.code, self.reason = _statuses.get(status) or _status(status)
         self.length: int | None = None
         """The body's, as the application declares it."""
         self.has_date = False
+        self.has_request_id = False
         self.headers: list[tuple[bytes, bytes]] = []
         for name, value in headers:
             wire, kind = _names.get(name) or _name(name)
@@ -47,6 +49,8 @@ class Head:
                 continue
             if kind == DATE:
                 self.has_date = True
+            elif kind == REQUEST_ID:
+                self.has_request_id = True
             self.headers.append((wire, value.encode("latin-1")))
 
     def _declare(self, value: str) -> None:
@@ -73,7 +77,7 @@ def _name(name: str) -> tuple[bytes, int]:
         raise ValueError(f"{name!r} is no name of a header")
     if is_hop_by_hop(name):
         raise ValueError(f"the header {name} is between server and client, not the application's")
-    kind = {"content-length": LENGTH, "date": DATE}.get(name.lower(), 0)
+    kind = {"content-length": LENGTH, "date": DATE, "x-request-id": REQUEST_ID}.get(name.lower(), 0)
     known = (name.encode("ascii"), kind)
     if len(_names) < KNOWN_NAMES:
         _names[name] = known

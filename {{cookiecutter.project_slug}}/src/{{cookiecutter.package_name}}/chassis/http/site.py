@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from twisted.web.resource import IResource
 
     from .bounds import Bounds
+    from .proxies import Proxies
 
 GRACE = 0.5
 """Seconds that an idle connection stays open in a drain.
@@ -30,6 +31,9 @@ GRACE = 0.5
 A client may just have sent a request on it. Closing at once lost 5 to 12 requests a restart under load,
 closing after this time none.
 """
+
+KNOWN_ADDRESSES = 100
+"""Addresses of ours that are remembered; on IPv6 they may be many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class Site(server.Site):
         self.access_log = access_log
         self.draining = False
         self.counts = Counts()
+        self.proxies: Proxies | None = None
+        """Whose word is taken on where a request comes from; None for nobody's."""
         self.reads_forms = not getattr(resource, "reads_own_body", False)
         """Whether `request.args` holds the query and forms; a gateway leaves that to its application."""
         self._channels: set[Channel] = set()
@@ -64,11 +70,23 @@ class Site(server.Site):
         self._sweeper: Any = None
         self._empty: Deferred[None] | None = None
         self._date = (0, b"")
+        self._own_addresses: dict[IAddress, IAddress] = {}
 
     @property
     def connections(self) -> int:
         """How many connections are open."""
         return len(self._channels)
+
+    @property
+    def full(self) -> bool:
+        """Whether there are more connections than there may be."""
+        return len(self._channels) > self.bounds.max_connections
+
+    @property
+    def flooded(self) -> bool:
+        """Whether so many are being refused that there is no time to be polite to them."""
+        most = self.bounds.max_connections
+        return len(self._channels) > most + most // 8 + 64
 
     def in_flight(self) -> list[InFlight]:
         """Name the requests that are being answered."""
@@ -144,6 +162,15 @@ class Site(server.Site):
         self.counts.refused[code] = self.counts.refused.get(code, 0) + 1
         if self.access_log:
             log_refusal(address_text(channel.getPeer()), code)
+
+    def own_address(self, address: IAddress) -> IAddress:
+        """Return the one object there is for an address of ours: thousands of connections share it."""
+        known = self._own_addresses.get(address)
+        if known is None:
+            if len(self._own_addresses) >= KNOWN_ADDRESSES:
+                return address
+            known = self._own_addresses[address] = address
+        return known
 
     def date(self) -> bytes:
         """Return the present date as HTTP writes it."""

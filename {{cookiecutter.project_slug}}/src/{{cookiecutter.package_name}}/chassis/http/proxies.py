@@ -1,0 +1,190 @@
+"""Proxies in front, and what they say of a client: its address, its scheme, the host that it asked for.
+
+Anyone can send these headers, so they count only from a peer that `--web.trusted_proxies` names.
+Of the two families of headers only one is read:
+a proxy sets those it knows, and lets the client's other ones pass.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING, NamedTuple
+
+from oscar import flag
+from twisted.internet import address as addresses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from ipaddress import IPv4Address
+
+    from twisted.web.http_headers import Headers
+
+    _Strings = flag.List[str]
+else:
+    _Strings = flag.List
+
+X_FORWARDED = "x-forwarded"
+FORWARDED = "forwarded"
+
+MOST_HOPS = 32
+"""Entries that are looked at: the nearest ones."""
+
+UNIX = "unix"
+
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
+# RFC 7239 section 4: pairs separated by semicolons, elements by commas, values that may be quoted.
+_PAIR = re.compile(
+    r"""[ \t]*([!#$%&'*+.^_`|~\w-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s",;]*))[ \t]*([,;]|\Z)""", re.ASCII
+)
+
+
+class Origin(NamedTuple):
+    """What the proxies say; None where they say nothing that can be believed."""
+
+    client: addresses.IPv4Address | addresses.IPv6Address | None = None
+    secure: bool | None = None
+    host: bytes | None = None
+
+
+class TrustedProxies(_Strings):
+    """Addresses, networks (`10.0.0.0/8`, `fd00::/8`), and `unix` for peers on UNIX sockets."""
+
+    type_str = "addresses"
+
+    def __init__(self, description: str) -> None:
+        super().__init__(flag.String, " ", description, [])
+
+    def set(self, value: str) -> None:
+        """Take what names proxies without doubt: a network with host bits is two different meanings."""
+        texts = value.split()
+        for text in texts:
+            if text == UNIX:
+                continue
+            try:
+                ip_network(text)
+            except ValueError as error:
+                told = str(error)
+                reason = told if "host bits" in told else "is no IP address or network"
+                raise ValueError(
+                    f"has {text!r}, which {reason}; right are 10.0.0.7, 10.0.0.0/8, fd00::/8, unix"
+                ) from None
+        self.value = texts
+
+
+class Proxies:
+    """The proxies that are believed."""
+
+    def __init__(self, trusted: Iterable[str], *, headers: str = X_FORWARDED) -> None:
+        """Believe those that TrustedProxies takes, in the headers of one family."""
+        names = set(trusted)
+        self._unix = UNIX in names
+        self._networks: list[IPv4Network | IPv6Network] = [ip_network(each) for each in names - {UNIX}]
+        self._read = _forwarded if headers == FORWARDED else _x_forwarded
+
+    def origin(self, peer: object, headers: Headers) -> Origin:
+        """Say where a request comes from that this peer has sent."""
+        if isinstance(peer, (addresses.IPv4Address, addresses.IPv6Address)):
+            found = _parsed(peer.host)
+            if found is None or not self._trusts(found[0]):
+                return Origin()
+        elif not self._unix:
+            return Origin()
+        return self._read(self, headers)
+
+    def client(self, hops: Sequence[str]) -> tuple[int, addresses.IPv4Address | addresses.IPv6Address | None]:
+        """Go from the nearest hop outwards to the first that is no proxy of ours; give its place and address.
+
+        What is no address ends the way: who is behind it cannot be known.
+        """
+        place, client = len(hops), None
+        for index in range(len(hops) - 1, max(-1, len(hops) - 1 - MOST_HOPS), -1):
+            found = _parsed(hops[index])
+            if found is None:
+                break
+            place, client = index, found
+            if not self._trusts(found[0]):
+                break
+        if client is None:
+            return place, None
+        host, port = client
+        kind = addresses.IPv6Address if isinstance(host, IPv6Address) else addresses.IPv4Address
+        return place, kind("TCP", str(host), port)
+
+    def _trusts(self, host: IPv4Address | IPv6Address) -> bool:
+        return any(host in network for network in self._networks)
+
+
+def _x_forwarded(proxies: Proxies, headers: Headers) -> Origin:
+    _, client = proxies.client(_listed(headers, b"X-Forwarded-For"))
+    schemes = _listed(headers, b"X-Forwarded-Proto")
+    hosts = _listed(headers, b"X-Forwarded-Host")
+    return Origin(client, _secure(schemes[-1]) if schemes else None, _host(hosts[-1]) if hosts else None)
+
+
+def _forwarded(proxies: Proxies, headers: Headers) -> Origin:
+    text = ",".join(value.decode("latin-1") for value in headers.getRawHeaders(b"Forwarded", ()))
+    elements = list(_elements(text))
+    place, client = proxies.client([element.get("for", "") for element in elements])
+    # What the hop says by whom the client was received; without an address, what the nearest one says.
+    said = elements[min(place, len(elements) - 1)] if elements else {}
+    return Origin(client, _secure(said.get("proto", "")), _host(said.get("host", "")))
+
+
+def _elements(text: str) -> Iterator[dict[str, str]]:
+    """Parse Forwarded; an element that cannot be parsed says nothing."""
+    elements: list[dict[str, str]] = [{}]
+    position = 0
+    while position < len(text):
+        match = _PAIR.match(text, position)
+        if match is None:
+            comma = text.find(",", position)
+            elements[-1] = {}
+            if comma < 0:
+                break
+            elements.append({})
+            position = comma + 1
+            continue
+        name, quoted, plain, end = match.groups()
+        elements[-1][name.lower()] = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else plain
+        if end == ",":
+            elements.append({})
+        position = match.end()
+    yield from elements
+
+
+def _listed(headers: Headers, name: bytes) -> list[str]:
+    return [
+        each.strip(" \t")
+        for value in headers.getRawHeaders(name, ())
+        for each in value.decode("latin-1").split(",")
+    ]
+
+
+def _parsed(text: str) -> tuple[IPv4Address | IPv6Address, int] | None:
+    """Return address and port, 0 when there is none: `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`."""
+    port = ""
+    if text.startswith("["):
+        text, _, rest = text[1:].partition("]")
+        if rest and not rest.startswith(":"):
+            return None
+        port = rest[1:]
+    elif text.count(":") == 1:
+        text, _, port = text.partition(":")
+    try:
+        host = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(host, IPv6Address) and host.ipv4_mapped is not None:
+        # How an IPv6 socket that serves both names a client of IPv4.
+        host = host.ipv4_mapped
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
+    return host, number if number < 65536 else 0
+
+
+def _secure(scheme: str) -> bool | None:
+    return {"https": True, "http": False, "wss": True, "ws": False}.get(scheme.lower())
+
+
+def _host(text: str) -> bytes | None:
+    return text.encode("ascii") if _HOST.match(text) else None
