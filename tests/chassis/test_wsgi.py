@@ -516,7 +516,7 @@ class GatewayTest(ServerCase):
                 made.append(number)
                 yield b"x" * 1024 * 1024
 
-        self.serve(app)
+        self.serve(app, spool=0)
         client = await self.connect()
         client.keep = 10
         client.transport.pauseProducing()

@@ -23,5 +23,7 @@ class Bounds:
     """For a client to take what is ready for it, at `min_rate`."""
     min_rate: int = 1024
     """Bytes a second that a client must take of what is ready, on average over `write_timeout`."""
+    spool: int = 256 * 1024 * 1024
+    """Disk for what slow clients have not taken yet, all of them together; beyond it a thread waits."""
     max_connections: int = 10_000
     """Beyond it 503."""

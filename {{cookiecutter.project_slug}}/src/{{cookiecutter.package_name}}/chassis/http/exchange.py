@@ -11,6 +11,7 @@ from .access_log import printable
 from .environ import FileWrapper, build
 from .request_id import HEADER, bind
 from .response import Head
+from .spool import Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
     from .request import Request
+    from .spool import Spool
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
@@ -28,6 +30,9 @@ AT_ONCE = 256 * 1024
 
 SLICE = 64 * 1024
 """Longer ones go in pieces of this size, and at most so much is on its way to the reactor."""
+
+SLOW = 0.5
+"""Seconds that a thread waits for a client before what follows goes to the disk."""
 
 
 class Workers(Protocol):
@@ -54,6 +59,7 @@ class Exchange:
         "_app",
         "_behind",
         "_complete",
+        "_ending",
         "_flow",
         "_gone",
         "_head",
@@ -61,6 +67,7 @@ class Exchange:
         "_request",
         "_secure",
         "_sent",
+        "_spool",
         "_started",
         "_trimmed",
         "_workers",
@@ -89,6 +96,10 @@ class Exchange:
         self._paused = False
         self._behind = 0
         """Bytes that the reactor has been given and has not taken."""
+        self._spool: Spool | Held | None = None
+        """What follows them: on the disk when the client is slow, in memory when it was made in one piece."""
+        self._ending = False
+        """Whether nothing follows what is in the spool."""
 
     def __call__(self) -> None:
         """Run the application; a worker calls this."""
@@ -184,23 +195,51 @@ class Exchange:
             self._started = True
             self._workers.in_reactor(self._answer, data)
             return
+        if not self._started and self._complete and self._request.site.memory.take(len(data)):
+            self._started = True
+            self._workers.in_reactor(self._answer_long, data)
+            return
         for start in range(0, len(data), SLICE):
             self._stream(data[start : start + SLICE])
         if self._complete:
             self._workers.in_reactor(self._finish)
 
     def _stream(self, data: bytes) -> None:
-        """Hand a piece over when the client has taken enough of those before it."""
+        """Hand a piece over when the client has taken enough of those before it, or put it on the disk."""
         if self._flow is None:
             self._flow = Condition()
         with self._flow:
-            while not self._gone and (self._paused or self._behind >= SLICE):
-                self._flow.wait()
+            spooled = self._put_aside(data)
             if self._gone:
                 raise Disconnected("the client closed the connection")
-            self._behind += len(data)
+            if not spooled:
+                self._behind += len(data)
         self._started = True
-        self._workers.in_reactor(self._take, data)
+        if spooled:
+            self._workers.in_reactor(self._feed)
+        else:
+            self._workers.in_reactor(self._take, data)
+
+    def _put_aside(self, data: bytes) -> bool:
+        """Wait until a piece may go straight to the client, or is on the disk; say which."""
+        flow = cast("Condition", self._flow)
+        while not self._gone:
+            if self._spool is None:
+                if flow.wait_for(self._may_go_on, SLOW):
+                    return False
+                self._spool = self._request.site.space.open()
+                if self._spool is None:
+                    flow.wait_for(self._may_go_on)
+                    return False
+            # It is none that holds a body in one piece: after that nothing comes.
+            if cast("Spool", self._spool).append(data):
+                return True
+            # The disk is full, or our part of it: the client has to take what is there first.
+            flow.wait_for(lambda: self._gone or self._spool is None)
+        return False
+
+    def _may_go_on(self) -> bool:
+        return self._gone or not (self._paused or self._behind >= SLICE)
 
     def _end(self) -> None:
         if self._complete:
@@ -240,6 +279,8 @@ class Exchange:
         """Stop the response: there is no client."""
         self._gone = True
         self.resumeProducing()
+        if self._spool is not None:
+            self._spool.close()
 
     def discard(self) -> None:
         """Give up, because the workers stop before one was free."""
@@ -256,6 +297,7 @@ class Exchange:
         if self._flow is not None:
             with self._flow:
                 self._flow.notify()
+            self._feed()
 
     stopProducing = gone
 
@@ -263,6 +305,18 @@ class Exchange:
         if not self._gone:
             self._begin(data)
             self._request.finish()
+
+    def _answer_long(self, data: bytes) -> None:
+        held = Held(self._request.site.memory, data)
+        if self._gone:
+            held.close()
+            return
+        self._flow = Condition()
+        self._spool = held
+        self._ending = True
+        self._request.registerProducer(self, streaming=True)
+        self._begin(held.take(SLICE))
+        self._feed()
 
     def _take(self, data: bytes) -> None:
         if self._gone:
@@ -276,11 +330,35 @@ class Exchange:
         with flow:
             self._behind -= len(data)
             flow.notify()
+        self._feed()
+
+    def _feed(self) -> None:
+        """Send of what waits as much as the client takes, once it has what came before."""
+        flow = cast("Condition", self._flow)
+        while self._spool is not None and not (self._gone or self._paused or self._behind):
+            if data := self._spool.take(SLICE):
+                self._request.write(data)
+                continue
+            with flow:
+                if data := self._spool.take(SLICE):
+                    # It came between the two looks.
+                    self._request.write(data)
+                    continue
+                self._spool.close()
+                self._spool = None
+                flow.notify()
+            if self._ending:
+                self._finish()
 
     def _finish(self) -> None:
-        if not self._gone:
-            self._request.unregisterProducer()
-            self._request.finish()
+        if self._gone:
+            return
+        if self._spool is not None:
+            self._ending = True
+            self._feed()
+            return
+        self._request.unregisterProducer()
+        self._request.finish()
 
     def _apologise(self) -> None:
         if not self._gone:

@@ -30,6 +30,11 @@ class FLAGS:
     min_rate = flagtypes.Size(
         "Bytes a second; a client that takes a response more slowly is cut.", default=1024
     )
+    spool = flagtypes.Size(
+        "Disk for responses that wait for slow clients, so that no thread does; 0 turns it off.",
+        default=256 * 1024 * 1024,
+        minimum=0,
+    )
     max_connections = flagtypes.Count("Connections open at a time; beyond it 503.", default=10_000)
     trusted_proxies = proxies.TrustedProxies(
         "Whose forwarding headers are believed: addresses, networks, `unix`; separated by spaces."
@@ -54,6 +59,7 @@ class WebListener(Listener):
             request_timeout=FLAGS.request_timeout,
             write_timeout=FLAGS.write_timeout,
             min_rate=FLAGS.min_rate,
+            spool=FLAGS.spool,
             max_connections=FLAGS.max_connections,
         )
         site = Site(resource, bounds=bounds, access_log=FLAGS.access_log, reactor=reactor)

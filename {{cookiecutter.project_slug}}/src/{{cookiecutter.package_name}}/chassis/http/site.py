@@ -17,6 +17,7 @@ from twisted.web.http import datetimeToString
 from .access_log import Counts, log_refusal, log_request
 from .channel import Channel
 from .request import Request, address_text
+from .spool import Space
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
@@ -34,6 +35,10 @@ closing after this time none.
 
 KNOWN_ADDRESSES = 100
 """Addresses of ours that are remembered; on IPv6 they may be many."""
+
+
+IN_MEMORY = 64 * 1024 * 1024
+"""Bytes of long bodies, made in one piece, that may wait in memory for their clients without a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,8 @@ class Site(server.Site):
     def __init__(self, resource: IResource, *, bounds: Bounds, access_log: bool, reactor: Any) -> None:
         server.Site.__init__(self, resource, reactor=reactor)
         self.bounds = bounds
+        self.space = Space(bounds.spool)
+        self.memory = Space(IN_MEMORY)
         self.access_log = access_log
         self.draining = False
         self.counts = Counts()
