@@ -39,7 +39,9 @@ def test_the_demo_works_from_a_bare_clone_and_the_readme_shows_what_it_does(tmp_
     python = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
     # A home of its own, but for the cache of what has been fetched.
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    environ = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": cache}
+    # `make test` hands its own arguments on to every make below it.
+    inherited = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MFLAGS"}}
+    environ = {**inherited, "HOME": str(tmp_path), "XDG_CACHE_HOME": cache}
     for arguments in ([], ["ARGS=--readme"]):
         made = subprocess.run(
             ["make", "demo", f"PYTHON={python}", *arguments],
