@@ -104,12 +104,15 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
         screen.types("\x1b[200~def f(x):\r    y = x\r\r    return y * 2\r\x1b[201~")
         enter("f(21)", "\n42")
         screen.resize(30, 40)
-        screen.types("service.s\t\t")
-        columns = screen.until(">>> service.s").split("\n")
+        widest = 100
+        # The client tells the new size when it gets round to it.
+        while widest > 30:
+            screen.types("service.s\t\t")
+            _, *columns = screen.until(">>> service.s").split("\n")
+            widest = max(map(len, columns))
+            screen.types("\x03")
+            screen.until("KeyboardInterrupt\n>>> ")
         assert len(columns) > 3
-        assert max(map(len, columns[1:])) <= 30
-        screen.types("\x03")
-        screen.until("KeyboardInterrupt\n>>> ")
         screen.resize(100, 40)
 
         # Errors, waiting, interrupting, too much
@@ -171,7 +174,9 @@ def test_it_is_accounted_for(running: Running) -> None:
     assert refused["reason"] == "the key is not in authorized_keys"
     stalls = [each for each in running.events if each["event"] == "reactor.stalled"]
     assert any("time.sleep(1.1)" in each["stack"][-1] for each in stalls)
-    assert '"stalls"' not in running.get("admin", "/threads")
+    while '"stalls"' in running.get("admin", "/threads"):
+        # It may be about to look at the reactor once more.
+        pass
     assert subprocess.run(command(running, "1"), capture_output=True, check=False).returncode == 255
 
 
