@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 from structlog.testing import capture_logs
 from twisted.conch.ssh import transport
+from twisted.conch.ssh.common import NS
+from twisted.conch.ssh.userauth import MSG_USERAUTH_FAILURE
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -14,7 +16,8 @@ from twisted.internet.testing import StringTransport
 from chassis.manhole import doorway as module
 from chassis.manhole import keys
 from chassis.manhole.doorway import Doorway
-from chassis.manhole.guard import Refused
+from chassis.manhole.guard import Login, Refused
+from chassis.manhole.toggle import Counts
 
 
 class Wire(StringTransport):
@@ -34,7 +37,14 @@ def clock():
 @pytest.fixture
 def doorway(clock, tmp_path):
     host_key = keys.load_host_key(str(tmp_path / "host"))
-    made = Doorway(host_key=host_key, user="me", authorized_keys="", tools=SimpleNamespace(), reactor=clock)
+    made = Doorway(
+        host_key=host_key,
+        user="me",
+        authorized_keys="",
+        tools=SimpleNamespace(),
+        counts=Counts(),
+        reactor=clock,
+    )
     made.doStart()
     return made
 
@@ -70,6 +80,7 @@ def test_a_stranger_who_leaves_makes_room(doorway, clock):
     with capture_logs() as logs:
         assert [doorway.buildProtocol(address) for _ in range(3)] == [None, None, None]
     assert [each["peer"] for each in logs] == ["10.0.0.2:1"]
+    assert doorway.counts.refused == 3
     connections.pop().connectionLost(None)
     connections.append(knock(doorway)[0])
     for each in connections:
@@ -106,6 +117,66 @@ def test_services_come_in_their_order(doorway):
     assert doorway.getService(known, b"ssh-userauth") is None
     known.visit = object()
     assert doorway.getService(known, b"ssh-connection") is None
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("10.0.0.1", "10.0.0.1"), ("::ffff:10.0.0.1", "10.0.0.1"), ("fe80::1%eth0", "fe80::1")],
+)
+def test_addresses_as_patterns_know_them(doorway, host, expected):
+    """IPv4 as such also on a socket for both families, and no scope."""
+    connection = doorway.buildProtocol(IPv6Address("TCP", host, 1))
+    connection.makeConnection(Wire(peerAddress=IPv6Address("TCP", host, 1)))
+    assert connection.address == expected
+    connection.connectionLost(None)
+
+
+class TooMany:
+    """The transport of a login."""
+
+    def __init__(self, doorway):
+        self.factory = doorway
+        self.address = self.peer = self.id = None
+        self.sent = []
+
+    def isEncrypted(self, _direction):
+        return True
+
+    def refuse(self, reason, **facts):
+        self.factory.counts.refused += 1
+
+    def sendPacket(self, kind, _data):
+        self.sent.append(kind)
+
+    def sendDisconnect(self, _code, text):
+        self.sent.append(text)
+
+
+def test_refusals_are_slow_and_few(doorway, clock):
+    """Each answer takes its time, also for a client that does not wait for it; the eleventh try ends it."""
+    login = Login()
+    login.transport = TooMany(doorway)
+    login.serviceStarted()
+    request = NS(b"me") + NS(b"ssh-connection") + NS(b"password") + b"\0" + NS(b"x")
+    for _ in range(10):
+        login.ssh_USERAUTH_REQUEST(request)
+    assert login.transport.sent == []
+    clock.advance(0.5)
+    assert login.transport.sent == [MSG_USERAUTH_FAILURE] * 10
+    login.ssh_USERAUTH_REQUEST(request)
+    assert login.transport.sent[10:] == [b"too many keys"]
+    login.serviceStopped()
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_refusal_that_nobody_waits_for_is_forgotten(doorway, clock):
+    """A connection that ends leaves no timer."""
+    login = Login()
+    login.transport = TooMany(doorway)
+    login.serviceStarted()
+    login.ssh_USERAUTH_REQUEST(NS(b"me") + NS(b"ssh-connection") + NS(b"password") + b"\0" + NS(b"x"))
+    login.serviceStopped()
+    assert (login.transport.sent, clock.getDelayedCalls()) == ([], [])
 
 
 def test_peers():

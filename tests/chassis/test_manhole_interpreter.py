@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
@@ -22,11 +23,15 @@ class Reactor(Clock):
     def callFromThread(self, call, *args, **kwargs):
         self.from_threads.append(lambda: call(*args, **kwargs))
 
+    def deliver(self):
+        while self.from_threads:
+            self.from_threads.pop(0)()
+
 
 class Session:
     """A session, and what it was shown."""
 
-    def __init__(self, name="s", limit=1000, **namespace):
+    def __init__(self, name="s", limit=1000, *, threaded=False, **namespace):
         self.shown = []
         self.stalls = []
         self.reactor = Reactor()
@@ -36,8 +41,24 @@ class Session:
             show=lambda text, error: self.shown.append((text, error)),
             limit=limit,
             stalled=self.stalls.append,
+            threaded=threaded,
             reactor=self.reactor,
         )
+
+    def settle(self, outcomes):
+        """Do what threads hand over until the statement has ended."""
+        deadline = time.monotonic() + 20
+        while not outcomes and time.monotonic() < deadline:
+            self.reactor.deliver()
+            time.sleep(0.001)
+
+    def settle_threads(self):
+        """Do what threads hand over until they have ended."""
+        for thread in threading.enumerate():
+            if thread.name.startswith("manhole-"):
+                thread.join(20)
+                assert not thread.is_alive()
+        self.reactor.deliver()
 
     def run(self, source, *, whole=True):
         outcomes = []
@@ -234,6 +255,71 @@ def test_a_statement_that_holds_the_reactor_is_noted(make, monkeypatch):
     assert session.stalls == []
     session.interpreter.namespace["d"].callback(None)
     assert (session.stalls, outcomes) == ([3.0], [Outcome()])
+
+
+@pytest.mark.parametrize(
+    ("threaded", "source", "aside"),
+    [
+        (False, "where()", False),
+        (False, "& where()", True),
+        (False, "&where()", True),
+        (True, "where()", True),
+        (True, "!where()", False),
+        (True, "await d; where()", False),
+        (True, "for _ in range(1):\n    where()\n", True),
+    ],
+)
+def test_where_a_statement_runs(make, threaded, source, aside):
+    """By its prefix, else by the setting; what awaits belongs in the reactor."""
+    idents = []
+    session = make(threaded=threaded, d=succeed(1), where=lambda: idents.append(threading.get_ident()))
+    outcomes = session.run(source)
+    session.settle(outcomes)
+    assert outcomes == [Outcome()]
+    assert (idents != [threading.get_ident()]) == aside
+
+
+def test_a_statement_in_a_thread_is_like_any_other(make):
+    """It prints, shows and keeps values, fails with its own lines, and leaves."""
+    session = make()
+    for source in ("& x = 1; print(x); x + 1", "& _ + x", "& 1 / 0"):
+        session.settle(session.run(source))
+    assert session.out() == "1\n2\n3\n"
+    assert "    1 / 0\n" in session.err()
+    assert "aside.py" not in session.err()
+    outcomes = session.run("& raise SystemExit(3)")
+    session.settle(outcomes)
+    assert outcomes == [Outcome(leave=3)]
+
+
+def test_awaiting_in_a_thread_is_refused(make):
+    """Deferreds are the reactor's."""
+    session = make(d=succeed(1))
+    assert session.run("& await d") == [Outcome(failed=True)]
+    assert session.err() == "SyntaxError: await belongs in the reactor: without the &\n"
+
+
+def test_an_interrupt_ends_python_code_in_a_thread(make):
+    """As Ctrl-C would; the thread is gone, and the streams are let go of."""
+    session = make(begun=threading.Event())
+    outcomes = session.run("& begun.set()\nwhile True: pass")
+    assert session.interpreter.namespace["begun"].wait(20)
+    session.interpreter.interrupt()
+    assert outcomes == [Outcome(failed=True)]
+    assert session.err() == "KeyboardInterrupt\n"
+    session.settle_threads()
+    session.interpreter.close()
+    assert not isinstance(sys.stdout, routes._Stream)
+
+
+def test_what_the_service_logs_for_a_session_names_it(make):
+    """The context of its code says so."""
+    from structlog.contextvars import get_contextvars
+
+    session = make(name="s7", context=get_contextvars)
+    session.run("context()['manhole']")
+    assert session.out() == "'s7'\n"
+    assert "manhole" not in get_contextvars()
 
 
 def test_a_thread_prints_through_the_reactor(make):

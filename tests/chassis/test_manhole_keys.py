@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from chassis.manhole import keys
+from chassis.manhole.options import Terms
 
 ED = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKfZ0FqLGzlyQEGeaHRyU2yN4yQkvI7jRvGGsbr3gJmF"
 
@@ -32,7 +33,7 @@ def test_the_types_that_ssh_keygen_makes_are_read(tmp_path, kind):
     """A line goes from ssh-keygen into the file as it is."""
     keygen(tmp_path / "key", "-t", kind, "-C", "me at home")
     (key,) = parse((tmp_path / "key.pub").read_text()).keys
-    assert (key.comment, key.refusal) == ("me at home", None)
+    assert (key.comment, key.terms()) == ("me at home", Terms())
 
 
 def test_a_file_as_people_keep_it():
@@ -59,14 +60,22 @@ def test_options_are_read_as_sshd_reads_them(options, expected):
     assert (parsed.keys[0].options, parsed.keys[0].comment) == (expected, "me")
 
 
-def test_a_key_with_options_does_not_get_in():
-    """A restriction that is not honoured must not become a permission; the reason names line and options."""
-    parsed = parse(f'# x\nfrom="10.0.0.1",restrict {ED}\n')
-    assert parsed.refusal(parsed.keys[0].blob) == (
-        "line 2 of authorized_keys has options that are not honoured: from, restrict"
-    )
-    parsed = parse(f"restrict {ED}\n{ED}\n")
-    assert parsed.refusal(parsed.keys[0].blob) is None
+def test_a_key_with_options_that_are_not_honoured_does_not_get_in():
+    """A restriction that is not understood is no permission; the reason names line and options."""
+    parsed = parse(f'# x\ncommand="x",restrict,verify-required {ED}\n')
+    with pytest.raises(ValueError, match="line 2 of authorized_keys") as caught:
+        parsed.admit(parsed.keys[0].blob, "10.0.0.1", 0)
+    assert str(caught.value).endswith("options that are not honoured: command, verify-required")
+    assert [line for line, _ in parsed.unusable()] == [2]
+
+
+def test_one_line_that_lets_a_key_in_is_enough():
+    """The terms are those of that line."""
+    parsed = parse(f'command="x" {ED} no\nfrom="10.0.0.2" {ED} a\nrestrict {ED} b\n')
+    assert parsed.admit(parsed.keys[0].blob, "10.0.0.1", 0).comment == "b"
+    assert parsed.admit(parsed.keys[0].blob, "10.0.0.2", 0).comment == "a"
+    with pytest.raises(ValueError, match="the key is not in authorized_keys"):
+        parsed.admit(b"another", "10.0.0.1", 0)
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,55 @@ def test_editing_within_a_line(sit):
     assert person.lines == ["    abd"]
 
 
+def test_tab_completes(sit):
+    """A name as far as there is no choice; else the choice is shown; in front of everything it indents."""
+    person = sit(zebra=1, zebu=2, flags=str)
+    person.types("ze\t")
+    assert person.sees() == ">>> zeb"
+    person.types("\t")
+    assert person.sees() == "zebra  zebu\n>>> zeb"
+    person.types("r\t\r")
+    person.types("flags.startsw\t'ab', 'a')\r")
+    assert person.lines == ["zebra", "flags.startswith('ab', 'a')"]
+    assert person.sees().endswith("True\n>>> ")
+    person.types("nothing_like_it\t")
+    assert person.sees().endswith("\a")
+
+
+def test_tab_within_a_line(sit):
+    """What stands behind the cursor stays."""
+    person = sit(alpha=1)
+    person.types("[, 2]\x01\x1b[Calp\t\r")
+    assert person.lines == ["[alpha, 2]"]
+
+
+def test_tab_on_an_object_that_fails(sit):
+    """Its error is its own affair."""
+
+    class Unwilling:
+        def __dir__(self):
+            raise ValueError
+
+    person = sit(thing=Unwilling())
+    person.types("thing.a\t\x15'on'\r")
+    assert person.sees().endswith("'on'\n>>> ")
+
+
+def test_erasing_to_either_end(sit):
+    """Ctrl-U to the left, Ctrl-K to the right of the cursor."""
+    person = sit()
+    person.types("1234\x1b[D\x1b[D\x0b\r5678\x1b[D\x1b[D\x15\r")
+    assert person.lines == ["12", "78"]
+
+
+def test_history_has_what_was_pasted(sit):
+    """Line by line, as if typed."""
+    person = sit()
+    person.sends("\x1b[200~a = 1\rb = 2\r\x1b[201~")
+    person.types("\x1b[A\x1b[A\r")
+    assert person.lines == ["a = 1", "b = 2", "a = 1"]
+
+
 def test_output_from_behind_the_scenes_spares_the_line(sit):
     """What a task of the session's prints stands above the prompt, and the typed line is drawn again."""
     person = sit()

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import pty
 import re
-import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Timer
@@ -21,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import asyncssh
 import pytest
 
+from ..terminal import Screen
 from .children import Child, child
 
 if TYPE_CHECKING:
@@ -95,11 +92,22 @@ def folder(tmp_path_factory) -> Path:
         ("ec", "ecdsa"),
         ("wrong", "ed25519"),
         ("bound", "ed25519"),
+        ("far", "ed25519"),
+        ("late", "ed25519"),
+        ("near", "ed25519"),
     ):
         subprocess.run(["ssh-keygen", "-q", "-N", "", "-t", kind, "-f", path / name], check=True)
-    public = {name: (path / f"{name}.pub").read_text() for name in ("id", "rsa", "ec", "bound")}
-    bound = f'from="10.0.0.0/8",command="echo a b" {public.pop("bound")}'
-    (path / "authorized_keys").write_text("".join(public.values()) + bound)
+    options = {
+        "id": "",
+        "rsa": "",
+        "ec": "",
+        "bound": 'from="10.0.0.0/8",command="echo a b" ',
+        "far": 'from="10.0.0.0/8" ',
+        "late": 'expiry-time="20200101" ',
+        "near": 'from="127.0.0.0/8,!127.0.0.2",expiry-time="20990101Z",restrict ',
+    }
+    lines = [f"{each}{(path / f'{name}.pub').read_text()}" for name, each in options.items()]
+    (path / "authorized_keys").write_text("".join(lines))
     (path / "authorized_keys").chmod(0o600)
     return path
 
@@ -167,11 +175,28 @@ def test_an_error(house):
         ("flags.sample.password", (0, "'********'\n", "")),
         ("'hunter2' in repr(flags)", (0, "False\n", "")),
         ("manhole.state()['sessions'][0]['user']", (0, "'me'\n", "")),
+        ("& import threading; threading.current_thread().name[:8]", (0, "'manhole-'\n", "")),
+        ("! __import__('threading').current_thread().name", (0, "'MainThread'\n", "")),
+        ("& exit(4)", (4, "", "")),
+        ("& requests()", (0, "no requests in flight\n", "")),
+        ("tasks", (0, "no tasks\n", "")),
+        ("service.part('manhole') is manhole", (0, "True\n", "")),
     ],
 )
 def test_commands(house, command, expected):
     """What a command prints, to which stream, and its exit code."""
     assert house.ssh(command) == expected
+
+
+def test_a_statement_that_never_ends_is_interrupted(house):
+    """The reactor can hear nobody meanwhile, so there is a limit; no `except Exception` escapes it."""
+    limit = "from chassis.manhole import held; held.bounded.__wrapped__.__defaults__ = ({},)"
+    assert house.ssh(limit.format(0.3)) == (0, "", "")
+    command = "import time\nwhile True:\n  try: time.sleep(60)\n  except Exception: pass"
+    code, out, err = house.ssh(command)
+    assert house.ssh(limit.format(10)) == (0, "", "")
+    assert (code, out) == (1, "")
+    assert "HeldTooLong: it held the reactor for 0.3 s; with & before it" in err
 
 
 def test_awaiting(house):
@@ -216,7 +241,9 @@ def test_rsa_with_sha1_does_not_get_in(house):
     [
         ("wrong", "me", "the key is not in authorized_keys"),
         ("id", "root", "not the user's name"),
-        ("bound", "me", "line 4 of authorized_keys has options that are not honoured: from, command"),
+        ("bound", "me", "line 4 of authorized_keys has options that are not honoured: command"),
+        ("far", "me", "the key may not come from this address (from)"),
+        ("late", "me", "the key has expired (expiry-time)"),
     ],
 )
 def test_refusals(house, key, user, reason):
@@ -228,6 +255,19 @@ def test_refusals(house, key, user, reason):
     assert (refused["level"], refused["user"], refused["reason"]) == ("warning", user, reason)
     assert refused["fingerprint"] == fingerprint(house.folder / f"{key}.pub")
     assert refused["peer"].startswith("127.0.0.1:")
+    assert re.fullmatch("[0-9a-f]{8}", refused["session"])
+
+
+def test_a_restricted_key_gets_in_on_its_terms(house):
+    """From where and until when it may, without a terminal."""
+    assert house.ssh("1 + 1", key="near") == (0, "2\n", "")
+    login = house.service.wait_for("manhole.login")
+    while login["fingerprint"] != fingerprint(house.folder / "near.pub"):
+        login = house.service.wait_for("manhole.login")
+    assert "@" in login["key"]
+    code, out, err = house.ssh("-tt", key="near", stdin="2 + 2", options=("LogLevel=INFO",))
+    assert (code, out) == (255, "")
+    assert "PTY allocation request failed" in err
 
 
 def test_passwords_are_no_way_in(house):
@@ -257,43 +297,6 @@ def test_authorized_keys_is_read_at_each_login(house, folder):
     finally:
         file.write_text(before)
         file.chmod(0o600)
-
-
-class Screen:
-    """A person's terminal, in a pseudo-terminal."""
-
-    def __init__(self, command: list[str]) -> None:
-        self.pid, self.descriptor = pty.fork()
-        if self.pid == 0:
-            os.execvp(command[0], command)
-        self.seen = ""
-
-    def types(self, text: str) -> None:
-        os.write(self.descriptor, text.encode())
-
-    def until(self, text: str) -> str:
-        """Return what was shown up to a text, which must come; control sequences left out."""
-        deadline = time.monotonic() + PATIENCE
-        while text not in self.seen:
-            ready, _, _ = select.select([self.descriptor], [], [], max(0, deadline - time.monotonic()))
-            if not ready:
-                raise AssertionError(f"no {text!r} in {self.seen!r}")
-            try:
-                data = os.read(self.descriptor, 65536)
-            except OSError:
-                raise AssertionError(f"closed without {text!r}: {self.seen!r}") from None
-            self.seen += re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", data.decode()).replace("\r\n", "\n")
-        before, _, self.seen = self.seen.partition(text)
-        return before
-
-    def exit_code(self) -> int:
-        try:
-            while os.read(self.descriptor, 65536):
-                pass
-        except OSError:
-            pass
-        os.close(self.descriptor)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 def test_a_person_at_a_terminal(house):
@@ -531,3 +534,72 @@ while True:
         if not data: break
         os.write(1, data)
 """
+
+
+def test_statements_in_threads(folder):
+    """With the flag each runs in one, unless it awaits; Ctrl-C ends it, and the reactor answers meanwhile."""
+    with start(folder, "--manhole.open", "--manhole.threaded") as service:
+        house = House(service, folder)
+        house.opened()
+        name = "__import__('threading').current_thread().name"
+        assert house.ssh(f"({name}[:8])") == (0, "'manhole-'\n", "")
+        assert house.ssh(f"! {name}") == (0, "'MainThread'\n", "")
+        awaiting = "from twisted.internet import task; await task.deferLater(reactor, 0, lambda: None)"
+        assert house.ssh(f"{awaiting}; {name}") == (0, "'MainThread'\n", "")
+        assert house.ssh("threads().startswith('MainThread')") == (0, "True\n", "")
+        screen = Screen(house.command("-tt"))
+        screen.until(">>> ")
+        screen.types("print('busy')\rn = 0\rwhile True: n += 1\r\r")
+        screen.until("... ")
+        assert house.ssh("1") == (0, "1\n", "")
+        screen.types("\x03")
+        screen.until("KeyboardInterrupt\n>>> ")
+        screen.types("n > 0\r")
+        screen.until("\nTrue\n>>> ")
+        screen.types("\x04")
+        assert screen.exit_code() == 0
+
+
+def test_paramiko_gets_in(house):
+    """A third client, written by others; none of its deprecations is ours."""
+    paramiko = pytest.importorskip("paramiko")
+    client = paramiko.SSHClient()
+    client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+    where = {"hostname": "127.0.0.1", "port": house.port, "username": "me"}
+    key = str(house.folder / "id")
+    client.connect(**where, key_filename=key, look_for_keys=False, allow_agent=False, timeout=PATIENCE)
+    try:
+        _, out, err = client.exec_command("print(6 * 7); 1/0", timeout=PATIENCE)
+        assert (out.read(), b"ZeroDivisionError" in err.read()) == (b"42\n", True)
+        assert out.channel.recv_exit_status() == 1
+    finally:
+        client.close()
+
+
+def test_everything_is_in_the_log(folder):
+    """Toggles, logins, lines, refusals and what a line set off, each with who and from where."""
+    with start(folder, "--manhole.open") as service:
+        house = House(service, folder)
+        house.opened()
+        house.ssh("flags.sample.password = 'swordfish'", key="id")
+        house.ssh("flags.sample.password, 'swordfish' in repr(flags)")
+        house.ssh("1", key="wrong")
+        house.ssh("await manhole.close('done')")
+        service.wait_for("manhole.closed")
+        events = [each for each in service.events if each["event"].startswith(("manhole.", "flags."))]
+    named = {"session", "user", "peer", "fingerprint"}
+    told = [each for each in events if each["event"] in ("manhole.login", "manhole.line", "manhole.refused")]
+    assert [each["event"] for each in told].count("manhole.refused") == 1
+    assert all(named <= each.keys() for each in told), told
+    (setting,) = [each for each in events if each["event"] == "flags.set"]
+    (line,) = [each for each in told if "= 'swordfish'" in each.get("line", "")]
+    assert line["session"] in setting["manhole"]
+    assert "swordfish" not in str(setting)
+
+
+def test_a_unix_socket_is_private(folder, tmp_path):
+    """Its mode is 600 when none is chosen."""
+    path = tmp_path / "manhole.sock"
+    with start(folder, "--manhole.open", f"--manhole.listen=unix:{path}") as service:
+        House(service, folder).opened()
+        assert path.stat().st_mode & 0o777 == 0o600

@@ -15,6 +15,7 @@ from chassis.errors import StartError
 from chassis.lifecycle import Process
 from chassis.manhole import toggle
 from chassis.manhole.toggle import Manhole, ssh_command
+from chassis.stalls import Stalls
 
 from .children import child
 
@@ -52,6 +53,7 @@ class ToggleTests(TestCase):
     def setUp(self):
         self.clock = Clock()
         self.patch(toggle, "Listener", FakeListener)
+        self.patch(Stalls, "start", lambda _: None)
         self.patch(toggle.time, "time", self.clock.seconds)
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -132,6 +134,7 @@ class ToggleTests(TestCase):
         for expected in (True, False, True, False):
             self.run_now(manhole.toggle())
             assert manhole.state()["open"] == expected
+        assert manhole.counts.opened == 2
 
     def test_closing_what_is_closed(self):
         """Harmless and silent."""
@@ -235,6 +238,17 @@ class CommandTests(TestCase):
         ):
             assert ssh_command(address, "me") == expected
 
+    def test_a_unix_socket_is_private_unless_it_is_said(self):
+        """Mode 600; every other endpoint, and every mode that was chosen, stay as they are."""
+        for text, expected in (
+            ("unix:/run/m.sock", "unix:/run/m.sock:mode=600"),
+            ("unix:/run/a\\:b:backlog=5", "unix:/run/a\\:b:backlog=5:mode=600"),
+            ("unix:/run/m.sock:mode=660", "unix:/run/m.sock:mode=660"),
+            ("unix:/run/m.sock:660", "unix:/run/m.sock:660"),
+            ("tcp:8022", "tcp:8022"),
+        ):
+            assert toggle._private(text) == expected
+
     def test_a_uid_without_a_name(self):
         """A container may run as any number; the name is then `manhole`."""
         assert toggle._user_name()
@@ -245,17 +259,25 @@ class CommandTests(TestCase):
 CLOSED = """
 from chassis.manhole import Manhole
 from twisted.internet import reactor
+readers = reactor.getReaders()
 manhole = Manhole(Process(ABOUT, reactor), listen=["tcp:0"], authorized_keys="x")
 Deferred.fromCoroutine(manhole.start())
-print(*sorted(m for m in sys.modules if m.startswith(("twisted.conch", "pydoc", "chassis.manhole."))))
+ours = ("chassis.manhole.", "chassis.stalls", "chassis.profiler", "chassis.connections")
+print(*sorted(m for m in sys.modules if m.startswith(("twisted.conch", "pydoc", "tracemalloc", *ours))))
+import threading
+print(threading.active_count(), "thread")
+assert reactor.getReaders() == readers and not reactor.getDelayedCalls()
 """
 
 
 def test_a_closed_manhole_imports_nothing_of_conch():
-    """It costs no memory, no start-up time, and no attack surface."""
+    """It costs no memory, no start-up time, no thread, no timer, no port, and no attack surface."""
     with child(CLOSED) as process:
         out, err = process.process.communicate(timeout=30)
-        assert (out, err) == ("chassis.manhole.keys chassis.manhole.toggle\n", "")
+        assert (out, err) == (
+            "chassis.manhole.keys chassis.manhole.options chassis.manhole.toggle\n1 thread\n",
+            "",
+        )
 
 
 CHECKED = """

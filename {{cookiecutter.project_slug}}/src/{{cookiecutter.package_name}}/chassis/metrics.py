@@ -163,3 +163,9 @@ class Metrics(Collector):
                 state = part.state()
                 yield GaugeMetricFamily("manhole_open", "1 while it is open.", value=state["open"])
                 yield GaugeMetricFamily("manhole_sessions", "People in it.", value=len(state["sessions"]))
+                counts = part.counts
+                yield CounterMetricFamily("manhole_openings", "Times it was opened.", value=counts.opened)
+                yield CounterMetricFamily("manhole_logins", "Times somebody got in.", value=counts.logins)
+                yield CounterMetricFamily(
+                    "manhole_refusals", "Keys and connections refused.", value=counts.refused
+                )

@@ -9,6 +9,7 @@ so that the countermeasure which conch lacks (strict key exchange) is not missed
 
 from __future__ import annotations
 
+import secrets
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
     from twisted.python.failure import Failure
 
+    from .keys import AuthorizedKey
+    from .toggle import Counts
     from .tools import Tools
 
 log = get_logger(__name__)
@@ -72,11 +75,11 @@ class Avatar(ConchUser):
 
     _log = conch_log
 
-    def __init__(self, doorway: Doorway, blob: bytes) -> None:
+    def __init__(self, doorway: Doorway, key: AuthorizedKey) -> None:
         ConchUser.__init__(self)
         self.channelLookup[b"session"] = Session
         self.user = doorway.user
-        self.blob = blob
+        self.key = key
         self.reactor = doorway.reactor
         self.tools = doorway.tools
         self.visit: Visit
@@ -134,6 +137,8 @@ class Transport(SSHServerTransport):
     supportedMACs = MACS
     supportedCompressions = COMPRESSIONS
     peer = ""
+    address: str | None = None
+    """The peer's IP address, when it has one."""
     visit: Visit | None = None
     leaving: str | None = None
     """Why, once it is told to."""
@@ -142,7 +147,14 @@ class Transport(SSHServerTransport):
 
     def connectionMade(self) -> None:
         """Begin, with the clock running."""
-        self.peer = _text(self.transport.getPeer())
+        self.id = secrets.token_hex(4)
+        peer = self.transport.getPeer()
+        self.peer = _text(peer)
+        if isinstance(peer, (IPv4Address, IPv6Address)):
+            # A socket for both families shows IPv4 peers as ::ffff:192.0.2.1.
+            self.address = (
+                peer.host.removeprefix("::ffff:") if "." in peer.host else peer.host.partition("%")[0]
+            )
         self.factory.strangers.add(self)
         self._grace = self.factory.reactor.callLater(LOGIN_GRACE, self._too_late)
         if hasattr(self.transport, "setTcpKeepAlive"):
@@ -184,14 +196,16 @@ class Transport(SSHServerTransport):
         """Count a visit."""
         self._grace.cancel()
         self.factory.strangers.discard(self)
-        self.visit = self.avatar.visit = Visit.begin(self.avatar.user, self.avatar.blob, self.peer)
+        self.visit = self.avatar.visit = Visit.begin(self.id, self.avatar.user, self.avatar.key, self.peer)
+        self.factory.counts.logins += 1
         self.factory.visits.add(self)
         self._since = self.factory.reactor.seconds()
         log.info("manhole.login", **self.visit.facts())
 
     def refuse(self, reason: str, **facts: str | None) -> None:
         """Log why somebody does not get in."""
-        log.warning("manhole.refused", peer=self.peer, **facts, reason=reason)
+        self.factory.counts.refused += 1
+        log.warning("manhole.refused", session=self.id, peer=self.peer, **facts, reason=reason)
 
     def farewell(self, reason: str) -> None:
         """Tell the person, and close."""
@@ -232,18 +246,27 @@ class Doorway(SSHFactory):
     services = SERVICES
 
     def __init__(
-        self, *, host_key: bytes, user: str, authorized_keys: str, tools: Tools, reactor: Any
+        self,
+        *,
+        host_key: bytes,
+        user: str,
+        authorized_keys: str,
+        tools: Tools,
+        counts: Counts,
+        reactor: Any,
     ) -> None:
         """Prepare to be listened with.
 
         :param host_key: an ed25519 private key.
         """
+        self.user = user
+        self._authorized_keys = authorized_keys
         key = Key.fromString(host_key)
         self.privateKeys = {key.sshType(): key}
         self.publicKeys = {key.sshType(): key.public()}
-        self.portal = Portal(self, [Guard(user, authorized_keys)])
-        self.user = user
+        self.portal = Portal(self, [self.guard(None)])
         self.tools = tools
+        self.counts = counts
         self.reactor = reactor
         self.strangers: set[Transport] = set()
         self.visits: set[Transport] = set()
@@ -252,11 +275,16 @@ class Doorway(SSHFactory):
         self._crowded = False
         self._empty: list[Deferred[None]] = []
 
+    def guard(self, address: str | None) -> Guard:
+        """Return a guard against a peer."""
+        return Guard(self.user, self._authorized_keys, address)
+
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Make a connection, or refuse it."""
         if len(self.strangers) < MAX_STRANGERS:
             self._crowded = False
             return SSHFactory.buildProtocol(self, addr)
+        self.counts.refused += 1
         # Once for all of a flood, or it would flood the log too.
         if not self._crowded:
             self._crowded = True
@@ -271,11 +299,11 @@ class Doorway(SSHFactory):
             return self.services[service]
         return None
 
-    def requestAvatar(self, avatarId: bytes | tuple[()], _mind: object, *_interfaces: object) -> Any:
+    def requestAvatar(self, avatarId: Any, _mind: object, *_interfaces: object) -> Any:
         """Let in whom the guard has let pass (IRealm)."""
         if len(self.visits) >= MAX_VISITS:
             raise Refused(f"{MAX_VISITS} are in already")
-        return IConchUser, Avatar(self, bytes(avatarId)), lambda: None
+        return IConchUser, Avatar(self, avatarId), lambda: None
 
     def forget(self, transport: Transport) -> None:
         """Note that a connection has ended."""

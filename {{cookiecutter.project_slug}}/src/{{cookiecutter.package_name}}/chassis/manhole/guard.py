@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from twisted.conch.error import IgnoreAuthentication, ValidPublicKey
 from twisted.conch.ssh.common import getNS
 from twisted.conch.ssh.keys import Key
+from twisted.conch.ssh.transport import DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE
 from twisted.conch.ssh.userauth import SSHUserAuthServer
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import ISSHPrivateKey
 from twisted.cred.error import UnauthorizedLogin
+from twisted.cred.portal import Portal
 from twisted.internet.defer import maybeDeferred, succeed
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from .doorway import Doorway
+    from .keys import AuthorizedKey
 
 log = get_logger(__name__)
 
@@ -44,6 +47,9 @@ SIGNATURES = (
 MAX_ATTEMPTS = 10
 """Keys that a connection may offer; an agent offers one after the other all that it holds."""
 
+SLOWED = 0.5
+"""Seconds that a refusal takes, so that nobody can try, or fill the log, quickly."""
+
 USER_PRESENT = 0x01
 
 
@@ -55,13 +61,15 @@ class Visit:
     user: str
     peer: str
     fingerprint: str
+    key: str
+    """The comment of the key's line in `authorized_keys`: whose it is, when users share a name."""
     since: float
     """Seconds since the epoch."""
 
     @classmethod
-    def begin(cls, user: str, blob: bytes, peer: str) -> Visit:
+    def begin(cls, session: str, user: str, key: AuthorizedKey, peer: str) -> Visit:
         """Return the visit that a login begins."""
-        return cls(secrets.token_hex(4), user, peer, fingerprint(blob), time.time())
+        return cls(session, user, peer, fingerprint(key.blob), key.comment, time.time())
 
     def facts(self) -> dict[str, str]:
         """Return what every event about it says."""
@@ -70,6 +78,7 @@ class Visit:
             "user": self.user,
             "peer": self.peer,
             "fingerprint": self.fingerprint,
+            "key": self.key,
         }
 
     def state(self) -> dict[str, Any]:
@@ -87,12 +96,17 @@ class Guard:
 
     credentialInterfaces = (ISSHPrivateKey,)
 
-    def __init__(self, user: str, authorized_keys: str) -> None:
+    def __init__(self, user: str, authorized_keys: str, address: str | None) -> None:
+        """Guard against one peer.
+
+        :param address: its IP address; None when it has none.
+        """
         self._user = user.encode()
         self._authorized_keys = authorized_keys
+        self._address = address
 
-    def requestAvatarId(self, credentials: Any) -> Deferred[bytes | tuple[()]]:
-        """Return the blob of the key that may enter.
+    def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
+        """Return the line of `authorized_keys` that lets the key in.
 
         :raises Refused: when it may not.
         :raises ValidPublicKey: when it may, and the client asks before it signs (RFC 4252, section 7).
@@ -100,16 +114,15 @@ class Guard:
         if credentials.username != self._user:
             raise Refused("not the user's name")
         try:
-            refusal = read_authorized_keys(self._authorized_keys).refusal(credentials.blob)
-        except KeyFileError as fault:
+            authorized = read_authorized_keys(self._authorized_keys)
+            key = authorized.admit(credentials.blob, self._address, time.time())
+        except (KeyFileError, ValueError) as fault:
             raise Refused(str(fault)) from None
-        if refusal:
-            raise Refused(refusal)
         if not credentials.signature:
             raise ValidPublicKey
         if not _signed(credentials):
             raise Refused("the signature is wrong")
-        return succeed(credentials.blob)
+        return succeed(key)
 
 
 def _signed(credentials: Any) -> bool:
@@ -129,14 +142,24 @@ class Login(SSHUserAuthServer):
 
     _log = conch_log
     transport: Any
-    attemptsBeforeDisconnect = MAX_ATTEMPTS
     _offered: str | None = None
+    _refusals = 0
+
+    def __init__(self) -> None:
+        self._slowed: set[Deferred[Any]] = set()
 
     def serviceStarted(self) -> None:
         """Begin; the time that a login may take is the doorway's to watch."""
         doorway: Doorway = self.transport.factory
         self.clock = doorway.reactor
         SSHUserAuthServer.serviceStarted(self)
+        self.portal = Portal(doorway, [doorway.guard(self.transport.address)])
+
+    def serviceStopped(self) -> None:
+        """End, with the connection or a login."""
+        SSHUserAuthServer.serviceStopped(self)
+        for slowed in tuple(self._slowed):
+            slowed.cancel()
 
     def tryAuth(self, kind: bytes, user: bytes, data: bytes) -> Deferred[Any]:
         """Try one way to log in."""
@@ -155,11 +178,23 @@ class Login(SSHUserAuthServer):
             raise Refused("the key is of another type than was said")
         return SSHUserAuthServer.auth_publickey(self, packet)
 
-    def _note(self, failure: Failure, kind: bytes, user: bytes) -> Failure:
+    def _note(self, failure: Failure, kind: bytes, user: bytes) -> Failure | Deferred[Any]:
         if failure.check(IgnoreAuthentication):
             return failure
         reason = f"{kind[:40].decode('ascii', 'replace')!r} is not a way in"
         if kind == b"publickey":
             reason = str(failure.value) if failure.check(Refused) else "the key or its signature is malformed"
         self.transport.refuse(reason, user=user[:80].decode("utf-8", "replace"), fingerprint=self._offered)
-        return Failure(Refused(reason))
+        # Counted before it is slowed: a client need not wait for one answer before it tries again.
+        self._refusals += 1
+        if self._refusals > MAX_ATTEMPTS:
+            self.transport.sendDisconnect(DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE, b"too many keys")
+            return Failure(IgnoreAuthentication())
+        slowed = deferLater(self.clock, SLOWED, lambda: None)
+        self._slowed.add(slowed)
+        return slowed.addBoth(self._answer, slowed, reason)
+
+    def _answer(self, waited: object, slowed: Deferred[Any], reason: str) -> Failure:
+        self._slowed.discard(slowed)
+        # It is cut short when the connection has gone, and there is nobody to answer.
+        return Failure(IgnoreAuthentication() if isinstance(waited, Failure) else Refused(reason))

@@ -16,9 +16,14 @@ from dataclasses import dataclass
 from types import FunctionType, TracebackType, coroutine
 from typing import TYPE_CHECKING, Any
 
+from structlog.contextvars import bind_contextvars
 from twisted.internet.defer import Deferred
 
 from . import routes
+from .aside import aside
+from .completion import complete
+from .held import bounded
+from .views import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -48,12 +53,14 @@ class Interpreter:
         limit: int,
         stalled: Callable[[float], None],
         reactor: Any,
+        threaded: bool = False,
     ) -> None:
         """Set up a namespace to work in.
 
         :param show: takes text and whether it is an error; called in the reactor's thread only.
         :param limit: characters that a statement may print; the rest is cut with a note.
         :param stalled: told when a statement held the reactor, and for how many seconds.
+        :param threaded: statements that await nothing run in a thread when nothing is said.
         """
         self.namespace = {"__name__": "__manhole__", "__doc__": None, **namespace}
         self._name = name
@@ -61,6 +68,7 @@ class Interpreter:
         self._limit = limit
         self._stalled = stalled
         self._reactor = reactor
+        self._threaded = threaded
         self._thread = threading.get_ident()
         self._compiler = codeop.CommandCompiler()
         self._compiler.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -71,6 +79,8 @@ class Interpreter:
         self._closed = False
         self._context = contextvars.copy_context()
         self._context.run(routes.current.set, self)
+        # What the service logs on account of it can be found by the session.
+        self._context.run(bind_contextvars, manhole=name)
         routes.hold()
 
     def close(self) -> None:
@@ -101,14 +111,20 @@ class Interpreter:
     # Running
 
     def run(self, source: str, *, whole: bool) -> Deferred[Outcome] | None:
-        """Run the source and fire with how it ended, never with an error; None when it is incomplete."""
+        """Run the source and fire with how it ended, never with an error; None when it is incomplete.
+
+        Source that begins with `&` runs in a thread, with `!` in the reactor.
+        """
         self._left = self._limit
+        prefix = source[:1] if source[:1] in ("&", "!") else ""
+        source = source[1:].lstrip(" ") if prefix else source
         file = f"<{self._name}:{len(self._files) + 1}>"
         try:
             tree = self.parse(source, whole=whole)
             if tree is None:
                 return None
             code = compile(tree, file, "single", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+            threaded = self._goes_aside(prefix, awaits=bool(code.co_flags & inspect.CO_COROUTINE))
         except Exception as error:  # noqa: BLE001  the compiler raises half a dozen kinds; the person sees which
             self.write("".join(traceback.format_exception_only(error)), error=True)
             done: Deferred[Outcome] = Deferred()
@@ -118,9 +134,14 @@ class Interpreter:
         linecache.cache[file] = (len(source), None, [f"{line}\n" for line in source.split("\n")], file)
         self._files.append(file)
         self._interrupted = False
-        running = self._context.run(self._start, FunctionType(code, self.namespace), file)
+        running = self._context.run(self._start, FunctionType(code, self.namespace), file, threaded=threaded)
         self._running = running
         return running.addCallback(self._ended)
+
+    def _goes_aside(self, prefix: str, *, awaits: bool) -> bool:
+        if prefix == "&" and awaits:
+            raise SyntaxError("await belongs in the reactor: without the &")
+        return prefix == "&" or (self._threaded and not awaits and prefix != "!")
 
     def interrupt(self) -> None:
         """Cancel what the running statement awaits."""
@@ -132,20 +153,27 @@ class Interpreter:
         self._running = None
         return outcome
 
-    def _start(self, function: Callable[[], object], file: str) -> Deferred[Outcome]:
+    def complete(self, line: str) -> tuple[str, list[str]]:
+        """Return the last name of a line and how it could go on; errors of the objects' own are silent."""
+        with suppress(Exception):
+            return self._context.run(complete, line, self.namespace)
+        return "", []
+
+    def _start(self, function: Callable[[], object], file: str, *, threaded: bool) -> Deferred[Outcome]:
         loop = None
         with suppress(RuntimeError):
             loop = asyncio.get_running_loop()
-        work = self._execute(function, file, loop)
+        steps = self._aside(function, file) if threaded else _call(function)
+        work = self._execute(steps, file, loop)
         # As a task: what asyncio's own timeouts and task groups expect of whoever awaits them.
         return Deferred.fromFuture(loop.create_task(work)) if loop else Deferred.fromCoroutine(work)
 
     async def _execute(
-        self, function: Callable[[], object], file: str, loop: asyncio.AbstractEventLoop | None
+        self, steps: Coroutine[Any, Any, None], file: str, loop: asyncio.AbstractEventLoop | None
     ) -> Outcome:
         # Every exception ends here: SystemExit in a task of asyncio's would end the process.
         try:
-            await _step_by_step(_call(function), loop, self._watch)
+            await _step_by_step(steps, loop, self._watch)
         except GeneratorExit:
             raise
         except SystemExit as error:
@@ -160,6 +188,9 @@ class Interpreter:
                 self.write(_explain(error, file), error=True)
             return Outcome(failed=True)
         return Outcome()
+
+    async def _aside(self, function: Callable[[], object], file: str) -> None:
+        await aside(self._reactor, function, file)
 
     def _watch(self, seconds: float) -> None:
         if seconds > STALL:
@@ -185,7 +216,7 @@ class Interpreter:
         """Show the value of an expression and keep it as `_`."""
         if value is not None:
             self.namespace["_"] = value
-            self.write(f"{value!r}\n")
+            self.write(f"{render(value)}\n")
 
 
 async def _call(function: Callable[[], object]) -> None:
@@ -209,7 +240,8 @@ def _step_by_step(
     while True:
         began = time.perf_counter()
         try:
-            awaited = step(value)
+            with bounded():
+                awaited = step(value)
         except StopIteration:
             return
         finally:

@@ -16,6 +16,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .options import Terms, terms
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -53,16 +55,15 @@ class AuthorizedKey:
     blob: bytes
     comment: str
 
-    @property
-    def refusal(self) -> str | None:
-        """Why the key does not get in although the file holds it.
+    def terms(self) -> Terms:
+        """Return on what terms the key may enter.
 
-        An option restricts what a key may do, so one that is not honoured must keep the key out.
+        :raises ValueError: when the line asks for what is not honoured.
         """
-        if not self.options:
-            return None
-        names = ", ".join(name for name, _ in self.options)
-        return f"line {self.line} of authorized_keys has options that are not honoured: {names}"
+        try:
+            return terms(self.options)
+        except ValueError as error:
+            raise ValueError(f"line {self.line} of authorized_keys has {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +74,33 @@ class AuthorizedKeys:
     faults: list[tuple[int, str]]
     """(line number, what is wrong with it); never with the line's own text."""
 
-    def refusal(self, blob: bytes) -> str | None:
-        """Say why a key may not enter; None when it may."""
-        refusals = [key.refusal for key in self.keys if key.blob == blob]
-        if not refusals:
-            return "the key is not in authorized_keys"
-        return None if None in refusals else refusals[0]
+    def admit(self, blob: bytes, address: str | None, now: float) -> AuthorizedKey:
+        """Return the first line that lets a key in.
+
+        :param address: the peer's IP address; None when it has none.
+        :raises ValueError: with the reason when none does.
+        """
+        refusals = []
+        for key in self.keys:
+            if key.blob == blob:
+                try:
+                    refusal = key.terms().refusal(address, now)
+                except ValueError as error:
+                    refusal = str(error)
+                if refusal is None:
+                    return key
+                refusals.append(refusal)
+        raise ValueError(refusals[0] if refusals else "the key is not in authorized_keys")
+
+    def unusable(self) -> list[tuple[int, str]]:
+        """Return (line number, why) of every line that lets nobody in."""
+        refused = []
+        for key in self.keys:
+            try:
+                key.terms()
+            except ValueError as error:
+                refused.append((key.line, str(error)))
+        return sorted([*self.faults, *refused])
 
 
 def fingerprint(blob: bytes) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import os.path
+import textwrap
 import tokenize
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -15,11 +17,15 @@ if TYPE_CHECKING:
 
     from .interpreter import Interpreter, Outcome
 
-CTRL_A, CTRL_C, CTRL_D, CTRL_E, CTRL_L = b"\x01", b"\x03", b"\x04", b"\x05", b"\x0c"
+CTRL_A, CTRL_C, CTRL_D, CTRL_E = b"\x01", b"\x03", b"\x04", b"\x05"
+CTRL_K, CTRL_L, CTRL_U = b"\x0b", b"\x0c", b"\x15"
 
 # Bracketed paste: xterm's control sequences, "Set using Bracketed Paste Mode".
 PASTE_MODE = 2004
 PASTE_BEGINS, PASTE_ENDS = b"\x1b[200~", b"\x1b[201~"
+
+MAX_CHOICE = 200
+"""Names that the tab key shows."""
 
 MAX_AHEAD = 1 << 20
 """Keys that may be typed or pasted ahead of the prompt; more are dropped."""
@@ -90,7 +96,9 @@ class Prompt(recvline.HistoricRecvLine):
                 CTRL_C: self._interrupt,
                 CTRL_D: self._end_of_file,
                 CTRL_E: self.handle_END,
+                CTRL_K: self._erase_right,
                 CTRL_L: self._clear,
+                CTRL_U: self._erase_left,
                 b"\x08": self.handle_BACKSPACE,
             }
         )
@@ -168,7 +176,23 @@ class Prompt(recvline.HistoricRecvLine):
             self.characterReceived(character.encode(), moreCharactersComing=True)
 
     def handle_TAB(self) -> None:
-        """Indent."""
+        """Complete a name as far as there is no choice, or show the choice; indent where there is no name."""
+        before = b"".join(self.lineBuffer[: self.lineBufferIndex]).decode("utf-8", "replace")
+        if not before.strip():
+            self._indent()
+            return
+        word, found = self._interpreter.complete(before)
+        more = os.path.commonprefix(found)[len(word) :]  # noqa: RUF071  of names, not of paths
+        if more:
+            self._deliverBuffer(more.encode())
+        elif len(found) > 1:
+            shown = [each.rpartition(".")[2] for each in found[:MAX_CHOICE]]
+            shown += ["…"] if len(found) > MAX_CHOICE else []
+            self.show(textwrap.fill("  ".join(shown), self.width))
+        else:
+            self.terminal.write(b"\a")
+
+    def _indent(self) -> None:
         for _ in range(self.TABSTOP - self.lineBufferIndex % self.TABSTOP):
             self.characterReceived(b" ", moreCharactersComing=True)
 
@@ -186,6 +210,17 @@ class Prompt(recvline.HistoricRecvLine):
         else:
             self.terminal.nextLine()
             self._leave(0)
+
+    def _erase_right(self) -> None:
+        del self.lineBuffer[self.lineBufferIndex :]
+        self.terminal.eraseToLineEnd()
+
+    def _erase_left(self) -> None:
+        right = b"".join(self.lineBuffer[self.lineBufferIndex :])
+        self.handle_HOME()
+        self._erase_right()
+        self._deliverBuffer(right)
+        self.handle_HOME()
 
     def _clear(self) -> None:
         self.terminal.eraseDisplay()
@@ -214,6 +249,8 @@ class Prompt(recvline.HistoricRecvLine):
             if lines:
                 self.terminal.write("\n... ".join(lines) + "\n")
                 lines[0] = b"".join(self.lineBuffer).decode() + lines[0]
+                self.historyLines += [line.encode() for line in lines if line.strip()]
+                self.historyPosition = len(self.historyLines)
                 self.lineBuffer = []
                 self.lineBufferIndex = 0
                 # Without an end of line the last one is still the person's to finish.

@@ -53,6 +53,8 @@ class Session(SSHChannel):
 
     def request_pty_req(self, data: bytes) -> bool:
         """Note the size of the client's terminal."""
+        if not self.avatar.key.terms().terminal:
+            return False
         _, (rows, columns, _, _), _ = parseRequest_pty_req(data)
         self._size = (columns or 80, rows or 24)
         return True
@@ -145,6 +147,7 @@ class Session(SSHChannel):
             show=self._show,
             limit=limit,
             stalled=self._stalled,
+            threaded=self.avatar.tools.threaded,
             reactor=self.avatar.reactor,
         )
         return self._interpreter
@@ -188,4 +191,4 @@ class Session(SSHChannel):
 
     def _stalled(self, seconds: float) -> None:
         log.warning("manhole.stalled", **self.visit.facts(), seconds=round(seconds, 3))
-        self.tell(f"held the reactor for {seconds:.1f} s; `await in_thread(function, …)` runs it aside")
+        self.tell(f"held the reactor for {seconds:.1f} s; with & before it, it runs in a thread")

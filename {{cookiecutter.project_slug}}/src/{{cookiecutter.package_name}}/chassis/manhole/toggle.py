@@ -7,6 +7,7 @@ import pwd
 import re
 import shlex
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from oscar import flag
@@ -70,7 +71,20 @@ class FLAGS:
         check=_check_host_key,
     )
     ttl = flagtypes.Seconds("Closes itself after this time.", default=3600)
+    threaded = flag.Bool(
+        "Statements run in a thread, and so cannot stall the service; without it, those that begin with &.",
+        default=False,
+    )
     user = flag.String("Name to log in by; empty is that of the user the process runs as.", default="")
+
+
+@dataclass
+class Counts:
+    """What has happened at the door since the process began."""
+
+    opened: int = 0
+    logins: int = 0
+    refused: int = 0
 
 
 class Manhole(Part):
@@ -88,6 +102,7 @@ class Manhole(Part):
         host_key: str = "",
         ttl: float = 3600,
         user: str = "",
+        threaded: bool = False,
         open_at_start: bool = False,
     ) -> None:
         """Prepare; the parameters are those of the flags.
@@ -97,12 +112,14 @@ class Manhole(Part):
         super().__init__("manhole")
         self._process = process
         self._reactor = process.reactor
-        self._listen = listen
+        self._listen = [_private(text) for text in listen]
         self._authorized_keys = authorized_keys
         self._host_key = host_key or keys.default_host_key(process.about.name)
         self._ttl = ttl
         self._user = user or _user_name()
+        self._threaded = threaded
         self._open_at_start = open_at_start
+        self.counts = Counts()
         self._turn = DeferredLock()
         self._doorway: Doorway | None = None
         self._listener: Listener | None = None
@@ -119,6 +136,7 @@ class Manhole(Part):
             host_key=FLAGS.host_key,
             ttl=FLAGS.ttl,
             user=FLAGS.user,
+            threaded=FLAGS.threaded,
             open_at_start=FLAGS.open,
         )
 
@@ -201,8 +219,9 @@ class Manhole(Part):
         )
         await listener.start()
         self._doorway, self._listener = doorway, listener
-        refused = [(key.line, key.refusal) for key in authorized.keys if key.refusal]
-        for line, reason in sorted([*authorized.faults, *refused]):
+        doorway.tools.begin()
+        self.counts.opened += 1
+        for line, reason in authorized.unusable():
             log.warning("manhole.key_skipped", file=self._authorized_keys, line=line, reason=reason)
 
     def _make_doorway(self) -> Doorway:
@@ -219,7 +238,8 @@ class Manhole(Part):
             host_key=host_key,
             user=self._user,
             authorized_keys=self._authorized_keys,
-            tools=Tools(self._process, self.state),
+            tools=Tools(self._process, self.state, threaded=self._threaded),
+            counts=self.counts,
             reactor=self._reactor,
         )
 
@@ -233,6 +253,7 @@ class Manhole(Part):
         doorway.reason = reason
         await listener.drain()
         await listener.stop()
+        doorway.tools.end()
         self._doorway = self._listener = self._closes_at = None
         log.info("manhole.closed", reason=reason, sessions=sessions)
 
@@ -265,6 +286,14 @@ def ssh_command(address: str, user: str) -> str:
         return f"ssh -p {tcp[2]} {user}@{host}"
     path = shlex.quote(address.rpartition("unix:")[2].rstrip(")"))
     return f'ssh -o ProxyCommand="nc -U {path}" {user}@manhole'
+
+
+def _private(endpoint: str) -> str:
+    """Return the endpoint, a UNIX socket's with mode 600 when it has none: who connects may at least try."""
+    address, *rest = re.split(r"(?<!\\):", endpoint.removeprefix("unix:"))
+    if not endpoint.startswith("unix:") or any(not re.match("(backlog|lockfile)=", each) for each in rest):
+        return endpoint
+    return ":".join(["unix", address, *rest, "mode=600"])
 
 
 def _user_name() -> str:

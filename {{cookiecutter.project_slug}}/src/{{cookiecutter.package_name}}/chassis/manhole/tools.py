@@ -2,82 +2,53 @@
 
 from __future__ import annotations
 
-import contextvars
 import os
 import pydoc
-import threading
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections import Counter
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
+from twisted.internet.threads import blockingCallFromThread
+from twisted.python import threadable
 
-from .. import flags, logs, stacks
-from . import routes
+from .. import logs, profiler, stacks
+from ..connections import connections
+from ..stalls import Stalls
+from . import heap
+from .aside import aside
+from .views import Flags, Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twisted.internet.defer import Deferred
+
     from ..lifecycle import Process
+
+T = TypeVar("T")
 
 log = logs.get_logger(__name__)
 
 HELP = """\
   await …             waits for a Deferred or a coroutine, and shows the result; Ctrl-C cancels
+  & …                 runs a statement in a thread, ! … in the reactor; {default}
+  in_thread(f, *args) calls a function in a thread: await it
   service             the process and its parts, each also by its name: {parts}
+  tasks               last runs, errors; await tasks["name"].run_now()
   flags               flags.web.threads shows one, flags.web.threads = 8 sets it; flags lists all
-  threads()           every thread's stack, and what it works on
   requests()          the requests in flight
+  connections()       the open connections of every listener
+  threads()           every thread's stack, and what it works on
+  stalls()            when the reactor stood still since the manhole opened, and what it was at
+  await profile(5)    where the threads spend five seconds; waiting=True shows the idle ones too
+  await memory()      traces allocations; again, what has grown since; memory(stop=True) ends it
+  refs(x)             who refers to an object
   log(level, for_=s)  sets the level of the log, for so many seconds
-  in_thread(f, *args) runs f aside, to be awaited; what blocks here stalls the whole service
   reactor             Twisted's event loop
-  help(x)             documentation
+  help(x)             documentation; the tab key completes names
   exit()              or Ctrl-D leaves this session; the service runs on
 """
-
-
-class Text(str):
-    """Text that a prompt shows as it is."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-class Flags:
-    """The process's flags as attributes: read, or set while it runs, validated as at the start."""
-
-    def __init__(self, prefix: str = "") -> None:
-        vars(self)["_prefix"] = prefix
-
-    def __getattr__(self, name: str) -> Any:
-        full = f"{self._prefix}{name}"
-        found = self._settings()
-        if full in found:
-            setting = found[full]
-            return setting.text if setting.var.secure else setting.var.get()
-        if any(each.startswith(f"{full}.") for each in found):
-            return Flags(f"{full}.")
-        raise AttributeError(f"no flag is called {full}")
-
-    def __setattr__(self, name: str, value: object) -> None:
-        full = f"{self._prefix}{name}"
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        if isinstance(value, (list, tuple)):
-            text = " ".join(map(str, value))
-        flags.set_live(full, text, "manhole")
-        log.info("flags.set", flag=full, value=self._settings()[full].text, source="manhole")
-
-    def __dir__(self) -> list[str]:
-        return sorted({each.removeprefix(self._prefix).partition(".")[0] for each in self._settings()})
-
-    def __repr__(self) -> str:
-        rows = [f"{name} = {setting.text}  ({setting.source})" for name, setting in self._settings().items()]
-        return "\n".join(rows) or "no flags"
-
-    def _settings(self) -> dict[str, flags.Setting]:
-        return {each.name: each for each in flags.states() if each.name.startswith(self._prefix)}
 
 
 class Leave:
@@ -94,28 +65,40 @@ class Leave:
 class Tools:
     """What every session of a manhole finds."""
 
-    def __init__(self, process: Process, state: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, process: Process, state: Callable[[], dict[str, Any]], *, threaded: bool) -> None:
         """Take what to look into.
 
         :param state: returns the manhole's own.
+        :param threaded: statements run in a thread when nothing is said.
         """
         self._process = process
         self._reactor = process.reactor
         self._state = state
+        self.threaded = threaded
+        self._stalls = Stalls(self._reactor)
+        self._growth = heap.Growth()
+
+    def begin(self) -> None:
+        """Watch for stalls, until `end`."""
+        self._stalls.start()
+
+    def end(self) -> None:
+        """Leave the process as it was: no thread of ours, nothing traced."""
+        self._stalls.stop()
+        self._growth.stop()
 
     def namespace(self) -> dict[str, Any]:
         """Return the names for one session; it may change its own."""
+        mine = (self.requests, self.connections, self.threads, self.stalls, self.log, self.refs, self.help)
         # The builtin help, input and breakpoint would wait in the reactor for the service's own terminal.
         return {
             **{name.replace("-", "_"): part for name, part in self._parts().items()},
             "service": self._process,
+            "tasks": stacks.tasks(self._process),
             "flags": Flags(),
             "reactor": self._reactor,
-            "threads": self.threads,
-            "requests": self.requests,
-            "log": self.log,
-            "in_thread": self.in_thread,
-            "help": self.help,
+            **{tool.__name__: self._in_reactor(tool) for tool in mine},
+            **{tool.__name__: tool for tool in (self.in_thread, self.profile, self.memory)},
             "exit": Leave(),
             "quit": Leave(),
             "input": _no_terminal,
@@ -135,7 +118,31 @@ class Tools:
 
     def help(self, subject: object = None) -> None:
         """Show the names at hand, or the documentation of anything."""
-        print(self._help() if subject is None else pydoc.plain(pydoc.render_doc(subject)))  # noqa: T201  to the session
+        text = self._help() if subject is None else pydoc.plain(pydoc.render_doc(subject))
+        print(text)  # noqa: T201  to the session
+
+    def requests(self) -> Text:
+        """Show the requests in flight: age, method, path, peer, thread."""
+        now = self._reactor.seconds()
+        rows = [
+            f"{now - each.since:8.3f} s  {each.method} {each.path}  {each.peer}  {each.thread or 'no thread'}"
+            for each in sorted(stacks.requests(self._process), key=lambda each: each.since)
+        ]
+        return Text("\n".join(rows) or "no requests in flight")
+
+    def connections(self, most: int = 100) -> Text:
+        """Show the open connections: listener, peer, time without data, unsent bytes, request in flight."""
+        at_work = {each.peer: f"{each.method} {each.path}" for each in stacks.requests(self._process)}
+        found = connections(self._process)
+        rows = [
+            f"{each.listener}  {each.peer}"
+            + (f"  idle {each.idle:.1f} s" if each.idle is not None else "")
+            + (f"  {each.unsent} bytes unsent" if each.unsent else "")
+            + (f"  {at_work[each.peer]}" if each.peer in at_work else "")
+            for each in found[:most]
+        ]
+        totals = Counter(each.listener for each in found)
+        return Text("\n".join([*rows, ", ".join(f"{name}: {count}" for name, count in totals.items())]))
 
     def threads(self) -> Text:
         """Show every thread's stack, innermost call last, and what a worker works on."""
@@ -147,14 +154,28 @@ class Tools:
             lines += [f"{thread.name} ({thread.ident}){work}", *(f"    {frame}" for frame in thread.frames)]
         return Text("\n".join(lines))
 
-    def requests(self) -> Text:
-        """Show the requests in flight: age, method, path, peer, thread."""
-        now = self._reactor.seconds()
-        rows = [
-            f"{now - each.since:8.3f} s  {each.method} {each.path}  {each.peer}  {each.thread or 'no thread'}"
-            for each in sorted(stacks.requests(self._process), key=lambda each: each.since)
-        ]
-        return Text("\n".join(rows) or "no requests in flight")
+    def stalls(self) -> Text:
+        """Show the last stalls of the reactor, oldest first, with what it was at, innermost call last."""
+        lines = []
+        for stall in list(self._stalls.seen):
+            at = time.strftime("%H:%M:%S UTC", time.gmtime(stall.at))
+            lines += [f"{at}: {stall.seconds:.2f} s", *(f"    {frame}" for frame in stall.frames)]
+        return Text("\n".join(lines) or "no stalls since the manhole was opened")
+
+    def profile(self, seconds: float = 5, *, waiting: bool = False) -> Deferred[Text]:
+        """Show where the threads spend their time: await it. The service runs on meanwhile.
+
+        :param waiting: count a thread also while it has nothing to do.
+        """
+        return self.in_thread(lambda: Text(profiler.profile(seconds, waiting=waiting)))
+
+    def memory(self, *, stop: bool = False) -> Deferred[Text]:
+        """Show what has been allocated between two calls, by line: await it."""
+        return self.in_thread(lambda: Text(self._growth.stop() if stop else self._growth.look()))
+
+    def refs(self, thing: object) -> Text:
+        """Show who refers to an object; it asks the collector, which looks at everything there is."""
+        return Text(heap.referrers(thing))
 
     def log(self, level: str, for_: float | None = None, logger: str | None = None) -> Text:
         """Set the level of the log, of one logger or of all; with `for_`, for so many seconds."""
@@ -164,34 +185,28 @@ class Tools:
             f"{logger or 'everything'} is logged from {level} on" + (f" for {for_} s" if for_ else "")
         )
 
-    def in_thread(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Deferred[Any]:
-        """Run a function in a thread of its own; await what is returned.
+    def in_thread(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Deferred[T]:
+        """Call a function in a thread of its own: await it. What it prints goes to the session.
 
-        What it prints goes to the session. A thread cannot be stopped: an interrupt ends the waiting alone.
+        Ctrl-C ends it when it is Python code; a call into C that blocks goes on, unawaited.
         """
-        done: Deferred[Any] = Deferred()
-        context = contextvars.copy_context()
-        routes.hold()
+        name = getattr(function, "__name__", "?")
+        return aside(self._reactor, partial(function, *args, **kwargs), name)
 
-        def finish(result: object) -> None:
-            routes.release()
-            if not done.called:
-                done.callback(result)
+    def _in_reactor(self, tool: Callable[..., T]) -> Callable[..., T]:
+        """Let a tool be called from a thread: what it looks at changes in the reactor alone."""
 
-        def work() -> None:
-            try:
-                result = context.run(function, *args, **kwargs)
-            except BaseException:  # noqa: BLE001  it is raised where the Deferred is awaited
-                result = Failure()
-            self._reactor.callFromThread(finish, result)
+        @wraps(tool)
+        def call(*args: Any, **kwargs: Any) -> T:
+            if threadable.isInIOThread():
+                return tool(*args, **kwargs)
+            return blockingCallFromThread(self._reactor, tool, *args, **kwargs)
 
-        threading.Thread(
-            target=work, name=f"manhole-{getattr(function, '__name__', '?')}", daemon=True
-        ).start()
-        return done
+        return call
 
     def _help(self) -> str:
-        return HELP.format(parts=", ".join(self._parts()))
+        default = "without either, in a thread unless it awaits" if self.threaded else "! is the default"
+        return HELP.format(parts=", ".join(self._parts()), default=default)
 
     def _parts(self) -> dict[str, Any]:
         return {part.name: part for part in self._process if part.name}
