@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection: twisted.web's parser, with deadlines and an answer to everything it refuses.
+"""One HTTP/1.1 connection: requests read strictly, deadlines, and an answer to all that is refused.
 
 A connection has one deadline at a time, a plain attribute that the site's sweep looks at.
 Twisted's own idle timer is a `DelayedCall` a connection, reset by every byte:
@@ -15,15 +15,16 @@ from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport
 from twisted.internet.tcp import Connection
-from twisted.protocols.basic import LineReceiver
 from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
+from zope.interface import implementer
 
 from ..logs import get_logger
 from .bounds import Bounds
 from .request import REASONS, Request, address_text
+from .strict import StrictChannel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,19 +43,20 @@ Closing with unread input makes the kernel send a reset, which can overtake the 
 """
 
 
-class Channel(HTTPChannel):
+@implementer(IHalfCloseableProtocol)
+class Channel(StrictChannel):
     """One connection."""
 
     site: Site
     transport: Any
     timeOut = None
     maxHeaders = Bounds().max_headers
-    totalHeadersSize = MAX_LENGTH = Bounds().max_head
+    max_head = Bounds().max_head
     begun: float | None = None
     """When the first byte of the present request arrived; None between requests."""
     deadline = inf
-    closing = False
-    """Nothing more is read from it."""
+    half_closed = False
+    """The client has sent all that it will send; it may be gone altogether."""
     requestFactory = Request
     _networkProducer: Any
     # How fast the client takes a response is judged over the time that we waited for it.
@@ -75,8 +77,8 @@ class Channel(HTTPChannel):
         # What a connection does not have of its own costs it no memory, and there may be thousands.
         if bounds.max_headers != self.maxHeaders:
             self.maxHeaders = bounds.max_headers
-        if bounds.max_head != self.MAX_LENGTH:
-            self.totalHeadersSize = self.MAX_LENGTH = bounds.max_head
+        if bounds.max_head != self.max_head:
+            self.max_head = bounds.max_head
 
     # Twisted calls these.
 
@@ -105,35 +107,24 @@ class Channel(HTTPChannel):
         if self.begun is None:
             self._begin()
         try:
-            LineReceiver.dataReceived(self, data)
+            self.read(data)
         except Exception:
-            # Seen for a Content-Length of more than 4,300 digits, which int() refuses.
+            # A bug of ours costs one connection, and no one waits for its answer.
             log.exception("http.parser_failed", peer=address_text(self.getPeer()))
             self.refuse(400)
 
-    def lineLengthExceeded(self, line: bytes) -> None:
-        """Answer a line that is longer than all of a head may be."""
-        del line
-        self.refuse(431 if self._has_request_line() else 414)
-
     def allHeadersReceived(self) -> None:
-        """Check what has to be right before any of the body is read, or 100 (Continue) is sent."""
-        headers = self.requests[-1].requestHeaders
-        hosts = headers.getRawHeaders(b"Host", ())
-        # RFC 9112 section 3.2: none in 1.1, or two of them, and proxies and applications may each believe
-        # another one.
-        if len(hosts) > 1 or (not hosts and self._version == b"HTTP/1.1"):
-            self.refuse(400)
-        elif self.length is not None and self.length > self.site.bounds.max_body:
+        """Refuse a body that is too large before any of it is read, or asked for."""
+        if self.length is not None and self.length > self.site.bounds.max_body:
             self.refuse(413)
         else:
-            HTTPChannel.allHeadersReceived(self)
+            StrictChannel.allHeadersReceived(self)
 
     def allContentReceived(self) -> None:
         """Have the request answered."""
-        # The parser comes here, too, after a refusal in allHeadersReceived.
+        # The reader comes here, too, after a body that was refused in its course.
         if not self.closing:
-            self.deadline = inf
+            self.deadline = self._answer_deadline()
             HTTPChannel.allContentReceived(self)
 
     def requestDone(self, request: Request) -> None:
@@ -147,6 +138,8 @@ class Channel(HTTPChannel):
         HTTPChannel.requestDone(self, request)
         if self._buffer and self.begun is None and not self.closing:
             self._begin()
+        if self.half_closed and not (self._handlingRequest or self._reading or self.closing):
+            self._end_of_input()
 
     def pauseProducing(self) -> None:
         """Give the client time to take what fills the buffer."""
@@ -164,7 +157,7 @@ class Channel(HTTPChannel):
             # It still has to go.
             pass
         elif self._handlingRequest:
-            self.deadline = inf
+            self.deadline = self._answer_deadline()
         elif self.begun is not None:
             self.deadline = self.site.reactor.seconds() + self.site.bounds.request_timeout
         else:
@@ -222,14 +215,26 @@ class Channel(HTTPChannel):
             self._secure = ISSLTransport(self.transport, None) is not None
         return self._secure
 
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        """Answer what Twisted's parser refuses: it has one hook for all its reasons."""
-        if self._receivedHeaderCount > self.maxHeaders:
-            self.refuse(431)
-        elif self._receivedHeaderSize > self.totalHeadersSize:
-            self.refuse(431 if self._has_request_line() else 414)
+    def readConnectionLost(self) -> None:
+        """Answer what a client has asked before it closed its side of the connection.
+
+        One that has closed both sides looks the same until something is sent to it.
+        """
+        self.half_closed = True
+        if self.closing:
+            self.transport.loseConnection()
+        elif self._handlingRequest:
+            self.deadline = self._answer_deadline()
         else:
-            self.refuse(400)
+            self._end_of_input()
+
+    def writeConnectionLost(self) -> None:
+        """Our own doing."""
+
+    def skipped(self) -> None:
+        """Go on waiting for the first byte of a request."""
+        self.begun = None
+        self.deadline = self.site.idle_deadline()
 
     # The site and its requests call these.
 
@@ -250,6 +255,10 @@ class Channel(HTTPChannel):
         if self.site.draining or code < 200:
             # After an interim status given as the final one, client and server would wait for each other.
             self.persistent = False
+        elif version == b"HTTP/1.0" and self.persistent:
+            # Only a client that knows where the response ends can wait for another one.
+            self.persistent = any(part.startswith(b"Content-Length: ") for part in parts)
+            parts.append(b"Connection: keep-alive\r\n" if self.persistent else b"")
         parts.append(b"\r\n" if self.persistent else b"Connection: close\r\n\r\n")
         if body:
             parts.append(body)
@@ -268,7 +277,7 @@ class Channel(HTTPChannel):
         self.persistent = False
         self.write_response(b"HTTP/1.1", code, reason, headers, body)
         self.clearLineBuffer()
-        if isinstance(self.transport, FileDescriptor) and not self.isSecure():
+        if isinstance(self.transport, FileDescriptor) and not self.isSecure() and not self.half_closed:
             self.closing = True
             self._networkProducer.unregisterProducer()
             self.transport.loseWriteConnection()
@@ -291,6 +300,13 @@ class Channel(HTTPChannel):
             if left:
                 log.info("http.stalled", peer=address_text(self.getPeer()), unsent=left)
             self.abort()
+        elif self._handlingRequest:
+            # Only a connection that is half closed has a deadline then.
+            # Once something has been sent, a client that is gone would have answered with a reset.
+            if self.requests[0].startedWriting:
+                self.deadline = inf
+            else:
+                self.abort()
         elif self.begun is not None:
             self.refuse(408)
         else:
@@ -312,8 +328,14 @@ class Channel(HTTPChannel):
         if not self._handlingRequest:
             self.deadline = now + self.site.bounds.request_timeout
 
-    def _has_request_line(self) -> bool:
-        return getattr(self, "_command", None) is not None
+    def _answer_deadline(self) -> float:
+        return self.site.reactor.seconds() + self.site.bounds.request_timeout if self.half_closed else inf
+
+    def _end_of_input(self) -> None:
+        if self.begun is None:
+            self.loseConnection()
+        else:
+            self.refuse(400)
 
 
 def unsent(transport: Any) -> int:
