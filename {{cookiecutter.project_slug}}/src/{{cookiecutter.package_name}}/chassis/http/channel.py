@@ -98,6 +98,7 @@ class Channel(StrictChannel):
         if self.site.flooded:
             self.abort()
         elif self.site.full:
+            self.site.turned_away(self)
             self.refuse(503)
 
     def dataReceived(self, data: bytes) -> None:

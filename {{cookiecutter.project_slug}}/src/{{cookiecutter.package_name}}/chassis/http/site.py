@@ -73,6 +73,7 @@ class Site(server.Site):
         self.reads_forms = not getattr(resource, "reads_own_body", False)
         """Whether `request.args` holds the query and forms; a gateway leaves that to its application."""
         self._channels: set[Channel] = set()
+        self._turned_away: set[Channel] = set()
         self._period = min(1.0, bounds.idle_timeout / 4, bounds.request_timeout / 4, bounds.write_timeout / 4)
         self._sweeper: Any = None
         self._empty: Deferred[None] | None = None
@@ -87,7 +88,7 @@ class Site(server.Site):
     @property
     def full(self) -> bool:
         """Whether there are more connections than there may be."""
-        return len(self._channels) > self.bounds.max_connections
+        return len(self._channels) - len(self._turned_away) > self.bounds.max_connections
 
     @property
     def flooded(self) -> bool:
@@ -134,6 +135,10 @@ class Site(server.Site):
 
     # Channels and requests call these.
 
+    def turned_away(self, channel: Channel) -> None:
+        """Let a connection that is only told so take no one's place while it closes."""
+        self._turned_away.add(channel)
+
     def opened(self, channel: Channel) -> float:
         """Take a connection into account; return the deadline of its first byte."""
         self._channels.add(channel)
@@ -145,6 +150,7 @@ class Site(server.Site):
     def lost(self, channel: Channel) -> None:
         """Forget a connection."""
         self._channels.discard(channel)
+        self._turned_away.discard(channel)
         if not self._channels:
             if self._sweeper is not None:
                 self._sweeper.cancel()
