@@ -85,6 +85,7 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
             pass
         enter("requests()", "s  GET /slow  127.0.0.1:", "  workers-1")
         enter("connections()", f"web  127.0.0.1:{client.getsockname()[1]}  idle ", "s  GET /slow", "web: 1")
+        enter("connections()", "manhole  127.0.0.1:")
         enter("threads()", "MainThread", "workers-1 (", "at work on GET /slow", "gate.wait(60)")
         enter("gate.set(); handlers.app.wsgi_app = app")
         assert client.recv(100).startswith(b"HTTP/1.1 404 ")
