@@ -162,8 +162,12 @@ class Prompt(recvline.HistoricRecvLine):
             self._draw()
 
     def _draw(self) -> None:
-        """Draw prompt and line over as many rows as they take, coloured when it reads as Python."""
+        """Draw prompt and line anew."""
         self._to_start()
+        self.drawInputLine()
+
+    def drawInputLine(self) -> None:
+        """Write prompt and line over as many rows as they take, coloured when it reads as Python."""
         line = b"".join(self.lineBuffer)
         with suppress(tokenize.TokenError, SyntaxError, IndexError):
             # The last blank is lost on the way.
@@ -371,8 +375,3 @@ class Prompt(recvline.HistoricRecvLine):
         self._to_start()
         self.terminal.write(text if text.endswith("\n") else f"{text}\n")
         self.drawInputLine()
-
-    def drawInputLine(self) -> None:
-        """Write the prompt and the line as it stands, the cursor where it was."""
-        self._row = 0
-        self._draw()
