@@ -109,7 +109,7 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
         # The client tells the new size when it gets round to it.
         while widest > 30:
             screen.types("service.s\t\t")
-            _, *columns = screen.until(">>> service.s").split("\n")
+            _, *columns = screen.until("\n>>> service.s").split("\n")
             widest = max(map(len, columns))
             screen.types("\x03")
             screen.until("KeyboardInterrupt\n>>> ")
