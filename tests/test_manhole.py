@@ -85,6 +85,7 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
             pass
         enter("requests()", "s  GET /slow  127.0.0.1:", "  workers-1")
         enter("connections()", f"web  127.0.0.1:{client.getsockname()[1]}  idle ", "s  GET /slow", "web: 1")
+        enter("connections()", "manhole  127.0.0.1:")
         enter("threads()", "MainThread", "workers-1 (", "at work on GET /slow", "gate.wait(60)")
         enter("gate.set(); handlers.app.wsgi_app = app")
         assert client.recv(100).startswith(b"HTTP/1.1 404 ")
@@ -108,7 +109,7 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
         # The client tells the new size when it gets round to it.
         while widest > 30:
             screen.types("service.s\t\t")
-            _, *columns = screen.until(">>> service.s").split("\n")
+            _, *columns = screen.until("\n>>> service.s").split("\n")
             widest = max(map(len, columns))
             screen.types("\x03")
             screen.until("KeyboardInterrupt\n>>> ")

@@ -3,6 +3,8 @@ from __future__ import annotations
 import re
 
 import pytest
+from twisted.conch.insults.helper import TerminalBuffer
+from twisted.conch.insults.insults import ClientProtocol
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -73,7 +75,7 @@ def test_the_terminal_is_left_as_it_was_found(sit):
     person.terminal.loseConnection()
     person.interpreter.close()
     assert b"\x1bc" not in begin + person.transport.value()
-    assert person.transport.value() == b"\x1b[4l\x1b[?2004l"
+    assert person.transport.value() == b"\x1b[?2004l"
     assert person.transport.disconnecting
 
 
@@ -292,12 +294,66 @@ def test_keys_that_mean_nothing_do_nothing(sit):
     assert person.lines == ["'ok'"]
 
 
-def test_a_new_size(sit):
-    """A line that no longer fits is not redrawn, so that it is not drawn twice."""
+class Emulator:
+    """What a terminal of 20 columns shows of a session, by conch's own emulator."""
+
+    def __init__(self, person, width=20):
+        person.prompt.terminalSize(width, 10)
+        self.person = person
+        self.buffer = TerminalBuffer()
+        self.buffer.width = width
+        self.buffer.height = 10
+        self.buffer.connectionMade()
+        self.parser = ClientProtocol(lambda: self.buffer)
+        self.parser.makeConnection(StringTransport())
+        self.buffer.cursorHome()
+
+    def shows(self):
+        self.parser.dataReceived(self.person.transport.value())
+        self.person.transport.clear()
+        rows = bytes(self.buffer).decode().split("\n")
+        return [row.rstrip() for row in rows if row.strip()], (self.buffer.x, self.buffer.y)
+
+
+def test_a_line_longer_than_the_terminal(sit):
+    """It goes on in the next row, and every key works across the edge."""
     person = sit()
-    person.prompt.terminalSize(10, 5)
-    person.types("abcdef")
-    assert b"\x1b[K" in person.transport.value()
-    person.transport.clear()
-    person.types("ghi")
-    assert person.transport.value() == b"ghi"
+    screen = Emulator(person)
+    person.types("\x0c1234567890abcdefghij")
+    assert screen.shows() == ([">>> 1234567890abcdef", "ghij"], (4, 1))
+    person.types("\x01")
+    assert screen.shows()[1] == (4, 0)
+    person.types("_")
+    assert screen.shows() == ([">>> _1234567890abcde", "fghij"], (5, 0))
+    person.types("\x1b[3~" * 5)
+    assert screen.shows() == ([">>> _67890abcdefghij"], (5, 0))
+    person.types("\x05")
+    assert screen.shows()[1] == (0, 1)
+    person.types("\x7f\x7f")
+    assert screen.shows() == ([">>> _67890abcdefgh"], (18, 0))
+    person.types("xyz\x1b[D\x1b[D\x1b[D")
+    assert screen.shows() == ([">>> _67890abcdefghxy", "z"], (18, 0))
+    person.interpreter.write("news")
+    assert screen.shows() == (["news", ">>> _67890abcdefghxy", "z"], (18, 1))
+    person.types("\x03")
+    assert screen.shows()[0] == ["news", ">>> _67890abcdefghxy", "z", "KeyboardInterrupt", ">>>"]
+
+
+def test_history_of_long_lines(sit):
+    """A shorter line leaves nothing of the longer one behind."""
+    person = sit()
+    screen = Emulator(person)
+    person.types("1\r" + "2" * 30 + "\r\x0c\x1b[A")
+    assert screen.shows()[0] == [">>> " + "2" * 16, "2" * 14]
+    person.types("\x1b[A")
+    assert screen.shows()[0] == [">>> 1"]
+    person.types("\x1b[B\x1b[B")
+    assert screen.shows() == ([">>>"], (4, 0))
+
+
+def test_a_new_size(sit):
+    """The keys go by it from then on."""
+    person = sit()
+    screen = Emulator(person, width=10)
+    person.types("\x0cabcdefgh\x01")
+    assert screen.shows() == ([">>> abcdef", "gh"], (4, 0))

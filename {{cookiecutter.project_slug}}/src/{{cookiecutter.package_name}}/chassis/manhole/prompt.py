@@ -7,6 +7,7 @@ import os.path
 import textwrap
 import tokenize
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.conch import manhole, recvline
@@ -46,7 +47,6 @@ class Terminal(insults.ServerProtocol):
 
     def loseConnection(self) -> None:
         """Close the session."""
-        self.resetModes([insults.modes.IRM])
         self.resetPrivateModes([PASTE_MODE])
         self.transport.loseConnection()
 
@@ -85,6 +85,8 @@ class Prompt(recvline.HistoricRecvLine):
         self._replaying = False
         self._paste: list[bytes] | None = None
         self._at_line_start = True
+        self._row = 0
+        """Of the rows that prompt and line take, the one with the cursor."""
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def connectionMade(self) -> None:
@@ -105,7 +107,6 @@ class Prompt(recvline.HistoricRecvLine):
 
     def initializeScreen(self) -> None:
         """Greet below what the terminal shows already."""
-        self.setInsertMode()
         self.terminal.setPrivateModes([PASTE_MODE])
         self.terminal.write(self._welcome)
         self.drawInputLine()
@@ -113,6 +114,7 @@ class Prompt(recvline.HistoricRecvLine):
     def terminalSize(self, width: int, height: int) -> None:
         """Take a new size; the terminal itself moves what it shows."""
         self.width, self.height = width, height
+        self._row = (len(self.ps[self.pn]) + self.lineBufferIndex) // width
 
     # Keys
 
@@ -149,31 +151,96 @@ class Prompt(recvline.HistoricRecvLine):
                 self.characterReceived(character.encode(), not self.terminal.typing)
 
     def characterReceived(self, ch: bytes, moreCharactersComing: bool) -> None:  # noqa: FBT001  Twisted's
-        """Put a character into the line, and colour the line when it fits and reads as Python."""
+        """Put a character into the line."""
         self.lineBuffer.insert(self.lineBufferIndex, ch)
         self.lineBufferIndex += 1
-        line = None if moreCharactersComing else self._coloured()
-        if line is None:
+        columns = len(self.ps[self.pn]) + len(self.lineBuffer)
+        if moreCharactersComing and self.lineBufferIndex == len(self.lineBuffer) and columns % self.width:
+            self._row = columns // self.width
             self.terminal.write(ch)
-            return
+        else:
+            self._draw()
+
+    def _draw(self) -> None:
+        """Draw prompt and line anew."""
+        self._to_start()
+        self.drawInputLine()
+
+    def drawInputLine(self) -> None:
+        """Write prompt and line over as many rows as they take, coloured when it reads as Python."""
+        line = b"".join(self.lineBuffer)
+        with suppress(tokenize.TokenError, SyntaxError, IndexError):
+            # The last blank is lost on the way.
+            line = line if line.endswith(b" ") else bytes(manhole.lastColorizedLine(line))
+        self.terminal.write(self.ps[self.pn] + line)
+        columns = len(self.ps[self.pn]) + len(self.lineBuffer)
         behind = len(self.lineBuffer) - self.lineBufferIndex
-        self.terminal.write(b"\r" + self.ps[self.pn] + line)
-        self.terminal.eraseToLineEnd()
-        if behind:
+        self._row, column = divmod(columns - behind, self.width)
+        if columns % self.width == 0:
+            # A terminal puts off going to the next row until there is something to show in it.
+            self.terminal.write(b"\r\n")
+        if self._row < columns // self.width:
+            self.terminal.cursorUp(columns // self.width - self._row)
+            self.terminal.write(b"\r")
+            if column:
+                self.terminal.cursorForward(column)
+        elif behind:
             self.terminal.cursorBackward(behind)
 
-    def _coloured(self) -> bytes | None:
-        if len(self.lineBuffer) + len(self.ps[0]) >= self.width or self.lineBuffer[-1:] == [b" "]:
-            return None
-        try:
-            coloured = manhole.lastColorizedLine(b"".join(self.lineBuffer))
-        except (tokenize.TokenError, SyntaxError, IndexError):
-            return None
-        return bytes(coloured)
+    def _to_start(self) -> None:
+        """Erase prompt and line, to write in their place."""
+        if self._row:
+            self.terminal.cursorUp(self._row)
+        self._row = 0
+        self.terminal.write(b"\r")
+        self.terminal.eraseToDisplayEnd()
 
     def _deliverBuffer(self, buf: bytes) -> None:
         for character in buf.decode("utf-8", "replace"):
-            self.characterReceived(character.encode(), moreCharactersComing=True)
+            self.lineBuffer.insert(self.lineBufferIndex, character.encode())
+            self.lineBufferIndex += 1
+        self._draw()
+
+    def _go(self, index: int) -> None:
+        self.lineBufferIndex = min(max(index, 0), len(self.lineBuffer))
+        self._draw()
+
+    def handle_LEFT(self) -> None:
+        """Go left."""
+        self._go(self.lineBufferIndex - 1)
+
+    def handle_RIGHT(self) -> None:
+        """Go right."""
+        self._go(self.lineBufferIndex + 1)
+
+    def handle_HOME(self) -> None:
+        """Go to the beginning."""
+        self._go(0)
+
+    def handle_END(self) -> None:
+        """Go to the end."""
+        self._go(len(self.lineBuffer))
+
+    def handle_BACKSPACE(self) -> None:
+        """Erase what is left of the cursor."""
+        if self.lineBufferIndex:
+            del self.lineBuffer[self.lineBufferIndex - 1]
+            self._go(self.lineBufferIndex - 1)
+
+    def handle_DELETE(self) -> None:
+        """Erase what is under the cursor."""
+        del self.lineBuffer[self.lineBufferIndex : self.lineBufferIndex + 1]
+        self._draw()
+
+    def handle_DOWN(self) -> None:
+        """Go to the next line of the history, or to an empty one."""
+        recvline.HistoricRecvLine.handle_DOWN(self)
+        self._draw()
+
+    def handle_RETURN(self) -> None:
+        """Take the line, from wherever in it."""
+        self.handle_END()
+        recvline.HistoricRecvLine.handle_RETURN(self)
 
     def handle_TAB(self) -> None:
         """Complete a name as far as there is no choice, or show the choice; indent where there is no name."""
@@ -200,6 +267,7 @@ class Prompt(recvline.HistoricRecvLine):
         """Stay in insert mode."""
 
     def _interrupt(self) -> None:
+        self.handle_END()
         self._discard()
         self.terminal.write("\nKeyboardInterrupt\n")
         self.drawInputLine()
@@ -213,14 +281,11 @@ class Prompt(recvline.HistoricRecvLine):
 
     def _erase_right(self) -> None:
         del self.lineBuffer[self.lineBufferIndex :]
-        self.terminal.eraseToLineEnd()
+        self._draw()
 
     def _erase_left(self) -> None:
-        right = b"".join(self.lineBuffer[self.lineBufferIndex :])
-        self.handle_HOME()
-        self._erase_right()
-        self._deliverBuffer(right)
-        self.handle_HOME()
+        del self.lineBuffer[: self.lineBufferIndex]
+        self._go(0)
 
     def _clear(self) -> None:
         self.terminal.eraseDisplay()
@@ -307,14 +372,6 @@ class Prompt(recvline.HistoricRecvLine):
             self._at_line_start = text.endswith("\n")
             self.terminal.write(text)
             return
-        self.terminal.write(b"\r")
-        self.terminal.eraseToLineEnd()
+        self._to_start()
         self.terminal.write(text if text.endswith("\n") else f"{text}\n")
         self.drawInputLine()
-
-    def drawInputLine(self) -> None:
-        """Write the prompt and the line as it stands, the cursor where it was."""
-        recvline.HistoricRecvLine.drawInputLine(self)
-        behind = len(self.lineBuffer) - self.lineBufferIndex
-        if behind:
-            self.terminal.cursorBackward(behind)

@@ -170,12 +170,16 @@ class Manhole(Part):
         except StartError as error:
             log.error("manhole.open_failed", problem=str(error))  # noqa: TRY400  the world is wrong, not the code
 
+    def addresses(self) -> list[str]:
+        """Give the addresses at which it listens; none while it is closed."""
+        return self._listener.addresses() if self._listener else []
+
     def state(self) -> dict[str, Any]:
         """Return what can be seen from outside; times in seconds since the epoch."""
         visits = [each.visit for each in self._doorway.visits] if self._doorway else []
         return {
             "open": self._doorway is not None,
-            "addresses": self._listener.addresses() if self._listener else [],
+            "addresses": self.addresses(),
             "closes_at": self._closes_at,
             "sessions": sorted(
                 (visit.state() for visit in visits if visit), key=lambda state: state["since"]
