@@ -30,9 +30,14 @@ def test_units_are_right(deploy: Path, tmp_path: Path) -> None:
     units = sorted(tmp_path.iterdir())
     run = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
     assert (run.stdout + run.stderr, run.returncode) == ("", 0)
-    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=30", units[0]]
+    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=20", units[0]]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-500:]
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(next(path for path in units if path.suffix == ".service"))
+    assert (unit["Service"]["Type"], unit["Service"]["WatchdogSec"]) == ("notify", "30")
+    assert unit["Service"]["ExecReload"] == "kill -HUP $MAINPID"
 
 
 def test_supervisor_hands_over_a_socket(deploy: Path) -> None:

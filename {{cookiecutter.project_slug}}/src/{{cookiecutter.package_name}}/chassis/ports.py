@@ -24,6 +24,9 @@ log = get_logger(__name__)
 LAST_ACCEPTS = 10_000
 """The most connections that are taken from the backlog at the end: a flood must not hold up a drain."""
 
+listening: list[Bound] = []
+"""What this process listens on, in the order in which it began to."""
+
 
 class Bound:
     """An endpoint that listens."""
@@ -73,6 +76,7 @@ class Bound:
         except BaseException:
             self._end()
             raise
+        listening.append(self)
 
     @property
     def url(self) -> str | None:
@@ -109,6 +113,8 @@ class Bound:
         if self._own and not self._accepting.released:
             self._unlink()
         self._accepting.release()
+        if self in listening:
+            listening.remove(self)
 
     def _unlink(self) -> None:
         # A successor's socket on the same path must stay. While ours is open, no other file has its inode.
