@@ -17,7 +17,7 @@ ARGS =
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test lint format locks clean setup
+.PHONY: help demo test restarts lint format locks clean setup
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ test: setup ## run all tests; one of them: make test ARGS="tests/test_answers.py
 	@command -v ssh >/dev/null || { echo "There is no ssh client, and some tests need one. Debian, Ubuntu: \
 	apt install openssh-client" >&2; exit 1; }
 	@.venv/bin/python -m pytest --timeout 600 $(ARGS)
+
+restarts: setup ## restart and hand over a real pex under load for 75 s, and count the lost requests: none
+	@.venv/bin/python -m bench.restarts $(ARGS)
 
 lint: setup ## check format, style and types
 	@.venv/bin/ruff format $(STYLE) --check $(LINTED) || { echo "make format puts it right"; exit 1; }

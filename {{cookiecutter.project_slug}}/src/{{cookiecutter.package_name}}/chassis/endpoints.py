@@ -27,7 +27,7 @@ from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 
 from . import tls
 from .ports import Bound
-from .sockets import Inherited, ListenError, Source, Tcp, Unix
+from .sockets import Inherited, ListenError, Source, Tcp, Unix, handed_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,8 @@ class Endpoint:
                 factory = tls.TlsFactory(self.certificates, factory, self.reactor)
             if self.proxied:
                 factory = HAProxyWrappingFactory(factory)
-            listening = self.source.open()
+            given = handed_over.get(self.source.place)
+            listening = given.pop(0) if given else self.source.open()
         except (ListenError, tls.CertificateError) as error:
             raise ListenError(f"{self.text!r}: {error}") from error
         bound = Bound(
@@ -93,10 +94,13 @@ class Endpoint:
             factory,
             self.reactor,
             text=self.text,
+            place=self.source.place,
             inherited=self.source.inherited,
             tls=self.certificates is not None,
             proxied=self.proxied,
         )
+        # Until the process before retires, it is as much its socket.
+        bound.offered = given is not None
         bound.start()
         return bound
 
@@ -288,7 +292,7 @@ def _systemd(domain: str, index: str | None = None, name: str | None = None) -> 
         try:
             return int(systemdEndpointParser.parseStreamServer(None, domain, index, name).fileno)
         except LookupError:
-            raise ListenError(f"systemd handed over no socket with {which} (see LISTEN_FDS)") from None
+            raise ListenError(f"systemd handed over no socket with {which} (see LISTEN_FDS, LISTEN_FDNAMES)") from None
 
     return Inherited(f"systemd:{which}", find), None
 

@@ -38,11 +38,14 @@ class Bound:
         reactor: Any,
         *,
         text: str,
+        place: str,
         inherited: str,
         tls: bool,
         proxied: bool,
     ) -> None:
         self.text = text
+        self.place = place
+        """The socket that the string means, as `sockets.Source.place` has it."""
         self.tls = tls
         self.proxied = proxied
         """Clients must speak the PROXY protocol first."""
@@ -50,6 +53,8 @@ class Bound:
         """The address it is bound to, when it is a TCP one; `0.0.0.0` and `::` mean all."""
         self.port: int | None = None
         """The real port, also when port 0 was asked for."""
+        self.offered = False
+        """Whether another process has the socket, too, as one takes over from the other."""
         self._own = not inherited
         self._path = ""
         name = listening.getsockname()
@@ -90,13 +95,17 @@ class Bound:
         """Accept no more, and let go of the socket; connections that are open stay.
 
         What waits in the backlog of a socket of our own is accepted first: to its client it is connected.
-        What waits in that of an inherited one is left to those who share it.
+        What waits in that of one that was inherited, or offered, is left to those who share it.
         """
-        if self._own and not self._accepting.released:
+        if self._sole and not self._accepting.released:
             # With the path gone, nobody can come after the last accept.
             self._unlink()
             self._accepting.take_backlog()
         self._end()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the socket; -1 when it was let go."""
+        return int(self._accepting.fileno())
 
     async def close(self) -> None:
         """Let go of the socket at once. May be called again."""
@@ -109,8 +118,13 @@ class Bound:
             problem = f"the socket {self._path} was removed or replaced"
         return None if self._accepting.released else problem
 
+    @property
+    def _sole(self) -> bool:
+        """Whether nobody else accepts from the socket: its path and its backlog are ours then."""
+        return self._own and not self.offered
+
     def _end(self) -> None:
-        if self._own and not self._accepting.released:
+        if self._sole and not self._accepting.released:
             self._unlink()
         self._accepting.release()
         if self in listening:

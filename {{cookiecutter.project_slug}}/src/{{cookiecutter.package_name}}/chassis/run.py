@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from oscar import flag
 from twisted.internet.defer import CancelledError, Deferred
 
-from . import flags, flagtypes, logs, ports, reactors, stacks, tls
+from . import flags, flagtypes, handover, logs, ports, reactors, stacks, tls
 from .errors import StartError
 from .lifecycle import Process
 from .logs import get_logger
@@ -74,6 +74,7 @@ class Run:
     def __init__(self, process: Process, services: Callable[[Process], None], systemd: Systemd) -> None:
         self.process = process
         self.systemd = systemd
+        self.handover = handover.Handover(process, systemd, self._stop, handover.FLAGS.handover)
         self.reactor: Any = process.reactor
         self.exit_code = CLEAN
         self._services = services
@@ -128,12 +129,19 @@ class Run:
 
     async def _build_and_start(self) -> None:
         self._services(self.process)
-        await self.process.start()
+        try:
+            self.handover.take()
+            await self.process.start()
+            await self.handover.ready()
+        except BaseException:
+            await self.handover.close()
+            raise
 
     async def _drain(self, reason: str) -> None:
         timeout = FLAGS.drain_timeout
         log.info("service.draining", reason=reason, timeout=timeout)
         self.systemd.stopping(f"draining for up to {timeout:g} s: {reason}")
+        await self.handover.close()
         deadline = self.reactor.callLater(timeout, self._force, "the drain's deadline has passed")
         self._under_way = Deferred.fromCoroutine(self.process.drain())
         try:

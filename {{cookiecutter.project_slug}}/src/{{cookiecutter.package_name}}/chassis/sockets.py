@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import ipaddress
 import os
 import socket
 import stat
@@ -26,8 +27,16 @@ class ListenError(Exception):
     """The world does not allow listening: a port is taken, a key is missing. One line, for a person."""
 
 
+handed_over: dict[str, list[socket.socket]] = {}
+"""Listening sockets that the process before gave to this one, by their place, until they are taken."""
+
+
 class Source(Protocol):
     """Where a listening socket comes from."""
+
+    @property
+    def place(self) -> str:
+        """What two strings have in common that mean the same socket, whatever else they say."""
 
     @property
     def inherited(self) -> str:
@@ -54,6 +63,11 @@ class Tcp:
     port: int
     backlog: int
     inherited: str = ""
+
+    @property
+    def place(self) -> str:
+        """Return address and port."""
+        return f"tcp:{ipaddress.ip_address(self.host or '0.0.0.0')} {self.port}"  # noqa: S104  it is what was asked
 
     def verify(self) -> None:
         """Look at the host."""
@@ -103,6 +117,11 @@ class Unix:
     mode: int
     backlog: int
     inherited: str = ""
+
+    @property
+    def place(self) -> str:
+        """Return the path from the root."""
+        return f"unix:{Path(self.path).absolute()}"
 
     def verify(self) -> None:
         """Look at the folder, and at what stands on the path."""
@@ -158,6 +177,11 @@ class Inherited:
     inherited: str
     find: Callable[[], int]
     """Give the number of the descriptor; raises ListenError when there is none."""
+
+    @property
+    def place(self) -> str:
+        """Return what was handed over."""
+        return self.inherited
 
     def verify(self) -> None:
         """Find out whether it is a listening socket."""
