@@ -46,9 +46,9 @@ class Child:
         """Read the log up to an event, and return it."""
         assert self.process.stdout
         for line in self.process.stdout:
-            try:
+            if line.startswith("{"):
                 self.events.append(json.loads(line))
-            except ValueError:
+            else:
                 self.events.append({"event": line.rstrip()})
             if self.events[-1]["event"] == event:
                 return self.events[-1]

@@ -6,6 +6,7 @@ shutdown(2) is never called on a listening socket: another process may share it,
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -13,16 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp, unix
 from twisted.internet.main import CONNECTION_DONE
+from twisted.logger import Logger
 
 from .logs import get_logger
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocolFactory
+    from twisted.logger import LogEvent
 
 log = get_logger(__name__)
 
 LAST_ACCEPTS = 10_000
 """The most connections that are taken from the backlog at the end: a flood must not hold up a drain."""
+
+REMINDER = 10.0
+"""Seconds between two complaints of one listening socket about clients that it had to turn away."""
 
 listening: list[Bound] = []
 """What this process listens on, in the order in which it began to."""
@@ -157,6 +163,10 @@ class _Port(tcp.Port):
         self._inode = os.fstat(listening.fileno()).st_ino
         self._reading = False
         self._broken: str | None = None
+        self._turned_away = 0
+        self._complained = -REMINDER
+        # What Twisted says here it says at a level that nobody reads, once a client.
+        self._logger = Logger("accept", observer=self._on_trouble)
 
     def startListening(self) -> None:
         """Do as `tcp.Port` does, but for binding, listening and its line in the log."""
@@ -206,6 +216,24 @@ class _Port(tcp.Port):
                 self.stopReading()
             self.connectionLost(CONNECTION_DONE)
         self._close()
+
+    def _on_trouble(self, event: LogEvent) -> None:
+        """Hear from `tcp.Port.doRead` what became of a client that could not be accepted as usual."""
+        reason = event.get("acceptError", "EMFILE")
+        if reason == "ECONNABORTED" or not ("address" in event or "acceptError" in event):
+            return
+        self._turned_away += 1
+        reactor: Any = self.reactor
+        if reactor.seconds() - self._complained >= REMINDER:
+            self._complained = reactor.seconds()
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            log.error(
+                "listening.turning_away",
+                address=self._address,
+                reason=reason,
+                clients=self._turned_away,
+                descriptors_allowed=limit,
+            )
 
     def problem(self) -> str | None:
         return self._broken or self._fault() or (None if self._reading else "it no longer accepts")
