@@ -276,17 +276,8 @@ def _build(folder: str) -> str:
     """Generate the default service, and build its pex."""
     print("generating a service and building its pex ...")
     root = Path(__file__).parent.parent
-    generate = [
-        sys.executable,
-        "-m",
-        "cookiecutter",
-        "--no-input",
-        "--default-config",
-        "-o",
-        folder,
-        str(root),
-    ]
-    subprocess.run(generate, check=True, stdout=subprocess.DEVNULL)
+    cookiecutter = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config"]
+    subprocess.run([*cookiecutter, "-o", folder, str(root)], check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["make", "-C", f"{folder}/hello-service", "pex"], check=True, stdout=subprocess.DEVNULL)
     return f"{folder}/hello-service/dist/hello-service.pex"
 
@@ -299,9 +290,11 @@ def main() -> int:
     parser.add_argument("--handovers", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=75.0, help="how long it takes at least (75)")
     options = parser.parse_args()
-    begun = time.monotonic()
-    work = run([options.pex], restart=options.restarts, handover=options.handovers, seconds=options.seconds)
-    load = asyncio.run(work)
+    with tempfile.TemporaryDirectory() as folder:
+        pex = options.pex or _build(folder)
+        begun = time.monotonic()
+        times = {"restart": options.restarts, "handover": options.handovers}
+        load = asyncio.run(run([pex], **times, seconds=options.seconds))
     lost = report(load)
     print(f"{options.restarts} restarts, {options.handovers} handovers, {time.monotonic() - begun:.0f} s")
     for line in lost[:20]:

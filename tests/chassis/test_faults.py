@@ -72,6 +72,7 @@ def clients() -> Iterator[ExitStack]:
 def test_descriptors_run_out(clients: ExitStack):
     """Who is connected is served on, whoever comes is turned away, the log says so; then all is well."""
     code = f"""{SITE}
+import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 main(lambda process: process.add(listener(process)))
 """

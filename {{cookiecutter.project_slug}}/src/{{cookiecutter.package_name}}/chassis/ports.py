@@ -10,7 +10,7 @@ import resource
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import tcp, unix
 from twisted.internet.main import CONNECTION_DONE
@@ -20,7 +20,7 @@ from .logs import get_logger
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocolFactory
-    from twisted.logger import LogEvent
+    from twisted.logger import ILogObserver, LogEvent
 
 log = get_logger(__name__)
 
@@ -166,7 +166,7 @@ class _Port(tcp.Port):
         self._turned_away = 0
         self._complained = -REMINDER
         # What Twisted says here it says at a level that nobody reads, once a client.
-        self._logger = Logger("accept", observer=self._on_trouble)
+        self._logger = Logger("accept", observer=cast("ILogObserver", self._on_trouble))
 
     def startListening(self) -> None:
         """Do as `tcp.Port` does, but for binding, listening and its line in the log."""
