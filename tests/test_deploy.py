@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -30,9 +31,14 @@ def test_units_are_right(deploy: Path, tmp_path: Path) -> None:
     units = sorted(tmp_path.iterdir())
     run = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
     assert (run.stdout + run.stderr, run.returncode) == ("", 0)
-    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=30", units[0]]
+    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=20", units[0]]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-500:]
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(next(path for path in units if path.suffix == ".service"))
+    assert (unit["Service"]["Type"], unit["Service"]["WatchdogSec"]) == ("notify", "30")
+    assert unit["Service"]["ExecReload"] == "kill -HUP $MAINPID"
 
 
 def test_supervisor_hands_over_a_socket(deploy: Path) -> None:
@@ -55,3 +61,27 @@ def test_manifest_waits_longer_than_the_drain(deploy: Path) -> None:
     assert pod["terminationGracePeriodSeconds"] > 35
     assert pod["enableServiceLinks"] is False
     assert ("Service" in documents) == ("ports" in pod["containers"][0])
+
+
+@pytest.mark.parametrize("version", ["1.25", kubernetes_validate.latest_version()])
+def test_manifest_fits_the_published_schemas(deploy: Path, version: str) -> None:
+    """Kubernetes of a few years ago and of today take it, and no field of it is unknown to them."""
+    for document in yaml.safe_load_all((deploy / "kubernetes.yaml").read_text()):
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_manifest_holds_what_a_service_needs(deploy: Path) -> None:
+    """Probes, resources, a read-only root with a place for uploads, and a budget that keeps one up."""
+    documents = {each["kind"]: each for each in yaml.safe_load_all((deploy / "kubernetes.yaml").read_text())}
+    pod = documents["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
+    assert container["resources"]["requests"]["cpu"]
+    assert container["resources"]["limits"]["memory"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    # twisted.web keeps bodies above 100 kB in temporary files.
+    assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
+    assert (
+        documents["PodDisruptionBudget"]["spec"]["minAvailable"] < documents["Deployment"]["spec"]["replicas"]
+    )

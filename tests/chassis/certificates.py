@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 Pair = tuple[x509.Certificate, Any]
 
 
-def make_certificate(name: str, issuer: Pair | None = None, *, key: Any = None, days: int = 1) -> Pair:
+def make_certificate(
+    name: str, issuer: Pair | None = None, *, key: Any = None, days: float = 90, authority: bool = False
+) -> Pair:
     """Make a certificate for a DNS name and its key; self-signed, or signed by an issuer."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -29,8 +31,9 @@ def make_certificate(name: str, issuer: Pair | None = None, *, key: Any = None, 
         .issuer_name(issuer[0].subject if issuer else subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=2))
         .not_valid_after(now + dt.timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         .sign(signer, digest)
     )
@@ -48,5 +51,6 @@ def pem(thing: Any) -> bytes:
 
 def write(path: Path, *things: Any) -> Path:
     """Write certificates and keys into one file."""
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"".join(map(pem, things)))
     return path

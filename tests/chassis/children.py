@@ -9,10 +9,11 @@ import sys
 import textwrap
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "{{cookiecutter.project_slug}}" / "src" / "{{cookiecutter.package_name}}"
@@ -45,9 +46,9 @@ class Child:
         """Read the log up to an event, and return it."""
         assert self.process.stdout
         for line in self.process.stdout:
-            try:
+            if line.startswith("{"):
                 self.events.append(json.loads(line))
-            except ValueError:
+            else:
                 self.events.append({"event": line.rstrip()})
             if self.events[-1]["event"] == event:
                 return self.events[-1]
@@ -64,10 +65,17 @@ class Child:
 
 
 @contextmanager
-def child(code: str, *argv: str, prelude: str = PRELUDE, pass_fds: tuple[int, ...] = ()) -> Iterator[Child]:
+def child(
+    code: str,
+    *argv: str,
+    prelude: str = PRELUDE,
+    pass_fds: tuple[int, ...] = (),
+    more_environ: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Child]:
     """Run code that sees `chassis`, with a bound on its life."""
     source = prelude + textwrap.dedent(code)
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES), "HOME": os.environ.get("HOME", "/")}
+    environ.update(more_environ)
     process = subprocess.Popen(
         [sys.executable, "-c", source, *argv],
         stdout=subprocess.PIPE,

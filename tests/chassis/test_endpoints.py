@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import grp
 import os
+import pwd
 import socket
 import ssl
 import stat
@@ -20,7 +22,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from chassis import endpoints, sockets, tls
+from chassis import endpoints, sockets
+from chassis.certificates import Files, Folder
 from chassis.endpoints import EndpointError, ListenError, check, parse
 
 from .certificates import make_certificate, write
@@ -158,15 +161,15 @@ def test_an_ipv6_address_is_taken_as_a_person_types_it(text: str, host: str) -> 
 def test_tls_goes_over_any_endpoint() -> None:
     """The key file defaults to the certificate file; any endpoint stands inside; escapes are honoured."""
     endpoint = parse(reactor, r"tls-over:cert=/a\:b.pem:unix:/run/x\:y")
-    assert endpoint.certificates == tls.Files("/a:b.pem", "/a:b.pem")
+    assert endpoint.certificates == Files("/a:b.pem", "/a:b.pem")
     assert endpoint.source == sockets.Unix("/run/x:y", 0o666, int(endpoints.BACKLOG))
     endpoint = parse(reactor, "tls-over:chain=/h:key=/k:cert=/c:haproxy:fd:3")
-    assert endpoint.certificates == tls.Files("/c", "/k", "/h")
+    assert endpoint.certificates == Files("/c", "/k", "/h")
     assert endpoint.proxied
     assert endpoint.source.inherited == "fd:3"
-    assert parse(reactor, "ssl:443:privateKey=/k:certKey=/c").certificates == tls.Files("/c", "/k")
-    assert parse(reactor, "ssl:443").certificates == tls.Files("server.pem", "server.pem")
-    assert parse(reactor, "tls:/etc/tls").certificates == tls.Folder("/etc/tls")
+    assert parse(reactor, "ssl:443:privateKey=/k:certKey=/c").certificates == Files("/c", "/k")
+    assert parse(reactor, "ssl:443").certificates == Files("server.pem", "server.pem")
+    assert parse(reactor, "tls:/etc/tls").certificates == Folder("/etc/tls")
 
 
 # The world
@@ -185,7 +188,7 @@ def world_faults(tmp_path: Path) -> Iterator[tuple[str, str]]:
     yield f"tls-over:cert={tmp_path}/file:tcp:0", f"{tmp_path}/file holds no certificate in PEM format"
     yield f"tls:{tmp_path}/no", f"there is no folder {tmp_path}/no"
     yield f"tls:{tmp_path}/empty", "holds no .pem file with a certificate and its key"
-    yield "systemd:domain=INET:index=0", "systemd handed over no socket with index=0 (see LISTEN_FDS)"
+    yield "systemd:domain=INET:index=0", "systemd handed over no socket with index=0 (see LISTEN_FDNAMES)"
     yield "systemd:domain=INET:name=web", "systemd handed over no socket with name=web"
     yield "fd:99999", "file descriptor 99999 is not open"
 
@@ -401,6 +404,22 @@ class Serving(TestCase):
         assert not path.exists()
         assert await deferToThread(client.recv, 100) == b"hello\n"
         client.close()
+
+    async def test_owner_of_a_unix_socket(self) -> None:
+        """User and group are those asked for; names that there are not are told before anything is bound."""
+        path = self.folder / "x.sock"
+        own = self.folder.stat()
+        user, group = pwd.getpwuid(own.st_uid).pw_name, grp.getgrgid(own.st_gid).gr_name
+        if os.geteuid() == 0:
+            user = group = "daemon"
+        await self.bind(f"unix:{path}:mode=660:user={user}:group={group}")
+        assert (path.owner(), path.group()) == (user, group)
+        for owner, reason in (
+            ("user=nobody-x", "there is no user nobody-x"),
+            ("group=g-x", "there is no group g-x"),
+        ):
+            with pytest.raises(ListenError, match=reason):
+                check(f"unix:{self.folder}/y.sock:{owner}")
 
     async def test_stale_unix_socket(self) -> None:
         """What kill -9 left is replaced, though its lock names a pid that lives, such as 1."""

@@ -170,3 +170,24 @@ def test_the_flag_chooses_the_reactor_whoever_imports_it_first(kind, early):
         service.wait_for("service.started")
         service.signal(signal.SIGTERM)
         assert service.end()[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["epoll", "asyncio"])
+def test_a_clock_that_is_set_back_stalls_no_timer(kind):
+    """Twisted counts in time.time(); a service must not stand still when somebody sets the clock."""
+    code = """
+    import time
+    reactors.arrange("child")
+    true = time.time
+    def parts(process):
+        process.add(Part("idle"))
+        process.reactor.callLater(0.05, print, "rang", flush=True)
+        time.time = lambda: true() - 3600
+        from twisted.python import runtime
+        runtime.seconds = runtime.platform.seconds = time.time
+    main(parts)
+    """
+    with child(code, f"--service.reactor={kind}") as service:
+        service.wait_for("rang")
+        service.signal(signal.SIGTERM)
+        assert service.end()[0] == 0

@@ -7,7 +7,9 @@ import socket
 import ssl
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 from cryptography import x509
@@ -16,12 +18,13 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from chassis import tls
-from chassis.endpoints import parse
-from chassis.tls import CertificateError, Files, Folder
+from chassis.certificates import CertificateError, Files, Folder
+from chassis.endpoints import ListenError, check, parse
 
 from .certificates import make_certificate, pem, write
 
@@ -105,7 +108,7 @@ def test_a_folder_is_sorted_out_by_names_and_keys(tmp_path: Path) -> None:
     """Keys find their certificates in other files, chains are built, and the renewed certificate wins."""
     ca = make_certificate("ca.test")
     old = make_certificate("site.test", ca)
-    new = make_certificate("site.test", ca, key=old[1], days=2)
+    new = make_certificate("site.test", ca, key=old[1], days=180)
     (tmp_path / "live").mkdir()
     write(tmp_path / "live" / "new.pem", new[0], ca[0])
     write(tmp_path / "live" / "old.pem", old[0])
@@ -209,6 +212,90 @@ class Serving(TestCase):
         tls.reload_all()
         assert renewed[0] == await self.shown(bound, "other.test")
 
+    async def test_client_certificates(self) -> None:
+        """Who shows none, or one of another authority, is not served, whatever name it asks for."""
+        authority = make_certificate("clients.test", authority=True)
+        client = make_certificate("client.test", authority)
+        write(self.folder / "own" / "a.pem", *SITE)
+        write(self.folder / "own" / "b.pem", *OTHER)
+        ca = write(self.folder / "clients.ca", authority[0])
+        good = write(self.folder / "client.pem", *client)
+        bad = write(self.folder / "bad.pem", *make_certificate("client.test"))
+        pem = self.folder / "own" / "a.pem"
+        for text in (
+            f"ssl:0:privateKey={pem}:clientCA={ca}:interface=127.0.0.1",
+            f"tls-over:cert={pem}:clientCA={ca}:tcp:0:interface=127.0.0.1",
+            f"tls:{self.folder}/own:0:interface=127.0.0.1:clientCA={ca}",
+        ):
+            bound = await self.bind(text)
+            for name in ("site.test", "other.test"):
+                expected = OTHER if text.startswith("tls:") and name == "other.test" else SITE
+                served = await deferToThread(shake_hands, bound.port, name, certificate=good)
+                assert served[0] == expected[0]
+                for certificate in (None, bad):
+                    refused = deferToThread(shake_hands, bound.port, name, certificate=certificate)
+                    await self.assertFailure(refused, ssl.SSLError)
+        with pytest.raises(ListenError, match="holds no certificate in PEM format"):
+            check(f"ssl:0:privateKey={pem}:clientCA={__file__}")
+
+
+# Watching
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_a_certificate_that_expires_soon_is_told_twice_a_day(tmp_path: Path, clock: Clock) -> None:
+    """From 14 days before; the first of all that may be shown counts, and a reload is judged at once."""
+    near = make_certificate("near.test", days=13.5)
+    write(tmp_path / "a.pem", *SITE)
+    write(tmp_path / "b.pem", *near)
+    factory = tls.TlsFactory(Folder(str(tmp_path)), Factory(), clock)
+    assert factory.expires == near[0].not_valid_after_utc.timestamp()
+    with capture_logs() as events:
+        factory.startFactory()
+        clock.advance(tls.REMINDER)
+    assert tls.in_use() == [factory]
+    expected = {"event": "tls.expires_soon", "log_level": "warning", "path": str(tmp_path), "days": 13.5}
+    assert events == [expected, expected]
+    write(tmp_path / "b.pem", *make_certificate("near.test", days=-0.5))
+    with capture_logs() as events:
+        factory.reload()
+    assert [event["event"] for event in events] == ["tls.reloaded", "tls.expired"]
+    write(tmp_path / "b.pem", *OTHER)
+    with capture_logs() as events:
+        factory.reload()
+        clock.advance(tls.REMINDER)
+    assert [event["event"] for event in events] == ["tls.reloaded"]
+    factory.stopFactory()
+    assert clock.getDelayedCalls() == []
+
+
+def test_changed_files_are_loaded_when_a_flag_says_so(tmp_path: Path, clock: Clock) -> None:
+    """Once each time they change; when half of a change is there, the rest is waited for."""
+    path, key = write(tmp_path / "site.pem", SITE[0]), write(tmp_path / "site.key", SITE[1])
+    factory = tls.TlsFactory(Files(str(path), str(key)), Factory(), clock)
+    with mock.patch.object(tls, "FLAGS", SimpleNamespace(certificate_watch=5)), capture_logs() as events:
+        factory.startFactory()
+        clock.pump([5, 5])
+        assert events == []
+        write(path, OTHER[0])
+        clock.pump([5, 5])
+        key.unlink()
+        clock.pump([5, 5])
+        write(key, OTHER[1])
+        clock.pump([5, 5])
+        factory.stopFactory()
+    assert [event["event"] for event in events] == [
+        "tls.reload_refused",
+        "tls.reload_refused",
+        "tls.reloaded",
+    ]
+    assert factory._options.certificate == OTHER[0]
+    assert clock.getDelayedCalls() == []
+
 
 class Closing(Protocol):
     """Hangs up when it is spoken to."""
@@ -218,7 +305,12 @@ class Closing(Protocol):
 
 
 def shake_hands(
-    port: int | None, name: str = "site.test", *, version: ssl.TLSVersion | None = None, ciphers: str = ""
+    port: int | None,
+    name: str = "site.test",
+    *,
+    version: ssl.TLSVersion | None = None,
+    ciphers: str = "",
+    certificate: Path | None = None,
 ) -> tuple[x509.Certificate, str]:
     """Shake hands, and give the server's certificate and the cipher."""
     context = ssl.create_default_context()
@@ -226,6 +318,8 @@ def shake_hands(
     context.verify_mode = ssl.CERT_NONE
     if version:
         context.minimum_version = context.maximum_version = version
+    if certificate:
+        context.load_cert_chain(certificate)
     if ciphers:
         context.set_ciphers(ciphers)
     with (
@@ -235,6 +329,7 @@ def shake_hands(
         shown = connection.getpeercert(binary_form=True)
         cipher = connection.cipher()
         connection.sendall(b"bye")
+        # With TLS 1.3, a client hears here that its certificate was refused.
         assert connection.recv(1) == b""
         assert shown
         assert cipher

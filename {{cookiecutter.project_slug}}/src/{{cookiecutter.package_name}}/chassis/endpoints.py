@@ -26,8 +26,9 @@ from twisted.plugins.twisted_core import systemdEndpointParser
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 
 from . import tls
+from .certificates import CertificateError, Certificates, Files, Folder
 from .ports import Bound
-from .sockets import Inherited, ListenError, Source, Tcp, Unix
+from .sockets import Inherited, ListenError, Source, Tcp, Unix, handed_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +58,7 @@ class Endpoint:
     reactor: Any
     text: str
     source: Source
-    certificates: tls.Certificates | None
+    certificates: Certificates | None
     proxied: bool
 
     def verify(self) -> None:
@@ -69,7 +70,7 @@ class Endpoint:
             if self.certificates is not None:
                 self.certificates.load()
             self.source.verify()
-        except (ListenError, tls.CertificateError) as error:
+        except (ListenError, CertificateError) as error:
             raise ListenError(f"{self.text!r}: {error}") from error
 
     def listen(self, factory: IProtocolFactory) -> Deferred[Bound]:
@@ -85,18 +86,22 @@ class Endpoint:
                 factory = tls.TlsFactory(self.certificates, factory, self.reactor)
             if self.proxied:
                 factory = HAProxyWrappingFactory(factory)
-            listening = self.source.open()
-        except (ListenError, tls.CertificateError) as error:
+            given = handed_over.get(self.source.place)
+            listening = given.pop(0) if given else self.source.open()
+        except (ListenError, CertificateError) as error:
             raise ListenError(f"{self.text!r}: {error}") from error
         bound = Bound(
             listening,
             factory,
             self.reactor,
             text=self.text,
+            place=self.source.place,
             inherited=self.source.inherited,
             tls=self.certificates is not None,
             proxied=self.proxied,
         )
+        # Until the process before retires, it is as much its socket.
+        bound.offered = given is not None
         bound.start()
         return bound
 
@@ -122,8 +127,8 @@ def parse(reactor: Any, text: str) -> Endpoint:
     return Endpoint(reactor, text, source, certificates, proxied)
 
 
-def _parse(text: str) -> tuple[Source, tls.Certificates | None, bool]:
-    certificates: tls.Certificates | None = None
+def _parse(text: str) -> tuple[Source, Certificates | None, bool]:
+    certificates: Certificates | None = None
     proxied = False
     segments = _split(text)
     while segments[0] in ("haproxy", "tls-over"):
@@ -202,19 +207,18 @@ def _unescape(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
 
-def _tls_over(segments: list[str]) -> tls.Certificates:
+def _tls_over(segments: list[str]) -> Certificates:
     """Take the `key=value` segments that stand before the inner endpoint."""
     given: dict[str, str] = {}
     while segments and (pair := _ARGUMENT.fullmatch(segments[0])) is not None:
-        if pair[1] not in ("cert", "key", "chain") or pair[1] in given:
-            raise ValueError(
-                f"is wrong at {segments[0]!r}; write tls-over:cert=FILE:key=FILE:chain=FILE: and an endpoint"
-            )
+        if pair[1] not in ("cert", "key", "chain", "clientCA") or pair[1] in given:
+            usage = "tls-over:cert=FILE:key=FILE:chain=FILE:clientCA=FILE: and an endpoint"
+            raise ValueError(f"is wrong at {segments[0]!r}; write {usage}")
         given[pair[1]] = _unescape(pair[2])
         segments.pop(0)
     if not given.get("cert"):
         raise ValueError("names no certificate; write tls-over:cert=FILE:key=FILE: and an endpoint")
-    return tls.Files(given["cert"], given.get("key") or given["cert"], given.get("chain"))
+    return Files(given["cert"], given.get("key") or given["cert"], given.get("chain"), given.get("clientCA"))
 
 
 def _number(what: str, text: str, low: int, high: int) -> int:
@@ -224,7 +228,7 @@ def _number(what: str, text: str, low: int, high: int) -> int:
     return int(text)
 
 
-_Built = tuple[Source, "tls.Certificates | None"]
+_Built = tuple[Source, "Certificates | None"]
 
 
 def _tcp(port: str, interface: str = "", backlog: str = BACKLOG) -> _Built:
@@ -246,13 +250,21 @@ def _tcp6(port: str, backlog: str = BACKLOG, interface: str = "::") -> _Built:
     return _tcp(port, interface, backlog)
 
 
-def _unix(address: str, mode: str = "666", backlog: str = BACKLOG, lockfile: str = "1") -> _Built:
+def _unix(
+    address: str,
+    mode: str = "666",
+    backlog: str = BACKLOG,
+    lockfile: str = "1",
+    *,
+    user: str = "",
+    group: str = "",
+) -> _Built:
     _number("lockfile", lockfile, 0, 1)
     if not address or "\0" in address or len(os.fsencode(address)) > _SUN_PATH:
         raise ValueError(f"the path must have 1 to {_SUN_PATH} bytes")
     if not re.fullmatch("0?[0-7]{3}", mode):
         raise ValueError(f"mode must be three octal digits such as 660, not {mode!r}")
-    return Unix(address, int(mode, 8), _number("backlog", backlog, 1, 65535)), None
+    return Unix(address, int(mode, 8), _number("backlog", backlog, 1, 65535), user, group), None
 
 
 def _ssl(
@@ -261,14 +273,18 @@ def _ssl(
     certKey: str | None = None,
     *,
     extraCertChain: str | None = None,
+    clientCA: str | None = None,
     interface: str = "",
     backlog: str = BACKLOG,
 ) -> _Built:
-    return _tcp(port, interface, backlog)[0], tls.Files(certKey or privateKey, privateKey, extraCertChain)
+    certificates = Files(certKey or privateKey, privateKey, extraCertChain, clientCA)
+    return _tcp(port, interface, backlog)[0], certificates
 
 
-def _tls(path: str, port: str = "443", backlog: str = BACKLOG, interface: str = "::") -> _Built:
-    return _tcp(port, interface, backlog)[0], tls.Folder(path)
+def _tls(
+    path: str, port: str = "443", backlog: str = BACKLOG, interface: str = "::", clientCA: str | None = None
+) -> _Built:
+    return _tcp(port, interface, backlog)[0], Folder(path, clientCA)
 
 
 def _fd(number: str) -> _Built:
@@ -288,7 +304,7 @@ def _systemd(domain: str, index: str | None = None, name: str | None = None) -> 
         try:
             return int(systemdEndpointParser.parseStreamServer(None, domain, index, name).fileno)
         except LookupError:
-            raise ListenError(f"systemd handed over no socket with {which} (see LISTEN_FDS)") from None
+            raise ListenError(f"systemd handed over no socket with {which} (see LISTEN_FDNAMES)") from None
 
     return Inherited(f"systemd:{which}", find), None
 
@@ -296,9 +312,12 @@ def _systemd(domain: str, index: str | None = None, name: str | None = None) -> 
 _KINDS: dict[str, tuple[Callable[..., _Built], str]] = {
     "tcp": (_tcp, "tcp:PORT:interface=ADDRESS:backlog=NUMBER, all but PORT optional"),
     "tcp6": (_tcp6, "tcp6:PORT:interface=ADDRESS:backlog=NUMBER, all but PORT optional"),
-    "unix": (_unix, "unix:PATH:mode=660:backlog=NUMBER, all but PATH optional"),
-    "ssl": (_ssl, "ssl:PORT:privateKey=FILE:certKey=FILE:extraCertChain=FILE:interface=ADDRESS"),
-    "tls": (_tls, "tls:FOLDER:PORT:interface=ADDRESS:backlog=NUMBER, all but FOLDER optional"),
+    "unix": (_unix, "unix:PATH:mode=660:user=NAME:group=NAME:backlog=NUMBER, all but PATH optional"),
+    "ssl": (
+        _ssl,
+        "ssl:PORT:privateKey=FILE:certKey=FILE:extraCertChain=FILE:clientCA=FILE:interface=ADDRESS",
+    ),
+    "tls": (_tls, "tls:FOLDER:PORT:interface=ADDRESS:clientCA=FILE, all but FOLDER optional"),
     "systemd": (_systemd, "systemd:domain=INET:index=0 or systemd:domain=INET:name=NAME"),
     "fd": (_fd, "fd:NUMBER, for example fd:3"),
 }

@@ -25,7 +25,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from twisted import __version__ as twisted_version
 
-from . import stacks
+from . import stacks, tls
 from .http.access_log import BUCKETS
 from .http.site import Site
 from .logs import get_logger
@@ -72,6 +72,7 @@ class Metrics(Collector):
         yield from self._of_workers()
         yield from self._of_tasks()
         yield from self._of_manhole()
+        yield from self._of_tls()
 
     def _of_process(self) -> Iterator[Metric]:
         process = self._process
@@ -169,3 +170,11 @@ class Metrics(Collector):
                 yield CounterMetricFamily(
                     "manhole_refusals", "Keys and connections refused.", value=counts.refused
                 )
+
+    def _of_tls(self) -> Iterator[Metric]:
+        expires = GaugeMetricFamily(
+            "tls_certificate_expires_seconds", "When the first certificate expires (epoch).", labels=["path"]
+        )
+        for path, when in {each.path: each.expires for each in tls.in_use()}.items():
+            expires.add_metric([path], when)
+        yield expires

@@ -6,23 +6,32 @@ shutdown(2) is never called on a listening socket: another process may share it,
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import tcp, unix
 from twisted.internet.main import CONNECTION_DONE
+from twisted.logger import Logger
 
 from .logs import get_logger
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocolFactory
+    from twisted.logger import ILogObserver, LogEvent
 
 log = get_logger(__name__)
 
 LAST_ACCEPTS = 10_000
 """The most connections that are taken from the backlog at the end: a flood must not hold up a drain."""
+
+REMINDER = 10.0
+"""Seconds between two complaints of one listening socket about clients that it had to turn away."""
+
+listening: list[Bound] = []
+"""What this process listens on, in the order in which it began to."""
 
 
 class Bound:
@@ -35,11 +44,14 @@ class Bound:
         reactor: Any,
         *,
         text: str,
+        place: str,
         inherited: str,
         tls: bool,
         proxied: bool,
     ) -> None:
         self.text = text
+        self.place = place
+        """The socket that the string means, as `sockets.Source.place` has it."""
         self.tls = tls
         self.proxied = proxied
         """Clients must speak the PROXY protocol first."""
@@ -47,6 +59,8 @@ class Bound:
         """The address it is bound to, when it is a TCP one; `0.0.0.0` and `::` mean all."""
         self.port: int | None = None
         """The real port, also when port 0 was asked for."""
+        self.offered = False
+        """Whether another process has the socket, too, as one takes over from the other."""
         self._own = not inherited
         self._path = ""
         name = listening.getsockname()
@@ -73,6 +87,7 @@ class Bound:
         except BaseException:
             self._end()
             raise
+        listening.append(self)
 
     @property
     def url(self) -> str | None:
@@ -86,13 +101,17 @@ class Bound:
         """Accept no more, and let go of the socket; connections that are open stay.
 
         What waits in the backlog of a socket of our own is accepted first: to its client it is connected.
-        What waits in that of an inherited one is left to those who share it.
+        What waits in that of one that was inherited, or offered, is left to those who share it.
         """
-        if self._own and not self._accepting.released:
+        if self._sole and not self._accepting.released:
             # With the path gone, nobody can come after the last accept.
             self._unlink()
             self._accepting.take_backlog()
         self._end()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the socket; -1 when it was let go."""
+        return int(self._accepting.fileno())
 
     async def close(self) -> None:
         """Let go of the socket at once. May be called again."""
@@ -105,10 +124,17 @@ class Bound:
             problem = f"the socket {self._path} was removed or replaced"
         return None if self._accepting.released else problem
 
+    @property
+    def _sole(self) -> bool:
+        """Whether nobody else accepts from the socket: its path and its backlog are ours then."""
+        return self._own and not self.offered
+
     def _end(self) -> None:
-        if self._own and not self._accepting.released:
+        if self._sole and not self._accepting.released:
             self._unlink()
         self._accepting.release()
+        if self in listening:
+            listening.remove(self)
 
     def _unlink(self) -> None:
         # A successor's socket on the same path must stay. While ours is open, no other file has its inode.
@@ -137,6 +163,10 @@ class _Port(tcp.Port):
         self._inode = os.fstat(listening.fileno()).st_ino
         self._reading = False
         self._broken: str | None = None
+        self._turned_away = 0
+        self._complained = -REMINDER
+        # What Twisted says here it says at a level that nobody reads, once a client.
+        self._logger = Logger("accept", observer=cast("ILogObserver", self._on_trouble))
 
     def startListening(self) -> None:
         """Do as `tcp.Port` does, but for binding, listening and its line in the log."""
@@ -186,6 +216,24 @@ class _Port(tcp.Port):
                 self.stopReading()
             self.connectionLost(CONNECTION_DONE)
         self._close()
+
+    def _on_trouble(self, event: LogEvent) -> None:
+        """Hear from `tcp.Port.doRead` what became of a client that could not be accepted as usual."""
+        reason = event.get("acceptError", "EMFILE")
+        if reason == "ECONNABORTED" or not ("address" in event or "acceptError" in event):
+            return
+        self._turned_away += 1
+        reactor: Any = self.reactor
+        if reactor.seconds() - self._complained >= REMINDER:
+            self._complained = reactor.seconds()
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            log.error(
+                "listening.turning_away",
+                address=self._address,
+                reason=reason,
+                clients=self._turned_away,
+                descriptors_allowed=limit,
+            )
 
     def problem(self) -> str | None:
         return self._broken or self._fault() or (None if self._reading else "it no longer accepts")

@@ -3,11 +3,15 @@
 The reactor is installed by its first import, and klein, like much code of users, imports it with itself:
 before `main` has read a flag.
 So the first import, wherever it happens, is made to ask for the flag.
+
+Its seconds are those of the monotonic clock, from the first timer on:
+Twisted counts in `time.time()`, and a clock that is set back by an hour stalls every timer for an hour.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 from oscar import flag
@@ -53,9 +57,13 @@ def install() -> Any:
     return reactor
 
 
+_SECONDS: Any = staticmethod(time.monotonic)
+
+
 def _install_epoll() -> None:
     from twisted.internet import epollreactor  # noqa: PLC0415  only one of the two is ever needed
 
+    epollreactor.EPollReactor.seconds = _SECONDS
     epollreactor.install()
 
 
@@ -65,6 +73,7 @@ def _install_asyncio() -> None:
     loop = asyncio.new_event_loop()
     # asyncio libraries called from the reactor's callbacks look for the loop of the thread.
     asyncio.set_event_loop(loop)
+    asyncioreactor.AsyncioSelectorReactor.seconds = _SECONDS
     asyncioreactor.install(loop)
 
 

@@ -6,6 +6,7 @@ the drain's deadline passed, or a second signal came.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 from oscar import flag
 from twisted.internet.defer import CancelledError, Deferred
 
-from . import collector, flags, flagtypes, limits, logs, reactors, stacks, tls
+from . import collector, flags, flagtypes, handover, limits, logs, ports, reactors, stacks, tls
 from .errors import StartError
 from .lifecycle import Process
 from .logs import get_logger
+from .systemd import Systemd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +59,9 @@ def run(about: About, services: Callable[[Process], None]) -> int:
         reactor = reactors.install()
     except StartError as error:
         return _refuse(about, error)
-    return Run(Process(about, reactor), services).run()
+    # systemd's watchdog ends a stuck process with SIGABRT: every thread's stack is then on standard error.
+    faulthandler.enable(sys.__stderr__ or 2)
+    return Run(Process(about, reactor), services, Systemd.from_environ(reactor, os.environ)).run()
 
 
 def _refuse(about: About, error: StartError) -> int:
@@ -68,8 +72,10 @@ def _refuse(about: About, error: StartError) -> int:
 class Run:
     """One life of a process."""
 
-    def __init__(self, process: Process, services: Callable[[Process], None]) -> None:
+    def __init__(self, process: Process, services: Callable[[Process], None], systemd: Systemd) -> None:
         self.process = process
+        self.systemd = systemd
+        self.handover = handover.Handover(process, systemd, self._stop, handover.FLAGS.handover)
         self.reactor: Any = process.reactor
         self.exit_code = CLEAN
         self._services = services
@@ -109,6 +115,7 @@ class Run:
             await self._under_way
         except StartError as error:
             self.exit_code = _refuse(self.process.about, error)
+            self.systemd.tell(f"STATUS=not started: {error}")
         except CancelledError:
             log.info("service.start_abandoned")
         except Exception:
@@ -117,17 +124,26 @@ class Run:
         else:
             about = self.process.about
             log.info("service.started", name=about.name, version=about.version, pid=os.getpid())
+            self.systemd.ready(_status())
             return True
         return False
 
     async def _build_and_start(self) -> None:
         self._services(self.process)
-        await self.process.start()
+        try:
+            self.handover.take()
+            await self.process.start()
+            await self.handover.ready()
+        except BaseException:
+            await self.handover.close()
+            raise
         collector.tune_from_flags()
 
     async def _drain(self, reason: str) -> None:
         timeout = FLAGS.drain_timeout
         log.info("service.draining", reason=reason, timeout=timeout)
+        self.systemd.stopping(f"draining for up to {timeout:g} s: {reason}")
+        await self.handover.close()
         deadline = self.reactor.callLater(timeout, self._force, "the drain's deadline has passed")
         self._under_way = Deferred.fromCoroutine(self.process.drain())
         try:
@@ -197,9 +213,14 @@ class Run:
         self.reactor.callFromThread(self._stop, signal.Signals(number).name)
 
     def _reload(self) -> None:
+        running = self.process.state == "running"
+        if running:
+            self.systemd.reloading()
         tls.reload_all()
         logs.reopen()
         log.info("service.reloaded")
+        if running:
+            self.systemd.ready(_status())
 
     def _dump(self) -> None:
         stacks.dump(self.process)
@@ -207,6 +228,11 @@ class Run:
     def _toggle_manhole(self) -> None:
         manhole = cast("Manhole", self.process.part("manhole"))
         Deferred.fromCoroutine(manhole.toggle())
+
+
+def _status() -> str:
+    """Say in a line what the process does: what it listens on."""
+    return "listening on " + (", ".join(bound.address for bound in ports.listening) or "nothing")
 
 
 def _left_behind() -> list[str]:

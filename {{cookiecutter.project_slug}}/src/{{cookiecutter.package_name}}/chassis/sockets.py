@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import grp
+import ipaddress
 import os
+import pwd
 import socket
 import stat
 from contextlib import contextmanager, suppress
@@ -26,8 +29,16 @@ class ListenError(Exception):
     """The world does not allow listening: a port is taken, a key is missing. One line, for a person."""
 
 
+handed_over: dict[str, list[socket.socket]] = {}
+"""Listening sockets that the process before gave to this one, by their place, until they are taken."""
+
+
 class Source(Protocol):
     """Where a listening socket comes from."""
+
+    @property
+    def place(self) -> str:
+        """What two strings have in common that mean the same socket, whatever else they say."""
 
     @property
     def inherited(self) -> str:
@@ -54,6 +65,11 @@ class Tcp:
     port: int
     backlog: int
     inherited: str = ""
+
+    @property
+    def place(self) -> str:
+        """Return address and port."""
+        return f"tcp:{ipaddress.ip_address(self.host or '0.0.0.0')} {self.port}"  # noqa: S104  it is what was asked
 
     def verify(self) -> None:
         """Look at the host."""
@@ -97,12 +113,19 @@ class Tcp:
 
 @dataclass(frozen=True, slots=True)
 class Unix:
-    """A UNIX socket, with its file mode."""
+    """A UNIX socket, with its file mode, and its owner and group if they are not to be the process's."""
 
     path: str
     mode: int
     backlog: int
+    user: str = ""
+    group: str = ""
     inherited: str = ""
+
+    @property
+    def place(self) -> str:
+        """Return the path from the root."""
+        return f"unix:{Path(self.path).absolute()}"
 
     def verify(self) -> None:
         """Look at the folder, and at what stands on the path."""
@@ -111,6 +134,7 @@ class Unix:
             raise ListenError(f"there is no folder {path.parent}")
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise ListenError(f"permission denied to make a socket in {path.parent}")
+        self._owner()
         with suppress(FileNotFoundError):
             if not stat.S_ISSOCK(path.lstat().st_mode):
                 raise ListenError(f"{path} is there and is no socket; remove it or choose another path")
@@ -123,14 +147,31 @@ class Unix:
             listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             with _closed_on_error(listening):
                 listening.bind(self.path)
-                # Nobody can connect before listen(2), so the mode is in force from the first client on.
+                # Nobody can connect before listen(2), so these are in force from the first client on.
                 Path(self.path).chmod(self.mode)
+                if self.user or self.group:
+                    os.chown(self.path, *self._owner())
                 listening.listen(self.backlog)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise ListenError(f"{self.path} is already in use") from error
             raise ListenError(f"cannot listen on {self.path}: {error.strerror}") from error
         return listening
+
+    def _owner(self) -> tuple[int, int]:
+        """Return the numbers of user and group; -1 leaves what is."""
+        user = group = -1
+        if self.user:
+            try:
+                user = pwd.getpwnam(self.user).pw_uid
+            except KeyError:
+                raise ListenError(f"there is no user {self.user}") from None
+        if self.group:
+            try:
+                group = grp.getgrnam(self.group).gr_gid
+            except KeyError:
+                raise ListenError(f"there is no group {self.group}") from None
+        return user, group
 
     def _clear(self) -> None:
         """Remove what a killed process left; whether someone answers decides, never a pid in a lock file."""
@@ -158,6 +199,11 @@ class Inherited:
     inherited: str
     find: Callable[[], int]
     """Give the number of the descriptor; raises ListenError when there is none."""
+
+    @property
+    def place(self) -> str:
+        """Return what was handed over."""
+        return self.inherited
 
     def verify(self) -> None:
         """Find out whether it is a listening socket."""

@@ -1,0 +1,202 @@
+"""What goes wrong around a process, and what it does then."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .children import PATIENCE, Child, child
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SITE = """
+import os, subprocess, sys, threading
+from chassis.endpoints import Endpoint
+from chassis.http.bounds import Bounds
+from chassis.http.site import Site
+from chassis.listener import Listener
+from chassis.periodic import Periodic, Tasks
+from twisted.web.resource import Resource
+class Page(Resource):
+    isLeaf = True
+    def render_GET(self, request):
+        return b"hello"
+def listener(process, endpoint="tcp:0:interface=127.0.0.1"):
+    bounds = Bounds(max_body=1000, idle_timeout=60, request_timeout=60, write_timeout=60)
+    site = Site(Page(), bounds=bounds, access_log=False, reactor=process.reactor)
+    return Listener("web", flag="web.listen", endpoints=[endpoint], factory=site, reactor=process.reactor)
+"""
+
+
+def port_of(service: Child) -> int:
+    return int(service.wait_for("web.listening")["address"].rpartition(":")[2])
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), PATIENCE)
+
+
+def ask(client: socket.socket) -> bytes:
+    client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = b""
+    while not answer.endswith(b"hello"):
+        more = client.recv(1000)
+        if not more:
+            return b""
+        answer += more
+    return answer[:12]
+
+
+def seconds_on_the_cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+@pytest.fixture
+def clients() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def test_descriptors_run_out(clients: ExitStack):
+    """Who is connected is served on, whoever comes is turned away, the log says so; then all is well."""
+    code = f"""{SITE}
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+main(lambda process: process.add(listener(process)))
+"""
+    with child(code) as service:
+        port = port_of(service)
+        service.wait_for("service.started")
+        first = clients.enter_context(connect(port))
+        assert ask(first) == b"HTTP/1.1 200"
+        held = [clients.enter_context(connect(port)) for _ in range(100)]
+        turned_away = 0
+        for client in held:
+            try:
+                turned_away += ask(client) == b""
+            except ConnectionError:
+                turned_away += 1
+        assert 30 < turned_away < 70
+        assert ask(first) == b"HTTP/1.1 200"
+        told = service.wait_for("listening.turning_away")
+        assert (told["level"], told["reason"], told["descriptors_allowed"]) == ("error", "EMFILE", 64)
+        before = seconds_on_the_cpu(service.process.pid)
+        try:
+            first.settimeout(0.5)
+            first.recv(1)
+        except TimeoutError:
+            pass
+        assert seconds_on_the_cpu(service.process.pid) - before < 0.25
+        for client in held:
+            client.close()
+        for _ in range(20):
+            with connect(port) as client:
+                assert ask(client) == b"HTTP/1.1 200"
+
+
+def test_10000_connections_opened_and_dropped(clients: ExitStack):
+    """None leaves anything behind."""
+    with child(f"{SITE}\nmain(lambda process: process.add(listener(process)))") as service:
+        port = port_of(service)
+        service.wait_for("service.started")
+        first = clients.enter_context(connect(port))
+        assert ask(first) == b"HTTP/1.1 200"
+        before = descriptors(service.process.pid)
+        for number in range(10_000):
+            client = connect(port)
+            if number % 3 == 0:
+                client.sendall(b"GET / HT")
+            elif number % 3 == 1:
+                # A reset instead of an orderly end.
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            client.close()
+        # The listening socket's queue is one for all: when this is answered, those before it were accepted.
+        with connect(port) as last:
+            assert ask(last) == b"HTTP/1.1 200"
+            for _ in range(1000):
+                if descriptors(service.process.pid) <= before + 1:
+                    break
+                assert ask(last) == b"HTTP/1.1 200"
+            assert descriptors(service.process.pid) <= before + 1
+        assert ask(first) == b"HTTP/1.1 200"
+        service.signal(signal.SIGTERM)
+        assert service.end()[0] == 0
+
+
+def test_a_client_that_never_closes(clients: ExitStack):
+    """An idle one is closed; one in the middle of its request holds the drain up to the deadline."""
+    with child(f"{SITE}\nmain(lambda process: process.add(listener(process)))") as service:
+        idle = clients.enter_context(connect(port_of(service)))
+        assert ask(idle) == b"HTTP/1.1 200"
+        service.signal(signal.SIGTERM)
+        assert idle.recv(1) == b""
+        assert service.end()[0] == 0
+    code = f"{SITE}\nmain(lambda process: process.add(listener(process)))"
+    with child(code, "--service.drain_timeout=1") as service:
+        slow = clients.enter_context(connect(port_of(service)))
+        assert ask(slow) == b"HTTP/1.1 200"
+        slow.sendall(b"GET / HTTP/1.1\r\n")
+        other = clients.enter_context(connect(slow.getpeername()[1]))
+        assert ask(other) == b"HTTP/1.1 200"
+        service.signal(signal.SIGTERM)
+        assert service.wait_for("service.forced")["unfinished"] == ["web"]
+        assert service.end()[0] == 3
+
+
+@pytest.mark.parametrize("task", ["async def task():\n    await Deferred()", "task = threading.Event().wait"])
+def test_a_task_that_never_returns(task: str):
+    """In the reactor or in a thread: it is named at the deadline, and does not hang the exit."""
+    code = f"""{SITE}
+{task}
+def parts(process):
+    process.add(Tasks(Periodic("stuck", 60, task, reactor=process.reactor)))
+main(parts)
+"""
+    with child(code, "--service.drain_timeout=0.5") as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGTERM)
+        assert service.wait_for("service.forced")["unfinished"] == ["tasks"]
+        assert service.end()[0] == 3
+
+
+def test_a_child_process_does_not_keep_the_port():
+    """What the service has started may outlive it, when it is killed; the next one can still listen."""
+    code = f"""{SITE}
+from twisted.internet import reactor
+def spawn():
+    for _ in range(20):
+        subprocess.run(["true"], check=True)
+    devnull = subprocess.DEVNULL
+    sleeper = subprocess.Popen(["sleep", "60"], close_fds=False, stdout=devnull, stderr=devnull)
+    print(sleeper.pid, flush=True)
+    print("spawned", flush=True)
+def parts(process):
+    process.add(listener(process))
+    process.reactor.callLater(0, spawn)
+main(parts)
+"""
+    with child(code) as service:
+        port = port_of(service)
+        service.wait_for("spawned")
+        sleeper = int(service.events[-2]["event"])
+        try:
+            service.process.kill()
+            service.process.wait()
+            again = f"""{SITE}
+main(lambda process: process.add(listener(process, "tcp:{port}:interface=127.0.0.1")))"""
+            with child(again) as second:
+                second.wait_for("service.started")
+        finally:
+            os.kill(sleeper, signal.SIGKILL)

@@ -1,0 +1,48 @@
+"""Restarts and handovers of a real pex under load; `make restarts` is the same for longer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench import restarts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_no_request_is_lost(pex: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether the socket is a supervisor's or passes from process to process, by TCP and UNIX."""
+    load = asyncio.run(restarts.run([str(pex)], restart=4, handover=2, seconds=8))
+    assert restarts.report(load) == [], capsys.readouterr().out
+    assert all(count.requests > 20 for each in load for count in (each.kept, each.fresh))
+
+
+@pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="there is no systemd here")
+def test_systemd_activates_it_by_its_socket(pex: Path) -> None:
+    """The first connection starts it; the socket is found as `fd:3` and by `systemd:`."""
+    for listen in ("fd:3", "systemd:domain=INET:name=web"):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        command = ["systemd-socket-activate", f"--listen=127.0.0.1:{port}", pex, f"--web.listen={listen}"]
+        environ = [f"--setenv={name}={os.environ[name]}" for name in ("PATH", "HOME")]
+        # Twisted finds no descriptors without names, which systemd itself always gives.
+        command[2:2] = [*environ, "--fdname=web"]
+        with subprocess.Popen([*command, "--admin.listen="], stderr=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stderr
+                assert "Listening on" in process.stderr.readline()
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as got:
+                    assert got.status == 200
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(60) == 0
+            finally:
+                process.kill()
