@@ -61,7 +61,8 @@ class Channel(StrictChannel):
         self.site = self.factory = site
         bounds = site.bounds
         self.maxHeaders = bounds.max_headers
-        self.max_head = bounds.max_head
+        if bounds.max_head != self.max_head:
+            self.max_head = bounds.max_head
 
     # Twisted calls these.
 
@@ -85,7 +86,7 @@ class Channel(StrictChannel):
 
     def allHeadersReceived(self) -> None:
         """Refuse a body that is too large before any of it is read, or asked for."""
-        if self.length is not None and self.length > self.site.bounds.max_body:
+        if self._head is not None and (self._head.length or 0) > self.site.bounds.max_body:
             self.refuse(413)
         else:
             StrictChannel.allHeadersReceived(self)
@@ -95,7 +96,7 @@ class Channel(StrictChannel):
         # The reader comes here, too, after a body that was refused in its course.
         if not self.closing:
             self.deadline = self._answer_deadline()
-            HTTPChannel.allContentReceived(self)
+            StrictChannel.allContentReceived(self)
 
     def requestDone(self, request: Request) -> None:
         """Wait for the next request, which may be in the buffer already."""
