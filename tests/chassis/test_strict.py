@@ -417,6 +417,21 @@ class TestContinue:
         assert refused(POST + self.WAITS + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n") == 400
 
 
+class TestForms:
+    """What twisted.web reads before a resource has its turn."""
+
+    @pytest.mark.parametrize("kind", [b"application/x-www\x85form-urlencoded", b"multipart/form-data"])
+    def test_ill_formed(self, kind):
+        """What no form can be read from is refused, without an error in the log."""
+        connection = Connection(resource=Later())
+        with capture_logs() as logs:
+            reply = connection.send(POST + b"Content-Type: %b\r\nContent-Length: 3\r\n\r\na=b" % kind)
+        assert parse(reply).status == 400
+        assert not connection.open
+        assert [each for each in logs if each["log_level"] == "error"] == []
+        connection.lose()
+
+
 class Later(Resource):
     """Answers when it is told to."""
 
@@ -488,6 +503,8 @@ SEEDS = [
     b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
     POST + b"Content-Length: 5\r\n\r\nhello",
     POST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",
+    POST + b'Content-Type: multipart/form-data; boundary="x"\r\nContent-Length: 61\r\n\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n',
     POST + b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 7\r\n\r\na=b&c=d",
     CHUNKED + b'5;a="b"\r\nhello\r\n0\r\nVary: *\r\n\r\n',
 ]
@@ -503,6 +520,9 @@ SPICES += [
     b"X" * 5000,
 ]
 SPICES += [b"HTTP/1.1", b"GET ", b"Host: b\r\n", b"Connection: close\r\n", b"\r\n\r\n", b"0\r\n\r\n"]
+
+
+EVENTS = {"http.request", "http.refused", "http.form_refused"}
 
 
 def mutate(rng: random.Random, data: bytes) -> bytes:
@@ -547,7 +567,7 @@ def test_mutated_requests(seed, forms):
             connection.clock.pump([1] * 100)
         assert not connection.open, data
         assert connection.transport.disconnected or connection.transport.disconnecting
-        assert {each["event"] for each in logs} <= {"http.request", "http.refused"}, (data, logs)
+        assert {each["event"] for each in logs} <= EVENTS, (data, logs)
         connection.lose()
         reply = connection.transport.value()
         while reply:

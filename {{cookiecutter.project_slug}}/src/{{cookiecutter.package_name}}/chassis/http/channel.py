@@ -116,7 +116,7 @@ class Channel(StrictChannel):
 
     def allHeadersReceived(self) -> None:
         """Refuse a body that is too large before any of it is read, or asked for."""
-        if self.length is not None and self.length > self.site.bounds.max_body:
+        if self._head is not None and (self._head.length or 0) > self.site.bounds.max_body:
             self.refuse(413)
         else:
             StrictChannel.allHeadersReceived(self)
@@ -126,7 +126,7 @@ class Channel(StrictChannel):
         # The reader comes here, too, after a body that was refused in its course.
         if not self.closing:
             self.deadline = self._answer_deadline()
-            HTTPChannel.allContentReceived(self)
+            StrictChannel.allContentReceived(self)
 
     def requestDone(self, request: Request) -> None:
         """Wait for the next request, which may be in the buffer already."""

@@ -108,7 +108,11 @@ class Request(server.Request):
             self.path = path
             self.answer(501 if command == b"CONNECT" else 400)
         elif self.site.reads_forms:
-            http.Request.requestReceived(self, command, target, version)
+            try:
+                http.Request.requestReceived(self, command, target, version)
+            except Exception as error:  # noqa: BLE001  `process` raises none; of what forms raise there is no list
+                log.info("http.form_refused", peer=self.peer, error=repr(error))
+                self.channel.refuse(400)
         else:
             self.path, _, self.query = target.partition(b"?")
             self.uri = target

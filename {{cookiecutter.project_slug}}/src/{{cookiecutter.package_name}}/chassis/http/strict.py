@@ -38,15 +38,18 @@ class StrictChannel(HTTPChannel):
     _line_read = False
     """Whether the request line of a head that is not complete has been found right."""
     _reading = False
-    _command: bytes
-    _path: bytes
-    _version: bytes
+    _head: head.Head | None = None
+    """Of the request that is arriving."""
     _handlingRequest: bool
     _transferDecoder: Any
 
     def refuse(self, code: int) -> None:
         """Answer a request that cannot be read to its end, and close."""
         raise NotImplementedError
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """Refuse a form that is none; twisted.web's requests call this."""
+        self.refuse(400)
 
     def skipped(self) -> None:
         """Hear that an empty line has come, and nothing of a request yet."""
@@ -86,16 +89,23 @@ class StrictChannel(HTTPChannel):
 
     def allHeadersReceived(self) -> None:
         """Prepare for the body; ask for it if the client waits to be asked (RFC 9110 section 10.1.1)."""
-        request = self.requests[-1]
-        fields = request.requestHeaders
+        request, read = self.requests[-1], cast("head.Head", self._head)
         request.parseCookies()
-        self.persistent = self.checkPersistence(request, self._version)
-        request.gotLength(self.length)
+        self.persistent = self.checkPersistence(request, read.version)
+        request.gotLength(read.length)
         # Who has sent some of it does not wait.
-        if self.length != 0 and not self._buffer and self._version == b"HTTP/1.1":
-            expected = fields.getRawHeaders(b"Expect")
+        if read.length != 0 and not self._buffer and read.version == b"HTTP/1.1":
+            expected = read.fields.get(b"Expect")
             if expected and expected[0].lower() == b"100-continue":
                 self._send100Continue()
+
+    def allContentReceived(self) -> None:
+        """Have the request answered, and keep what comes meanwhile for later."""
+        read = cast("head.Head", self._head)
+        self._head = self._transferDecoder = None
+        self._handlingRequest = True
+        self.setRawMode()
+        self.requests[-1].requestReceived(read.method, read.target, read.version)
 
     def checkPersistence(self, request: Request, version: bytes) -> bool:
         """Say whether the client wants to go on after this request (RFC 9112 section 9.3)."""
@@ -123,8 +133,10 @@ class StrictChannel(HTTPChannel):
             self._incomplete(buffer)
             return False
         self._buffer = buffer[end + 4 :]
-        self._seen = 0
-        self._blank = self._line_read = False
+        # What a connection does not have of its own costs it no memory.
+        if self._seen or self._blank:
+            self._seen = 0
+            self._blank = self._line_read = False
         self._begin_request(head.read(buffer[:end], self.maxHeaders))
         return True
 
@@ -143,8 +155,7 @@ class StrictChannel(HTTPChannel):
     def _begin_request(self, read: head.Head) -> None:
         request = cast("Request", self.requestFactory(self))
         self.requests.append(request)
-        self._command, self._path, self._version = read.method, read.target, read.version
-        self.length = read.length
+        self._head = read
         # The public way would check names and values once more, each by itself.
         request.requestHeaders._rawHeaders = read.fields  # noqa: SLF001
         self.allHeadersReceived()
