@@ -113,7 +113,7 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
             widest = max(map(len, columns))
             screen.types("\x03")
             screen.until("KeyboardInterrupt\n>>> ")
-        assert len(columns) > 3
+        assert len(columns) > 1
         screen.resize(100, 40)
 
         # Errors, waiting, interrupting, too much
