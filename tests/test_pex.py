@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import re
 import shutil
 import signal
@@ -147,3 +148,13 @@ def test_wrong_python_is_told(pex: Path, tmp_path: Path) -> None:
     )
     assert run.returncode != 0
     assert "python3.11" in run.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_cache_that_cannot_be_written(pex: Path, tmp_path: Path) -> None:
+    """A read-only folder as PEX_ROOT costs time at each start, and is no reason not to start."""
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o500)
+    environ = ["env", "-i", f"PATH={_path(pex)}", f"HOME={tmp_path}", f"PEX_ROOT={cache}"]
+    run = subprocess.run([*environ, pex, "--version"], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (0, "hello-service 0.1.0\n"), run.stderr

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import socket
 import ssl
+import subprocess
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -211,6 +214,20 @@ class Serving(TestCase):
         write(self.folder / "b.pem", *renewed)
         tls.reload_all()
         assert renewed[0] == await self.shown(bound, "other.test")
+
+    @pytest.mark.skipif(not shutil.which("sslscan"), reason="there is no sslscan here")
+    async def test_sslscan_finds_nothing_weak(self) -> None:
+        """TLS 1.2 and 1.3 with forward secrecy and authenticated encryption, and nothing else."""
+        path = write(self.folder / "site.pem", *SITE)
+        bound = await self.bind(f"ssl:0:privateKey={path}:interface=127.0.0.1")
+        command = ["sslscan", "--no-colour", f"127.0.0.1:{bound.port}"]
+        scan = await deferToThread(subprocess.run, command, capture_output=True, text=True, check=True)
+        assert re.findall(r"^(\S+) +enabled$", scan.stdout, re.MULTILINE) == ["TLSv1.2", "TLSv1.3"]
+        ciphers = re.findall(r"^(?:Preferred|Accepted) +(\S+) +\d+ bits +(\S+)", scan.stdout, re.MULTILINE)
+        assert len(ciphers) >= 4
+        for version, cipher in ciphers:
+            assert version == "TLSv1.3" or cipher.startswith("ECDHE-"), cipher
+            assert "GCM" in cipher or "POLY1305" in cipher, cipher
 
     async def test_client_certificates(self) -> None:
         """Who shows none, or one of another authority, is not served, whatever name it asks for."""

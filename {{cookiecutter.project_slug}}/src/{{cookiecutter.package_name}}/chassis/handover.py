@@ -78,6 +78,7 @@ class Handover:
         self._path = path
         self._giver: socket.socket | None = None
         self._offered: list[socket.socket] = []
+        self._notify = ("", 0.0)
         self._bound: Bound | None = None
 
     # The new process
@@ -113,8 +114,7 @@ class Handover:
             raise _refusal(f"process {pid} does not hand over: {message['refused']}")
         for place, offered in zip(message["places"], self._offered, strict=True):
             sockets.handed_over.setdefault(place, []).append(offered)
-        if not self.systemd.address:
-            self.systemd.address, self.systemd.watchdog = message["notify"], message["watchdog"]
+        self._notify = message["notify"], message["watchdog"]
         log.info("handover.taking", giver=pid, sockets=message["places"])
 
     async def ready(self) -> None:
@@ -180,6 +180,9 @@ class Handover:
             late.cancel()
         for bound in ports.listening:
             bound.offered = False
+        if not self.systemd.address:
+            # Only now: what a start that fails has to say is nothing that systemd should hear of the old one.
+            self.systemd.address, self.systemd.watchdog = self._notify
         if heard:
             log.info("handover.taken", sockets=len(taken))
         else:
