@@ -11,10 +11,11 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.interfaces import IHandshakeListener, ISSLTransport
 from twisted.protocols.basic import LineReceiver
 from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
+from zope.interface import implementer
 
 from ..logs import get_logger
 from .request import REASONS, Request, address_text
@@ -36,6 +37,7 @@ Closing with unread input makes the kernel send a reset, which can overtake the 
 """
 
 
+@implementer(IHandshakeListener)
 class Channel(HTTPChannel):
     """One connection."""
 
@@ -67,6 +69,13 @@ class Channel(HTTPChannel):
         """Start waiting for a request."""
         HTTPChannel.connectionMade(self)
         self.deadline = self.site.opened(self)
+
+    def handshakeCompleted(self) -> None:
+        """Make room for HTTP/2 when TLS has agreed on it (ALPN, RFC 7301)."""
+        if self.transport.negotiatedProtocol == b"h2" and not self.closing:
+            from .h2 import H2Channel  # noqa: PLC0415  what it needs may not be there
+
+            H2Channel(self.site).take_over(self)
 
     def dataReceived(self, data: bytes) -> None:
         """Parse what arrives, or drop it when the connection is on its way out."""
@@ -194,6 +203,11 @@ class Channel(HTTPChannel):
     def idle(self) -> bool:
         """Whether no part of a request has arrived."""
         return self.begun is None and not self.closing
+
+    def wind_down(self, deadline: float) -> None:
+        """Wait for a request no longer than that."""
+        if self.idle:
+            self.deadline = min(self.deadline, deadline)
 
     def write_response(
         self, version: bytes, code: int, reason: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from importlib.util import find_spec
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from twisted.web.resource import IResource
 
     from .bounds import Bounds
+    from .h2 import H2Channel
+    from .h2_stream import Stream
 
 GRACE = 0.5
 """Seconds that an idle connection stays open in a drain.
@@ -30,6 +33,10 @@ GRACE = 0.5
 A client may just have sent a request on it. Closing at once lost 5 to 12 requests a restart under load,
 closing after this time none.
 """
+
+
+HAS_H2 = find_spec("h2") is not None
+"""Whether HTTP/2 can be spoken: the package h2 is installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,7 @@ class Site(server.Site):
         self.counts = Counts()
         self.reads_forms = not getattr(resource, "reads_own_body", False)
         """Whether `request.args` holds the query and forms; a gateway leaves that to its application."""
-        self._channels: set[Channel] = set()
+        self._channels: set[Channel | H2Channel] = set()
         self._period = min(1.0, bounds.idle_timeout / 4, bounds.request_timeout / 4, bounds.write_timeout / 4)
         self._sweeper: Any = None
         self._empty: Deferred[None] | None = None
@@ -93,9 +100,8 @@ class Site(server.Site):
         """
         self.draining = True
         deadline = self.idle_deadline()
-        for channel in self._channels:
-            if channel.idle:
-                channel.deadline = min(channel.deadline, deadline)
+        for channel in list(self._channels):
+            channel.wind_down(deadline)
         if self._channels:
             self._period = min(self._period, GRACE / 5)
             self._sweeper.reset(self._period)
@@ -117,7 +123,12 @@ class Site(server.Site):
             self._sweeper = self.reactor.callLater(self._period, self._sweep)
         return self.idle_deadline()
 
-    def lost(self, channel: Channel) -> None:
+    def replaced(self, channel: Channel, other: H2Channel) -> None:
+        """Know a connection by the protocol that it turns out to speak."""
+        self._channels.remove(channel)
+        self._channels.add(other)
+
+    def lost(self, channel: Channel | H2Channel) -> None:
         """Forget a connection."""
         self._channels.discard(channel)
         if not self._channels:
@@ -139,7 +150,7 @@ class Site(server.Site):
         if self.access_log:
             log_request(request, seconds)
 
-    def refused(self, channel: Channel, code: int) -> None:
+    def refused(self, channel: Channel | Stream, code: int) -> None:
         """Account for what was refused before there was a whole request."""
         self.counts.refused[code] = self.counts.refused.get(code, 0) + 1
         if self.access_log:
@@ -160,8 +171,8 @@ class Site(server.Site):
         return Channel(self)
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Offer HTTP/1.1 by ALPN."""
-        return [b"http/1.1"]
+        """Offer HTTP/2 and HTTP/1.1 by ALPN."""
+        return [b"h2", b"http/1.1"] if HAS_H2 else [b"http/1.1"]
 
     def startFactory(self) -> None:
         """Do without Twisted's log file and its timer a second."""
