@@ -248,7 +248,7 @@ class H2Channel(Protocol):
         if stream is not None:
             stream.receive_data(event.data)
         if event.flow_controlled_length:
-            # Also for a stream that was refused: the window of the connection is everyone's.
+            # Also what is dropped after a refusal: some clients look for the answer when all is sent.
             self.session.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
 
     def _trailers(self, event: TrailersReceived) -> None:

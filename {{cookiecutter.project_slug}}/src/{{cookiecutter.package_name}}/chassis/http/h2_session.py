@@ -8,7 +8,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, Event, StreamReset
-from h2.exceptions import DenialOfServiceError, InvalidBodyLengthError
+from h2.exceptions import DenialOfServiceError, FrameTooLargeError, InvalidBodyLengthError
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, RstStreamFrame
 
@@ -89,7 +89,13 @@ class Session(H2Connection):
         :raises ProtocolError: when the connection cannot go on; a GOAWAY that says so waits to be sent.
         """
         events = H2Connection.receive_data(self, data)
-        if sum(len(frame.data) for frame in self.incoming_buffer._headers_buffer) > MAX_HEADER_BLOCK:  # noqa: SLF001  nothing public
+        # hyper-h2 has no public name for what waits to be whole, and judges its length only then:
+        # it keeps a frame of up to 16 MiB, and heads of up to 1 MiB.
+        incomplete = self.incoming_buffer._data  # noqa: SLF001
+        if int.from_bytes(incomplete[:3]) > self.max_inbound_frame_size and len(incomplete) >= 3:
+            self._terminate_connection(ErrorCodes.FRAME_SIZE_ERROR)
+            raise FrameTooLargeError("a frame is longer than it may be")
+        if sum(len(frame.data) for frame in self.incoming_buffer._headers_buffer) > MAX_HEADER_BLOCK:  # noqa: SLF001
             self._terminate_connection(ErrorCodes.ENHANCE_YOUR_CALM)
             raise DenialOfServiceError("a head does not end")
         return events
@@ -139,4 +145,6 @@ class Session(H2Connection):
         except InvalidBodyLengthError:
             self.acknowledge_received_data(frame.flow_controlled_length, frame.stream_id)
             self.reset_stream(frame.stream_id, ErrorCodes.PROTOCOL_ERROR)
-            return [], [StreamReset(frame.stream_id, ErrorCodes.PROTOCOL_ERROR, remote_reset=False)]
+            event = StreamReset(stream_id=frame.stream_id)
+            event.error_code, event.remote_reset = ErrorCodes.PROTOCOL_ERROR, False
+            return [], [event]

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from ..logs import get_logger
 from .access_log import printable
+from .channel import LINGER
 from .h2_head import CONNECTION_SPECIFIC, Head, Malformed
 from .h2_session import DATA_CREDIT
 from .request import REASONS, Request, address_text
@@ -57,6 +58,8 @@ class Stream:
         self._received = 0
         self._whole = False
         """Whether the request has arrived to its end."""
+        self._lingering = False
+        """Whether the response is sent to its end before that."""
         # The response.
         self._continue = False
         self._headers: list[tuple[bytes, bytes]] | None = None
@@ -117,6 +120,8 @@ class Stream:
     def receive_end(self) -> None:
         """Have the request answered."""
         self._whole = True
+        if self._lingering:
+            self.connection.forget(self, answered=True)
         request, head = self.request, self._head
         if self.closing or request is None or head is None:
             return
@@ -149,6 +154,11 @@ class Stream:
 
     def expire(self, now: float) -> None:
         """Do what the deadline is for."""
+        if self._lingering:
+            self._reset = ErrorCodes.NO_ERROR
+            self.deadline = inf
+            self.connection.ready(self)
+            return
         if self._shut_since is None:
             self.refuse(408)
             return
@@ -214,10 +224,13 @@ class Stream:
 
     def _close(self) -> None:
         """Be done with a response that is sent to its end."""
-        self.connection.forget(self, answered=True)
-        if not self._whole:
-            # The client need not send the rest (RFC 9113 section 8.1).
-            self.connection.session.reset_stream(self.number, ErrorCodes.NO_ERROR)
+        if self._whole:
+            self.connection.forget(self, answered=True)
+        else:
+            # The client need not send the rest (RFC 9113 section 8.1), but curl 7.88, told so by a reset
+            # at once, drops the answer.
+            self._lingering = True
+            self.deadline = self.site.reactor.seconds() + LINGER
 
     # The request calls these.
 
