@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from h2.errors import ErrorCodes
 from hyperframe.frame import (
@@ -511,6 +514,23 @@ class TestDeadlines:
         client.lose()
         assert client.clock.getDelayedCalls() == []
         assert client.site.connections == 0
+
+
+def test_nothing_is_left_to_the_collector():
+    """A connection, its requests and its session are freed when the last that needs them is done."""
+    client = Client()
+    client.request()
+    client.request(POST, b"body")
+    client.request(POST, end=False)
+    left = [weakref.ref(each) for each in (client.server, client.server.session, client.server.streams[5])]
+    gc.collect()
+    gc.disable()
+    try:
+        client.lose()
+        client.transport.wrappedProtocol = client.transport.producer = client.server = None
+        assert [each() for each in left] == [None] * 3
+    finally:
+        gc.enable()
 
 
 class TestDrain:

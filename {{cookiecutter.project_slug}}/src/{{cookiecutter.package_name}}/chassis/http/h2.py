@@ -146,6 +146,7 @@ class H2Channel(Protocol):
             self._flush_call = None
         self._lose_streams(reason)
         self._deadline = self._last_word = inf
+        self.session.dissolve()
         self.site.lost(self)
 
     # The site calls these.

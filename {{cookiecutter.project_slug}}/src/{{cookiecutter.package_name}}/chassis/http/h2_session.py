@@ -100,6 +100,10 @@ class Session(H2Connection):
             raise DenialOfServiceError("a head does not end")
         return events
 
+    def dissolve(self) -> None:
+        """Be of no further use: hyper-h2's table of its own methods would leave all of it to the collector."""
+        self._frame_dispatch_table.clear()
+
     def earn(self, credit: int) -> None:
         """Have the client do something in return for what it got."""
         self._credit = min(CREDIT, self._credit + credit)
