@@ -109,8 +109,9 @@ class TestRequests:
         seen.clear()
         client.request()
         assert "CONTENT_LENGTH" not in seen
-        client.request([*GET[:3], ("host", "only-host")])
-        assert seen["HTTP_HOST"] == "only-host"
+        for host in ("only-host", "[::1]:8443"):
+            client.request([*GET[:3], ("host", host)])
+            assert seen["HTTP_HOST"] == host
 
     @pytest.mark.parametrize(
         ("method", "status"), [("HEAD", "200 OK"), ("GET", "204 No Content"), ("GET", "304 Not Modified")]
@@ -285,6 +286,15 @@ class TestRefusals:
             [*GET[:2], (":path", "/a\r\nX: y"), GET[3]],
             [GET[0], (":scheme", "ftp"), *GET[2:]],
             [(":method", "GE T"), *GET[1:]],
+            [(":method", "get"), *GET[1:]],
+            [*GET[:2], (":path", "/#part"), GET[3]],
+            [*GET[:2], (":path", "/\xff"), GET[3]],
+            [*GET[:3], (":authority", "a:b")],
+            [*GET[:3], (":authority", "a,b")],
+            [*GET, ("content-type", "a/b"), ("content-type", "c/d")],
+            [*GET, ("content_length", "0")],
+            [*GET, ("content-length", "0"), ("content-length", "0")],
+            [*GET, ("content-length", "0" * 19)],
             [(":method", ""), *GET[1:]],
             [(":method", "CONNECT"), *GET[1:]],
             [(":method", "CONNECT")],

@@ -2,7 +2,7 @@
 
 Only TLS 1.2 and 1.3, and in TLS 1.2 only forward secrecy (ECDHE) with authenticated encryption
 (RFC 9325, sections 3.1.1 and 4.2).
-ALPN is left to the factory behind: twisted.web's Site offers `h2` and `http/1.1` by itself.
+ALPN is left to the factory behind: a site offers `h2` and `http/1.1` by itself.
 """
 
 from __future__ import annotations

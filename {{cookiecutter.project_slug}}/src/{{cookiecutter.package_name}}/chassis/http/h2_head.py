@@ -1,4 +1,8 @@
-"""What an HTTP/2 request begins with, checked (RFC 9113 sections 8.2 and 8.3)."""
+"""What an HTTP/2 request begins with, checked (RFC 9113 sections 8.2 and 8.3).
+
+It is as strict as on HTTP/1.1: methods have no lower-case letters, a target is printable ASCII without `#`,
+what must be there once is there once, and no name passes for one that frames a body.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,16 @@ CONNECTION_SPECIFIC = frozenset(
 """Headers that have no place in HTTP/2 (section 8.2.2)."""
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+\Z")
-_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_METHOD = re.compile(rb"[!$%&'*+.^_`|~0-9A-Z-]+\Z")
 _BAD_VALUE = re.compile(rb"\A[ \t]|[\x00-\x08\x0a-\x1f\x7f]|[ \t]\Z")
-_PATH = re.compile(rb"/[^\x00-\x20\x7f#]*\Z")
-_AUTHORITY = re.compile(rb"[^\x00-\x20\x7f/?#@\\]+\Z")
+_PATH = re.compile(rb"/[!-\"$-~]*\Z")
+_AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Za-z:._~-]+\])(?::[0-9]{0,5})?\Z")
+_LENGTH = re.compile(rb"[0-9]{1,18}\Z")
+
+SINGLE = frozenset((b"host", b"content-length", b"content-type"))
+"""Headers of which there is at most one."""
+
+FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding"))
 
 
 class Malformed(ValueError):  # noqa: N818  the word of section 8.1.1
@@ -60,7 +70,7 @@ class Head:
                 pseudo[name] = value
             else:
                 _check_field(name, value)
-                if name == b"host" and name in known:
+                if name in SINGLE and name in known:
                     raise Malformed(name)
                 known[name] = value
                 fields.append((name, value))
@@ -73,13 +83,16 @@ class Head:
             fields.append((b"host", authority))
         if not _AUTHORITY.match(authority) or known.get(b"host", authority) != authority:
             raise Malformed(b":authority")
-        # hyper-h2 has refused what is no number, and two that differ.
-        length = int(known[b"content-length"]) if b"content-length" in known else None
-        return cls(method, target, fields, length)
+        length = known.get(b"content-length")
+        if length is not None and not _LENGTH.match(length):
+            raise Malformed(b"content-length")
+        return cls(method, target, fields, None if length is None else int(length))
 
 
 def _check_field(name: bytes, value: bytes) -> None:
     if not _NAME.match(name) or name in CONNECTION_SPECIFIC:
+        raise Malformed(name)
+    if b"_" in name and name.replace(b"_", b"-") in FRAMING:
         raise Malformed(name)
     if name == b"te" and value.lower() != b"trailers":
         raise Malformed(name)

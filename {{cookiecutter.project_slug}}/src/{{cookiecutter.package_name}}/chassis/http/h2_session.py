@@ -95,7 +95,8 @@ class Session(H2Connection):
         if int.from_bytes(incomplete[:3]) > self.max_inbound_frame_size and len(incomplete) >= 3:
             self._terminate_connection(ErrorCodes.FRAME_SIZE_ERROR)
             raise FrameTooLargeError("a frame is longer than it may be")
-        if sum(len(frame.data) for frame in self.incoming_buffer._headers_buffer) > MAX_HEADER_BLOCK:  # noqa: SLF001
+        head = self.incoming_buffer._headers_buffer  # noqa: SLF001
+        if sum(len(frame.data) for frame in head) > MAX_HEADER_BLOCK:
             self._terminate_connection(ErrorCodes.ENHANCE_YOUR_CALM)
             raise DenialOfServiceError("a head does not end")
         return events
