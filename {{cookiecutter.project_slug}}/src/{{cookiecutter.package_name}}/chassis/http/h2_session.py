@@ -102,7 +102,7 @@ class Session(H2Connection):
         return events
 
     def dissolve(self) -> None:
-        """Be of no further use: hyper-h2's table of its own methods would leave all of it to the collector."""
+        """Let go of hyper-h2's table of its own methods, which leaves a session to the collector."""
         self._frame_dispatch_table.clear()
 
     def earn(self, credit: int) -> None:
