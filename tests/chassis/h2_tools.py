@@ -27,10 +27,10 @@ POST = [(":method", "POST"), *GET[1:]]
 
 
 class Transport(StringTransport):
-    """TLS that has agreed on HTTP/2."""
+    """A connection that has agreed on HTTP/2."""
 
     negotiatedProtocol = b"h2"
-    wrappedProtocol: Any = None
+    protocol: Any = None
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Client:
         channel = self.site.buildProtocol(None)
         channel.makeConnection(self.transport)
         channel.handshakeCompleted()
-        self.server = self.transport.wrappedProtocol
+        self.server = self.transport.protocol
         self.encoder = Encoder()
         self.frames: list[Frame] = []
         self.streams: dict[int, Response] = defaultdict(Response)

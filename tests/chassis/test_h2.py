@@ -25,7 +25,8 @@ from chassis.http import site as site_module
 from chassis.http.h2_stream import BUFFER
 from chassis.http.site import GRACE
 
-from .h2_tools import GET, POST, Client, data
+from .h2_tools import GET, POST, PREFACE, Client, data
+from .http_tools import GET as HTTP_GET
 from .http_tools import Connection, hello
 
 NO_LAST_STREAM = 2**31 - 1
@@ -77,7 +78,7 @@ class TestRequests:
         response = client.request()
         assert (response.status, response.body, response.frames, response.ended) == (200, b"hello", 1, True)
         names = [name for name, _ in response.headers]
-        assert names == ["content-type", "content-length", "date"]
+        assert names[:3] == ["content-type", "content-length", "date"]
         assert client.request().status == 200
         assert client.site.counts.requests == {("GET", 200): 2}
         assert client.site.counts.connections == 1
@@ -254,8 +255,20 @@ class TestRequests:
         """Where h2 is not installed, it is not offered."""
         site = Connection().site
         assert site.acceptableProtocols() == [b"h2", b"http/1.1"]
-        monkeypatch.setattr(site_module, "HAS_H2", False)
+        monkeypatch.setattr(site_module.Site, "has_h2", False)
         assert site.acceptableProtocols() == [b"http/1.1"]
+        assert Connection().send(PREFACE).startswith(b"HTTP/1.1 ")
+
+    def test_prior_knowledge(self):
+        """A connection without TLS may begin as HTTP/2, and only begin."""
+        connection = Connection()
+        assert not connection.send(PREFACE + SettingsFrame(0).serialize()).startswith(b"HTTP")
+        assert type(connection.transport.protocol).__name__ == "H2Channel"
+        assert connection.site.connections == connection.site.counts.connections == 1
+        connection = Connection()
+        connection.send(HTTP_GET)
+        with capture_logs():
+            assert connection.send(PREFACE).startswith(b"HTTP/1.1 ")
 
 
 class TestRefusals:
@@ -537,7 +550,7 @@ def test_nothing_is_left_to_the_collector():
     gc.disable()
     try:
         client.lose()
-        client.transport.wrappedProtocol = client.transport.producer = client.server = None
+        client.transport.protocol = client.transport.producer = client.server = None
         assert [each() for each in left] == [None] * 3
     finally:
         gc.enable()

@@ -172,6 +172,15 @@ class H2Test(ServerCase):
         out = await deferToThread(run, "curl", "-sk", "--http2", f"{self.url}/you", "-w", " %{http_version}")
         assert out == "hello you 2"
 
+    async def test_prior_knowledge(self):
+        """Without TLS, a client that knows already may speak HTTP/2."""
+        self.serve(queue=1000)
+        url = f"http://127.0.0.1:{self.port.getHost().port}/"
+        out = await deferToThread(run, "curl", "-s", "--http2-prior-knowledge", "-w", " %{http_version}", url)
+        assert out == "hello 2"
+        out = await deferToThread(run, "h2load", "-n", "1000", "-c", "4", "-m", "50", url)
+        assert "1000 succeeded, 0 failed, 0 errored" in out
+
     async def test_nghttp(self):
         """It asks for many at once."""
         self.serve_tls(queue=100)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""What a client sends first that knows already that we speak HTTP/2 (RFC 9113 section 3.3)."""
+
 LINGER = 2.0
 """Seconds for a client to take a last answer and close, while what it still sends is dropped.
 
@@ -73,15 +76,17 @@ class Channel(HTTPChannel):
     def handshakeCompleted(self) -> None:
         """Make room for HTTP/2 when TLS has agreed on it (ALPN, RFC 7301)."""
         if self.transport.negotiatedProtocol == b"h2" and not self.closing:
-            from .h2 import H2Channel  # noqa: PLC0415  what it needs may not be there
-
-            H2Channel(self.site).take_over(self)
+            self.site.speak_h2(self)
 
     def dataReceived(self, data: bytes) -> None:
         """Parse what arrives, or drop it when the connection is on its way out."""
         if self.closing:
             return
         if self.begun is None:
+            # Without a request, no one has asked for the peer.
+            if self._peer is None and self.site.has_h2 and data.startswith(H2_PREFACE):
+                self.site.speak_h2(self).dataReceived(data)
+                return
             self._begin()
         try:
             LineReceiver.dataReceived(self, data)

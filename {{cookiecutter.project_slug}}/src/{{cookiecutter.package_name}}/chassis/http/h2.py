@@ -28,6 +28,7 @@ from h2.exceptions import ProtocolError
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from h2.events import Event
     from twisted.internet.interfaces import IAddress
 
-    from .channel import Channel
     from .request import Request
     from .site import Site
 
@@ -82,12 +82,13 @@ class H2Channel(Protocol):
         self._peer: IAddress | None = None
         self._host: IAddress | None = None
 
-    def take_over(self, channel: Channel) -> None:
-        """Go on with the transport of a connection that turns out to speak HTTP/2."""
-        transport: Any = channel.transport
+    def take_over(self, transport: Any) -> None:
+        """Stand in for the protocol that a transport has had."""
         transport.unregisterProducer()
-        transport.wrappedProtocol = self
-        self.site.replaced(channel, self)
+        if isinstance(transport, ProtocolWrapper):
+            transport.wrappedProtocol = self
+        else:
+            transport.protocol = self
         self.makeConnection(transport)
 
     # Twisted calls these.

@@ -35,10 +35,6 @@ closing after this time none.
 """
 
 
-HAS_H2 = find_spec("h2") is not None
-"""Whether HTTP/2 can be spoken: the package h2 is installed."""
-
-
 @dataclass(frozen=True, slots=True)
 class InFlight:
     """A request that has arrived and is not answered to its end."""
@@ -57,6 +53,8 @@ class Site(server.Site):
 
     requestFactory = Request
     displayTracebacks = False
+    has_h2 = find_spec("h2") is not None
+    """Whether HTTP/2 can be spoken: the package h2 is installed."""
 
     def __init__(self, resource: IResource, *, bounds: Bounds, access_log: bool, reactor: Any) -> None:
         server.Site.__init__(self, resource, reactor=reactor)
@@ -123,10 +121,15 @@ class Site(server.Site):
             self._sweeper = self.reactor.callLater(self._period, self._sweep)
         return self.idle_deadline()
 
-    def replaced(self, channel: Channel, other: H2Channel) -> None:
-        """Know a connection by the protocol that it turns out to speak."""
+    def speak_h2(self, channel: Channel) -> H2Channel:
+        """Go on with a connection that turns out to speak HTTP/2."""
+        from .h2 import H2Channel  # noqa: PLC0415  what it needs may not be there
+
+        other = H2Channel(self)
         self._channels.remove(channel)
         self._channels.add(other)
+        other.take_over(channel.transport)
+        return other
 
     def lost(self, channel: Channel | H2Channel) -> None:
         """Forget a connection."""
@@ -172,7 +175,7 @@ class Site(server.Site):
 
     def acceptableProtocols(self) -> list[bytes]:
         """Offer HTTP/2 and HTTP/1.1 by ALPN."""
-        return [b"h2", b"http/1.1"] if HAS_H2 else [b"http/1.1"]
+        return [b"h2", b"http/1.1"] if self.has_h2 else [b"http/1.1"]
 
     def startFactory(self) -> None:
         """Do without Twisted's log file and its timer a second."""
