@@ -35,9 +35,10 @@ FLAGS = frozenset({"admin", "log", "manhole", "rpc", "service", "tasks", "web"})
 DEPENDENCIES = frozenset(
     # What the service imports, whichever way it was answered; a test compares this with what is installed.
     """
-    appdirs attr attrs automat bcrypt blinker cffi click constantly cryptography flask hyperlink idna
-    incremental itsdangerous jinja2 klein markupsafe multipart oscar packaging prometheus_client
-    pycparser service_identity six structlog treq tubes twisted typing_extensions werkzeug zope
+    appdirs attr attrs automat bcrypt blinker cffi click constantly cryptography flask h2 hpack
+    hyperframe hyperlink idna incremental itsdangerous jinja2 klein markupsafe multipart oscar packaging
+    prometheus_client pycparser service_identity six structlog treq tubes twisted typing_extensions
+    werkzeug zope
     """.split()  # noqa: SIM905 - thirty quoted names are harder to read
 )
 

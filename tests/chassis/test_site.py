@@ -243,8 +243,7 @@ class TestAccessLog:
         connection = Connection(access_log=True)
         with capture_logs() as logs:
             connection.send(
-                b"GET /a%20b?token=1 HTTP/1.1\r\nHost: a\r\n"
-                b"User-Agent: \xff[31m\r\nX-Request-Id: r1\r\n\r\n"
+                b"GET /a%20b?token=1 HTTP/1.1\r\nHost: a\r\nUser-Agent: \xff[31m\r\nX-Request-Id: r1\r\n\r\n"
             )
         assert logs == [
             {

@@ -1,6 +1,8 @@
 """TLS whose certificates can be read again while the service runs, and are watched for their end.
 
-ALPN is left to the factory behind: twisted.web's Site offers `h2` and `http/1.1` by itself.
+Only TLS 1.2 and 1.3, and in TLS 1.2 only forward secrecy (ECDHE) with authenticated encryption
+(RFC 9325, sections 3.1.1 and 4.2).
+ALPN is left to the factory behind: a site offers `h2` and `http/1.1` by itself.
 """
 
 from __future__ import annotations

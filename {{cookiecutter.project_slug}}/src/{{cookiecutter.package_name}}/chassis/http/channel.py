@@ -15,7 +15,7 @@ from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
 from twisted.internet.tcp import Connection
 from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""What a client sends first that knows already that we speak HTTP/2 (RFC 9113 section 3.3)."""
+
 LINGER = 2.0
 """Seconds for a client to take a last answer and close, while what it still sends is dropped.
 
@@ -43,7 +46,7 @@ Closing with unread input makes the kernel send a reset, which can overtake the 
 """
 
 
-@implementer(IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
 class Channel(StrictChannel):
     """One connection."""
 
@@ -101,11 +104,20 @@ class Channel(StrictChannel):
             self.site.turned_away(self)
             self.refuse(503)
 
+    def handshakeCompleted(self) -> None:
+        """Make room for HTTP/2 when TLS has agreed on it (ALPN, RFC 7301)."""
+        if self.transport.negotiatedProtocol == b"h2" and not self.closing:
+            self.site.speak_h2(self)
+
     def dataReceived(self, data: bytes) -> None:
         """Parse what arrives, or drop it when the connection is on its way out."""
         if self.closing:
             return
         if self.begun is None:
+            # Without a request, no one has asked for the peer.
+            if self._peer is None and self.site.has_h2 and data.startswith(H2_PREFACE):
+                self.site.speak_h2(self).dataReceived(data)
+                return
             self._begin()
         try:
             self.read(data)
@@ -243,6 +255,11 @@ class Channel(StrictChannel):
     def idle(self) -> bool:
         """Whether no part of a request has arrived."""
         return self.begun is None and not self.closing
+
+    def wind_down(self, deadline: float) -> None:
+        """Wait for a request no longer than that."""
+        if self.idle:
+            self.deadline = min(self.deadline, deadline)
 
     def write_response(
         self, version: bytes, code: int, reason: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from importlib.util import find_spec
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from twisted.web.resource import IResource
 
     from .bounds import Bounds
+    from .h2 import H2Channel
+    from .h2_stream import Stream
     from .proxies import Proxies
 
 GRACE = 0.5
@@ -59,6 +62,8 @@ class Site(server.Site):
 
     requestFactory = Request
     displayTracebacks = False
+    has_h2 = find_spec("h2") is not None
+    """Whether HTTP/2 can be spoken: the package h2 is installed."""
 
     def __init__(self, resource: IResource, *, bounds: Bounds, access_log: bool, reactor: Any) -> None:
         server.Site.__init__(self, resource, reactor=reactor)
@@ -72,7 +77,7 @@ class Site(server.Site):
         """Whose word is taken on where a request comes from; None for nobody's."""
         self.reads_forms = not getattr(resource, "reads_own_body", False)
         """Whether `request.args` holds the query and forms; a gateway leaves that to its application."""
-        self._channels: set[Channel] = set()
+        self._channels: set[Channel | H2Channel] = set()
         self._turned_away: set[Channel] = set()
         self._period = min(1.0, bounds.idle_timeout / 4, bounds.request_timeout / 4, bounds.write_timeout / 4)
         self._sweeper: Any = None
@@ -119,9 +124,8 @@ class Site(server.Site):
         """
         self.draining = True
         deadline = self.idle_deadline()
-        for channel in self._channels:
-            if channel.idle:
-                channel.deadline = min(channel.deadline, deadline)
+        for channel in list(self._channels):
+            channel.wind_down(deadline)
         if self._channels:
             self._period = min(self._period, GRACE / 5)
             self._sweeper.reset(self._period)
@@ -147,7 +151,17 @@ class Site(server.Site):
             self._sweeper = self.reactor.callLater(self._period, self._sweep)
         return self.idle_deadline()
 
-    def lost(self, channel: Channel) -> None:
+    def speak_h2(self, channel: Channel) -> H2Channel:
+        """Go on with a connection that turns out to speak HTTP/2."""
+        from .h2 import H2Channel  # noqa: PLC0415  what it needs may not be there
+
+        other = H2Channel(self)
+        self._channels.remove(channel)
+        self._channels.add(other)
+        other.take_over(channel.transport)
+        return other
+
+    def lost(self, channel: Channel | H2Channel) -> None:
         """Forget a connection."""
         self._channels.discard(channel)
         self._turned_away.discard(channel)
@@ -170,7 +184,7 @@ class Site(server.Site):
         if self.access_log:
             log_request(request, seconds)
 
-    def refused(self, channel: Channel, code: int) -> None:
+    def refused(self, channel: Channel | Stream, code: int) -> None:
         """Account for what was refused before there was a whole request."""
         self.counts.refused[code] = self.counts.refused.get(code, 0) + 1
         if self.access_log:
@@ -200,8 +214,8 @@ class Site(server.Site):
         return Channel(self)
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Offer HTTP/1.1 by ALPN."""
-        return [b"http/1.1"]
+        """Offer HTTP/2 and HTTP/1.1 by ALPN."""
+        return [b"h2", b"http/1.1"] if self.has_h2 else [b"http/1.1"]
 
     def startFactory(self) -> None:
         """Do without Twisted's log file and its timer a second."""
