@@ -325,8 +325,8 @@ def differences(said: Said, expected: Mapping[str, Any]) -> list[str]:
         **variables(expected["headers"]),
     }
     seen = json.loads(said.body)
-    # Without a Host of its own a request was given one.
-    headers = {name for name in seen if name.startswith("HTTP_")} - {"HTTP_HOST"}
+    # Without a Host of its own a request was given one, and every request has an id.
+    headers = {name for name in seen if name.startswith("HTTP_")} - {"HTTP_HOST", "HTTP_X_REQUEST_ID"}
     found = [
         f"{name} {seen.get(name)!r}, not {value!r}"
         for name, value in wanted.items()
