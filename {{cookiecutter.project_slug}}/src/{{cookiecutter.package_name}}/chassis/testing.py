@@ -21,7 +21,6 @@ from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
 
-from oscar import flag
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -30,6 +29,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
+from .flags.registry import Registry
 from .http.bounds import Bounds
 from .http.channel import Channel
 from .http.site import Site
@@ -159,33 +159,18 @@ class Client:
 def flags_set(values: Mapping[str, str]) -> Iterator[None]:
     """Give flags other values, by name and as text, until the block ends.
 
-    :raises KeyError: when there is no such flag.
-    :raises ValueError: when the text is none that the flag takes.
+    :raises FlagError: when there is no such flag, or the text is none that it takes.
     """
-    variables = {_flag(name): text for name, text in values.items()}
-    before = {var: var.value for var in variables}
+    registry = Registry((__package__ or "").rpartition(".")[0])
+    settings = [(registry.find(name), text) for name, text in values.items()]
+    before = [(setting.var, setting.var.value) for setting, _ in settings]
     try:
-        for var, text in variables.items():
-            var.set(text)
+        for setting, text in settings:
+            setting.set(text, "test")
         yield
     finally:
-        for var, value in before.items():
+        for var, value in before:
             var.value = value
-
-
-def _flag(name: str) -> flag.Var[Any]:
-    """Find a flag by its name with its namespace, of which the service's own package may be left out."""
-    namespace, _, short = name.rpartition(".")
-    found: list[flag.Var[Any]] = []
-
-    def visit(space: str, flag_name: str, var: flag.Var[Any]) -> None:
-        if flag_name == short and (space == namespace or space.endswith(f".{namespace}")):
-            found.append(var)
-
-    flag.GLOBAL_FLAGS.visit_all(visit)
-    if len(found) != 1:
-        raise KeyError(name)
-    return found[0]
 
 
 class _Inline:
