@@ -463,7 +463,6 @@ class TestLevels:
             logging.getLogger(name).setLevel(logging.NOTSET)
         root.setLevel(before)
         loudness._temporary.clear()
-        loudness._single.clear()
 
     def test_one_level_judges_every_source(self):
         """What is below the level is not written, whoever says it; a single logger may have another."""

@@ -98,7 +98,7 @@ def spin(over):
 
 
 def test_a_profile_names_what_takes_the_time():
-    """A tree for each thread, busiest first, with its share of the samples; none of the idle, the log's either."""
+    """A tree for each thread, busiest first, with the share of its calls; none of the idle, nor the log's."""
     over = threading.Event()
     Sink(os.open(os.devnull, os.O_WRONLY))
     threads = [

@@ -130,5 +130,7 @@ def _faults(registry: Registry) -> list[FlagError]:
 
 
 def _print_and_exit(text: str) -> NoReturn:
-    print(text)  # noqa: T201  what was asked for
+    # A description may have letters that the terminal's character set has not.
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))  # noqa: T201  what was asked for
     sys.exit(0)
