@@ -251,7 +251,8 @@ def test_context_and_arguments():
     assert events[1]["request"] == "r1"
     assert events[2]["event"] == "took 5%"
     assert (events[3]["event"], events[3]["said"]) == ("log.unprintable", "bad %d")
-    assert events[4]["stack"].endswith("in <module>")
+    assert "in <module>" in events[4]["stack"]
+    assert "/logs/" not in events[4]["stack"]
     assert [event["level"] for event in events[5:]] == ["critical", "warning"]
 
 
@@ -434,7 +435,9 @@ def test_a_forked_child_logs_too():
         os.waitpid(child, 0)
         """)
     )
-    assert [event["event"] for event in events] == ["parent", "child"]
+    # Python 3.12 warns of every fork beside threads.
+    told = [event["event"] for event in events if event["logger"] != "py.warnings"]
+    assert told == ["parent", "child"]
 
 
 def test_capture_logs_sees_loggers_made_here():

@@ -52,7 +52,7 @@ class Sink:
             return
         self._queue.put(line)
 
-    def flush(self, timeout: float = 1.0) -> bool:
+    def flush(self, timeout: float) -> bool:
         """Wait until everything written so far is out, for at most `timeout` seconds; say whether it is."""
         done = threading.Event()
         self._queue.put(done)

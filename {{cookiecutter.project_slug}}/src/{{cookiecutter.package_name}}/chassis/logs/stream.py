@@ -78,9 +78,10 @@ def reopen() -> None:
     log.info("log.reopened", file=_Running.path)
 
 
-def flush(timeout: float = 1.0) -> bool:
-    """Wait, at most `timeout` seconds, until all that was logged is written; say whether it is."""
-    return _Running.sink is None or _Running.sink.flush(timeout)
+def flush() -> None:
+    """Wait, for a second at most, until all that was logged is written."""
+    if _Running.sink is not None:
+        _Running.sink.flush(1.0)
 
 
 def _open(path: str) -> int:
