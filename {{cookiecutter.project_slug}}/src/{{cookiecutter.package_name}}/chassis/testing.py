@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
 
@@ -83,7 +84,7 @@ class AsyncClient:
             resource = app.resource()
         else:
             resource = Gateway(app, _Inline())
-        self._site = _Site(resource, bounds=bounds or Bounds(), access_log=False, reactor=Clock())
+        self._site = Site(resource, bounds=bounds or Bounds(), access_log=False, reactor=Clock())
 
     def request(
         self,
@@ -114,7 +115,19 @@ class AsyncClient:
             fields["Content-Length"] = str(len(body))
         fields.update(headers or {})
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        return self._site.exchange(method, f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body)
+        request = f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
+        channel = _Channel(self._site)
+        transport = _Transport(channel.ended)
+        channel.makeConnection(transport)
+        channel.dataReceived(request)
+
+        def close(_: None) -> Response:
+            channel.connectionLost(Failure(ConnectionDone()))
+            if transport.aborted:
+                raise ConnectionAbortedError(f"{method}: the response was broken off; the log says why")
+            return _parse(method, transport.value())
+
+        return channel.answered.addCallback(close)
 
     def get(self, path: str, **options: Any) -> Deferred[Response]:
         """Send a GET; the options are those of `request`."""
@@ -220,37 +233,10 @@ class _Channel(Channel):
             self.answered.callback(None)
 
 
-class _Site(Site):
-    """A site without a listener: a connection an exchange."""
-
-    def exchange(self, method: str, request: bytes) -> Deferred[Response]:
-        channel = _Channel(self)
-        transport = _Transport(channel.ended)
-        channel.makeConnection(transport)
-        channel.dataReceived(request)
-
-        def close(_: None) -> Response:
-            channel.connectionLost(Failure(ConnectionDone()))
-            if transport.aborted:
-                raise ConnectionAbortedError(f"{method}: the response was broken off; the log says why")
-            return _parse(method, transport.value())
-
-        return channel.answered.addCallback(close)
-
-
-class _Received:
-    """Bytes as the socket that the standard library's parser wants."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def makefile(self, mode: str) -> io.BytesIO:
-        del mode
-        return io.BytesIO(self._data)
-
-
 def _parse(method: str, data: bytes) -> Response:
-    response = HTTPResponse(cast("socket.socket", _Received(data)), method=method)
+    # The standard library's parser reads the file that it makes of a socket, and asks for nothing else.
+    received = SimpleNamespace(makefile=lambda _mode: io.BytesIO(data))
+    response = HTTPResponse(cast("socket.socket", received), method=method)
     try:
         response.begin()
         return Response(response.status, response.headers, response.read())

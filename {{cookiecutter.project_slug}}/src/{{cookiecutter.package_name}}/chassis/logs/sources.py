@@ -83,7 +83,7 @@ def _from_twisted(event: LogEvent) -> None:
     if failure is None and event.get("isError"):
         # Of an old-style error, the text is its traceback.
         failure, text = event.get("failure"), str(event.get("why") or "")
-    level = event.get("log_level", LogLevel.info)
+    level = event.get("log_level") or LogLevel.info
     if level is LogLevel.info and not failure and (name.startswith("twisted.") or _NOISE.match(text)):
         level = LogLevel.debug
     logger = say(name, {"failure": failure} if failure else {})
