@@ -222,6 +222,8 @@ def test_console_cannot_be_written_over():
     assert "b\\nc" in first
     assert "y='two words'" in first
     assert all(each.startswith("    ") for each in rest)
+    _, *rest = console(colours=False)(record(stack=["a.py:1 f: g()", "b\nINFO forged"])).splitlines()
+    assert rest == ["    a.py:1 f: g()", "    b\\nINFO forged"]
     assert "\x1b[32m" in console(colours=True)(record())
 
 

@@ -83,20 +83,8 @@ def read_file(registry: Registry, path: str, errors: list[FlagError]) -> Iterato
     try:
         full = os.path.expanduser(path)  # noqa: PTH111  that of pathlib raises where there is no such user
         parser.read_string(Path(full).read_text(encoding="utf-8-sig"), source=path)
-    except OSError as error:
-        errors.append(FlagError(f"--config: {shorten(path)}: {(error.strerror or str(error)).lower()}"))
-        return
-    except UnicodeDecodeError as error:
-        errors.append(FlagError(f"--config: {shorten(path)}: not UTF-8 text at byte {error.start}"))
-        return
-    except configparser.ParsingError as error:
-        # Its own text has the line in it, which may hold a secret.
-        line = getattr(error, "lineno", None) or error.errors[0][0]
-        problem = "is neither a [section] nor a name = value below one"
-        errors.append(FlagError(f"--config: {shorten(path)}: line {line} {problem}"))
-        return
-    except configparser.Error as error:
-        errors.append(FlagError(f"--config: {shorten(path)}: {' '.join(str(error).split())}"))
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        errors.append(FlagError(f"--config: {shorten(path)}: {_why(error)}"))
         return
     for section in parser.sections():
         for key, text in parser.items(section):
@@ -108,3 +96,15 @@ def read_file(registry: Registry, path: str, errors: list[FlagError]) -> Iterato
                 errors.append(FlagError(f"[{section}] {key}: {problem} ({source})"))
                 continue
             yield Assignment(setting, text, source)
+
+
+def _why(error: OSError | UnicodeDecodeError | configparser.Error) -> str:
+    """Say what is wrong with a file, without showing a line of it, which may hold a secret."""
+    if isinstance(error, OSError):
+        return (error.strerror or str(error)).lower()
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 text at byte {error.start}"
+    if isinstance(error, configparser.ParsingError):
+        number = getattr(error, "lineno", None) or error.errors[0][0]
+        return f"line {number} is neither a [section] nor a name = value below one"
+    return " ".join(str(error).split())
