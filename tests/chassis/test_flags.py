@@ -382,6 +382,12 @@ def test_help_lists_every_flag_with_type_default_meaning_and_environment_name(we
     assert printed(capsys, ["-help"]) == text
 
 
+@pytest.mark.parametrize("argv", [["--help=yes"], ["--version=false", "--help=1"], ["--help=T"]])
+def test_every_yes_asks_for_help(web, capsys, argv):
+    """oscar takes many words for true, and none of them starts the service instead."""
+    assert printed(capsys, argv).startswith("hello-service 1.2.3\nSays hello.\n")
+
+
 def test_version(web, capsys):
     assert printed(capsys, ["--version"]) == "hello-service 1.2.3\n"
 

@@ -45,16 +45,15 @@ def parse(about: About, argv: Sequence[str] | None = None, environ: Mapping[str,
     """
     registry = Registry(about.package)
     errors: list[FlagError] = []
-    assignments = _gather(registry, argv, environ, errors)
-    if _wants("help", assignments):
-        _print_and_exit(report.usage(about, registry.settings))
-    if _wants("version", assignments):
-        _print_and_exit(f"{about.name} {about.version}")
-    for assignment in assignments:
+    for assignment in _gather(registry, argv, environ, errors):
         try:
             assignment.setting.set(assignment.text, assignment.source)
         except FlagError as error:
             errors.append(error)
+    if FLAGS.help:
+        _print_and_exit(report.usage(about, registry.settings))
+    if FLAGS.version:
+        _print_and_exit(f"{about.name} {about.version}")
     errors += [
         FlagError(f"--{setting.name}: required; set it here, in a --config file or as {setting.environment}")
         for setting in registry.settings
@@ -113,10 +112,6 @@ def _gather(
     path = next((each.text for each in reversed([*environment, *line]) if each.setting.name == "config"), "")
     file = list(read_file(registry, path, errors)) if path else []
     return [*file, *environment, *line]
-
-
-def _wants(name: str, assignments: list[Assignment]) -> bool:
-    return any(each.setting.name == name and each.text == "true" for each in assignments)
 
 
 def _faults(registry: Registry) -> list[FlagError]:
