@@ -247,6 +247,8 @@ def test_context_and_arguments():
         log.info("where", stack_info=True)
         log.critical("worst")
         log.log(30, "by number")
+        extra = {"event": "x", "level": "y"}
+        logging.getLogger("lib").log(35, "%(a)s of %(b)s", {"a": 1, "b": 2}, extra=extra)
         """)
     )
     assert [events[0][key] for key in ("request", "user", "n")] == ["r1", "u", 2]
@@ -255,7 +257,8 @@ def test_context_and_arguments():
     assert (events[3]["event"], events[3]["said"]) == ("log.unprintable", "bad %d")
     assert "in <module>" in events[4]["stack"]
     assert "/logs/" not in events[4]["stack"]
-    assert [event["level"] for event in events[5:]] == ["critical", "warning"]
+    assert [event["level"] for event in events[5:]] == ["critical", "warning", "warning"]
+    assert (events[7]["event"], events[7]["level_"]) == ("1 of 2", "y")
 
 
 def test_exceptions_of_every_kind_are_text():
