@@ -29,6 +29,8 @@ WAITING = {
     ("threading.py", "wait"),
     ("queue.py", "get"),
     ("workers.py", "_work"),
+    ("sink.py", "_gather"),
+    ("sink.py", "_run"),
 }
 """(file, function) that a thread without work sits in."""
 
