@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ..disks import mount_over, needs_mount, seen_by, with_disk
 from .children import PATIENCE, Child, child
 
 if TYPE_CHECKING:
@@ -200,3 +202,95 @@ main(lambda process: process.add(listener(process, "tcp:{port}:interface=127.0.0
                 second.wait_for("service.started")
         finally:
             os.kill(sleeper, signal.SIGKILL)
+
+
+LOGGING = f"""{SITE}
+from chassis.logs import get_logger
+class Page(Resource):
+    isLeaf = True
+    count = 0
+    def render_GET(self, request):
+        Page.count += 1
+        get_logger("page").info("asked", number=Page.count, filler=500 * "x")
+        return b"hello"
+class Where(Part):
+    async def start(self):
+        # With --log.file, standard output is free.
+        print(self.web.addresses()[0], "serves", sep="\\n", flush=True)
+def parts(process):
+    web = process.add(listener(process))
+    process.add(Where("where")).web = web
+main(parts)
+"""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    return folder
+
+
+def numbers(log: str) -> list[int]:
+    """Return which requests were written to the log, in whole lines."""
+    events = [json.loads(line) for line in log.splitlines() if line.endswith("}")]
+    return [event["number"] for event in events if event["event"] == "asked"]
+
+
+@needs_mount
+def test_the_disk_of_the_log_is_full(disk: Path, clients: ExitStack):
+    """Every request is answered all the while; once there is room, the log says how many lines it lacks."""
+    size = 1024 * 1024
+    flag = f"--log.file={disk}/log"
+    with child(LOGGING, flag, wrapper=with_disk(disk, f"size={size}")) as service:
+        service.wait_for("serves")
+        client = clients.enter_context(connect(int(service.events[-2]["event"].rpartition(":")[2])))
+        log = clients.enter_context(seen_by(service.process.pid, disk / "log").open("r+"))
+        while os.fstat(log.fileno()).st_size < size:
+            assert ask(client) == b"HTTP/1.1 200"
+        for _ in range(200):
+            assert ask(client) == b"HTTP/1.1 200"
+        written = numbers(log.read())
+        os.truncate(log.fileno(), 0)
+        after = ""
+        for _ in range(500):
+            assert ask(client) == b"HTTP/1.1 200"
+            log.seek(0)
+            after = log.read()
+            if "log.lost" in after:
+                break
+        service.signal(signal.SIGTERM)
+        assert service.end()[0] == 0
+        log.seek(0)
+        after = log.read()
+        (lost,) = [
+            event for line in after.splitlines()[1:] if (event := json.loads(line))["event"] == "log.lost"
+        ]
+        written += numbers(after)
+        assert lost["level"] == "warning"
+        assert lost["lines"] == written[-1] - len(written) > 50
+        assert "service.stopped" in after
+
+
+@needs_mount
+def test_the_disk_of_the_log_is_read_only_at_the_start(disk: Path):
+    """It does not start, and says why in a line."""
+    with child(LOGGING, f"--log.file={disk}/log", wrapper=with_disk(disk, "ro")) as service:
+        told = f"child: --log.file: '{disk}/log': read-only file system; name a file that can be written to\n"
+        assert service.end() == (1, [], told)
+
+
+@needs_mount
+def test_the_disk_of_the_log_is_read_only_at_a_reload(disk: Path):
+    """The old file is gone on with, and says why."""
+    with child(LOGGING, f"--log.file={disk}/log", wrapper=with_disk(disk, "size=1m")) as service:
+        service.wait_for("serves")
+        with seen_by(service.process.pid, disk / "log").open() as log:
+            mount_over(service.process.pid, disk, "ro")
+            service.signal(signal.SIGHUP)
+            service.signal(signal.SIGTERM)
+            assert service.end()[0] == 0
+            events = {event["event"]: event for event in map(json.loads, log)}
+        failed = events["log.reopen_failed"]
+        assert (failed["level"], failed["reason"]) == ("error", "Read-only file system")
+        assert list(events)[-1] == "service.stopped"
