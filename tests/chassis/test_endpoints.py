@@ -12,6 +12,7 @@ import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 from structlog.testing import capture_logs
@@ -420,6 +421,15 @@ class Serving(TestCase):
         ):
             with pytest.raises(ListenError, match=reason):
                 check(f"unix:{self.folder}/y.sock:{owner}")
+
+    async def test_an_owner_that_it_may_not_have(self) -> None:
+        """The refusal leaves no path behind."""
+        path = self.folder / "x.sock"
+        endpoint = parse(reactor, f"unix:{path}:user={pwd.getpwuid(os.geteuid()).pw_name}")
+        with mock.patch("os.chown", side_effect=PermissionError(errno.EPERM, "Operation not permitted")):
+            error = await self.assertFailure(endpoint.listen(self.factory), ListenError)
+        assert str(error).endswith(f"cannot listen on {path}: Operation not permitted")
+        assert list(self.folder.iterdir()) == []
 
     async def test_stale_unix_socket(self) -> None:
         """What kill -9 left is replaced, though its lock names a pid that lives, such as 1."""

@@ -116,16 +116,41 @@ def test_a_start_that_fails_by_a_bug():
 
 
 def test_a_signal_during_the_start_abandons_it():
+    """What had started is stopped."""
     starting = """
+    class First(Part):
+        async def stop(self):
+            print("first stopped", flush=True)
     class Slow(Part):
         async def start(self):
             print("starting", flush=True)
             await Deferred()
-    main(lambda process: process.add(Slow("slow")))
+    def parts(process):
+        process.add(First("first"))
+        process.add(Slow("slow"))
+    main(parts)
     """
     with child(starting) as service:
         service.wait_for("starting")
         service.signal(signal.SIGTERM)
+        service.wait_for("first stopped")
+        service.wait_for("service.start_abandoned")
+        assert service.end()[0] == 0
+
+
+def test_a_signal_during_a_start_that_awaits_nothing_abandons_it():
+    """The reactor hears of the signal only after the start, and by then it is known."""
+    starting = """
+    import os, signal
+    class Told(Part):
+        async def start(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+        async def stop(self):
+            print("stopped", flush=True)
+    main(lambda process: process.add(Told("told")))
+    """
+    with child(starting) as service:
+        service.wait_for("stopped")
         service.wait_for("service.start_abandoned")
         assert service.end()[0] == 0
 

@@ -13,7 +13,6 @@ Both sides write JSON, a line each. Only processes of the same user are dealt wi
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -145,10 +144,8 @@ class Handover:
     def _receive(self, giver: socket.socket) -> dict[str, Any]:
         data = b""
         while not data.endswith(b"\n"):
-            more, descriptors, _, _ = socket.recv_fds(giver, 65536, MOST)
-            for each in descriptors:
-                fcntl.fcntl(each, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
-                self._offered.append(socket.socket(fileno=each))
+            more, descriptors, _, _ = socket.recv_fds(giver, 65536, MOST, socket.MSG_CMSG_CLOEXEC)
+            self._offered += [socket.socket(fileno=each) for each in descriptors]
             if not more:
                 raise OSError("it closed the connection")
             data += more
