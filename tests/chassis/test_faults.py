@@ -30,15 +30,15 @@ class Page(Resource):
     isLeaf = True
     def render_GET(self, request):
         return b"hello"
-def listener(process, endpoint="tcp:0:interface=127.0.0.1"):
+def listener(process, endpoint="tcp:0:interface=127.0.0.1", name="web"):
     bounds = Bounds(max_body=1000, idle_timeout=60, request_timeout=60, write_timeout=60)
     site = Site(Page(), bounds=bounds, access_log=False, reactor=process.reactor)
-    return Listener("web", flag="web.listen", endpoints=[endpoint], factory=site, reactor=process.reactor)
+    return Listener(name, flag="web.listen", endpoints=[endpoint], factory=site, reactor=process.reactor)
 """
 
 
-def port_of(service: Child) -> int:
-    return int(service.wait_for("web.listening")["address"].rpartition(":")[2])
+def port_of(service: Child, name: str = "web") -> int:
+    return int(service.wait_for(f"{name}.listening")["address"].rpartition(":")[2])
 
 
 def connect(port: int) -> socket.socket:
@@ -155,6 +155,31 @@ def test_a_client_that_never_closes(clients: ExitStack):
         service.signal(signal.SIGTERM)
         assert service.wait_for("service.forced")["unfinished"] == ["web"]
         assert service.end()[0] == 3
+
+
+def test_a_drain_is_over_every_listener_at_once(clients: ExitStack):
+    """While one still has a request in flight, the others have let their clients go; nobody is let in."""
+    code = f"""{SITE}
+def parts(process):
+    for name in ("a", "b"):
+        process.add(listener(process, name=name))
+main(parts)
+"""
+    with child(code) as service:
+        ports = [port_of(service, name) for name in ("a", "b")]
+        slow, idle = (clients.enter_context(connect(port)) for port in ports)
+        assert ask(slow) == ask(idle) == b"HTTP/1.1 200"
+        slow.sendall(b"GET / HTTP/1.1\r\n")
+        slow_is_read = clients.enter_context(connect(ports[0]))
+        assert ask(slow_is_read) == b"HTTP/1.1 200"
+        service.signal(signal.SIGTERM)
+        assert idle.recv(1) == b""
+        for port in ports:
+            with pytest.raises(ConnectionRefusedError):
+                connect(port)
+        slow.sendall(b"Host: x\r\n\r\n")
+        assert b"connection: close" in slow.recv(1000).lower()
+        assert service.end()[0] == 0
 
 
 @pytest.mark.parametrize("task", ["async def task():\n    await Deferred()", "task = threading.Event().wait"])

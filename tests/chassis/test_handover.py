@@ -273,6 +273,17 @@ def test_an_old_one_that_is_told_to_stop_meanwhile(processes: Processes):
     assert processes.both() == {new.process.pid}
 
 
+def test_after_a_kill_the_next_one_starts(processes: Processes):
+    """It clears the paths that were left, and can be followed by another."""
+    old = processes.start()
+    old.wait_for("service.started")
+    old.process.kill()
+    old.process.wait()
+    for _ in range(2):
+        processes.start().wait_for("service.started")
+        processes.both()
+
+
 def test_a_path_that_cannot_be(processes: Processes):
     processes.folder = Path("/nowhere")
     code, _, err = processes.start().end()
