@@ -247,6 +247,24 @@ def test_an_old_one_that_is_stuck(processes: Processes):
     )
 
 
+def test_an_old_one_that_is_stuck_when_the_new_one_is_ready(processes: Processes):
+    """The new one serves and can be followed by another; the old one retires once it comes round."""
+    old = processes.start()
+    old.wait_for("service.started")
+    new = processes.start_held(first="handover.ANSWER = 0.2")
+    old.signal(signal.SIGSTOP)
+    processes.release()
+    new.wait_for("handover.unconfirmed")
+    new.wait_for("service.started")
+    old.signal(signal.SIGCONT)
+    old.wait_for("handover.given")
+    assert old.end()[0] == 0
+    newest = processes.start()
+    newest.wait_for("service.started")
+    assert new.end()[0] == 0
+    assert processes.both() == {newest.process.pid}
+
+
 def test_an_old_one_that_is_killed_meanwhile(processes: Processes):
     """What it had handed over serves on in the new one."""
     old = processes.start()

@@ -234,6 +234,12 @@ class Serving(TestCase):
         write(self.folder / "b.pem", *renewed)
         tls.reload_all()
         assert renewed[0] == await self.shown(bound, "other.test")
+        shutil.rmtree(self.folder)
+        with capture_logs() as events:
+            tls.reload_all()
+        assert events[0]["reason"] == f"there is no folder {self.folder}"
+        assert renewed[0] == await self.shown(bound, "other.test")
+        self.folder.mkdir()
 
     @pytest.mark.skipif(not shutil.which("sslscan"), reason="there is no sslscan: apt install sslscan")
     async def test_sslscan_finds_nothing_weak(self) -> None:

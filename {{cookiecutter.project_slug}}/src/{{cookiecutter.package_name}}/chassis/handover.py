@@ -16,6 +16,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oscar import flag
@@ -183,7 +185,10 @@ class Handover:
         if heard:
             log.info("handover.taken", sockets=len(taken))
         else:
-            # It may have been killed. What it has handed over is here, whatever became of it.
+            # It may have been killed, or be stuck. What it has handed over is here, whatever became of it,
+            # and whoever comes next shall find this one at the path.
+            with suppress(OSError):
+                Path(self._path).unlink()  # noqa: ASYNC240  one name in a folder
             log.warning("handover.unconfirmed", reason="the old process has not said that it retires")
 
     # The old process
