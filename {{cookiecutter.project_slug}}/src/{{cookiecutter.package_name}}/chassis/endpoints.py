@@ -94,7 +94,6 @@ class Endpoint:
             listening,
             factory,
             self.reactor,
-            text=self.text,
             place=self.source.place,
             inherited=self.source.inherited,
             tls=self.certificates is not None,
