@@ -6,6 +6,7 @@ Nothing is fetched: `systemd-nspawn` boots a root made of a few files, and the p
 from __future__ import annotations
 
 import ctypes
+import http.client
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 PATIENCE = 30
 """Seconds after which what is awaited has failed."""
@@ -72,18 +74,103 @@ def lacking(minor: str) -> str | None:
     return f"containers are not allowed here: {unshared.stderr.strip()}" if unshared.returncode else None
 
 
+class Lines:
+    """What a stream has said so far."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._came = threading.Condition()
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __getitem__(self, number: int) -> str:
+        return self._lines[number]
+
+    def read(self, stream: IO[str]) -> None:
+        """Read a stream to its end."""
+        for line in stream:
+            with self._came:
+                self._lines.append(line.rstrip("\n"))
+                self._came.notify_all()
+
+    def wait_for(self, pattern: str, since: int = 0) -> int:
+        """Wait for a line like that after so many, and return how many had come with it."""
+        deadline = time.monotonic() + PATIENCE
+        with self._came:
+            while True:
+                for number, line in enumerate(self._lines[since:], since):
+                    if re.search(pattern, line):
+                        return number + 1
+                assert self._came.wait(deadline - time.monotonic()), f"no {pattern!r}:{self.recent()}"
+
+    def recent(self) -> str:
+        """Return the last ones, for a message."""
+        return "".join(f"\n  {line[:300]}" for line in self._lines[-40:])
+
+
+class Network:
+    """The network of another process, which has one of its own."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._inside = ThreadPoolExecutor(1, "inside", self._enter)
+
+    def close(self) -> None:
+        """Leave it."""
+        self._inside.shutdown()
+
+    def connect(self, port: int) -> socket.socket:
+        """Connect to a port of its loopback: a socket stays in the network in which it was made."""
+        return self._inside.submit(socket.create_connection, ("127.0.0.1", port), PATIENCE).result()
+
+    def get(self, path: str = "/", port: int = 8080) -> tuple[int, str]:
+        """Fetch a page from there."""
+        client = http.client.HTTPConnection("127.0.0.1", port)
+        client.sock = self.connect(port)
+        client.request("GET", path, headers={"Connection": "close"})
+        response = client.getresponse()
+        return response.status, response.read().decode()
+
+    def ssh(self, key: Path, user: str, line: str) -> str:
+        """Run a line at the manhole there, and return what it and ssh say."""
+        words = ["-i", str(key), "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no"]
+        words += [
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "LogLevel=ERROR",
+            "-p",
+            "8022",
+            f"{user}@127.0.0.1",
+        ]
+        done = subprocess.run(
+            ["nsenter", f"--target={self._pid}", "--net", "ssh", "-F", "/dev/null", *words, line],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        return (done.stdout + done.stderr).strip()
+
+    def _enter(self) -> None:
+        # os.setns came with Python 3.12. It concerns the calling thread alone.
+        with Path(f"/proc/{self._pid}/ns/net").open() as network:
+            libc = ctypes.CDLL(None, use_errno=True)
+            if libc.setns(network.fileno(), CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "setns")
+
+
 class Machine:
     """The machine, from its start to its end."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "root"
-        self.lines: list[str] = []
-        """The messages of its journal."""
-        self._came = threading.Condition()
+        self.journal = Lines()
         self._folder = folder
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader = 0
-        self._inside = ThreadPoolExecutor(1, "inside", self._enter_network)
 
     def boot(self) -> None:
         """Start it, and return when its process 1 says that it has."""
@@ -121,11 +208,13 @@ class Machine:
                 assert "STOPPING=1" not in message, f"it does not boot:\n{heard}\n{self._console.read_text()}"
                 heard += message + "\n"
         self._leader = int(re.findall(r"^X_NSPAWN_LEADER_PID=(\d+)", heard, re.MULTILINE)[0])
+        self.network = Network(self._leader)
         self._follow_journal()
 
     def power_off(self) -> None:
         """End it, and leave nothing behind, whatever went wrong."""
-        self._inside.shutdown()
+        if self._leader:
+            self.network.close()
         if self._nspawn is not None:
             # Its process 1 gets the signal to stop all units; killed, nspawn takes the container along.
             self._nspawn.send_signal(signal.SIGTERM)
@@ -139,34 +228,10 @@ class Machine:
         """Run a command in it as root, and return its output."""
         entered = ["nsenter", f"--target={self._leader}", "--all", *command]
         done = subprocess.run(entered, capture_output=True, text=True, timeout=PATIENCE, check=False)
-        assert not check or done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}{self.recent()}"
-        return done.stdout + done.stderr
-
-    def ssh(self, *words: str) -> str:
-        """Run this machine's ssh in the other's network."""
-        entered = ["nsenter", f"--target={self._leader}", "--net", "ssh", "-F", "/dev/null", *words]
-        done = subprocess.run(
-            entered, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
+        assert not check or done.returncode == 0, (
+            f"{command}:\n{done.stdout}{done.stderr}{self.journal.recent()}"
         )
         return done.stdout + done.stderr
-
-    def connect(self, port: int) -> socket.socket:
-        """Connect to one of its ports: a socket stays in the network in which it was made."""
-        return self._inside.submit(socket.create_connection, ("127.0.0.1", port), PATIENCE).result()
-
-    def wait_for(self, pattern: str, since: int = 0) -> int:
-        """Wait until the journal has a line like that after so many; return how many it had then."""
-        deadline = time.monotonic() + PATIENCE
-        with self._came:
-            while True:
-                for number, line in enumerate(self.lines[since:], since):
-                    if re.search(pattern, line):
-                        return number + 1
-                assert self._came.wait(deadline - time.monotonic()), f"no {pattern!r}:{self.recent()}"
-
-    def recent(self) -> str:
-        """Return the end of the journal, for a message."""
-        return "".join(f"\n  {line[:300]}" for line in self.lines[-40:])
 
     @property
     def _console(self) -> Path:
@@ -194,21 +259,11 @@ class Machine:
         # Brought in by nsenter, it is stopped (SIGSTOP) at the end by systemd, with all that is not its own;
         # then nsenter stops with it, does not reap it, and the container never ends.
         os.mkfifo(self.root / "journal")
-        threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._read_journal, daemon=True).start()
         unit = self.root / "etc" / "systemd" / "system" / "follow-journal.service"
         unit.write_text(FOLLOW)
         self.run("systemctl", "start", unit.name)
 
-    def _read(self) -> None:
+    def _read_journal(self) -> None:
         with (self.root / "journal").open(errors="replace") as journal:
-            for line in journal:
-                with self._came:
-                    self.lines.append(line.rstrip("\n"))
-                    self._came.notify_all()
-
-    def _enter_network(self) -> None:
-        # os.setns came with Python 3.12. It concerns the calling thread alone.
-        with Path(f"/proc/{self._leader}/ns/net").open() as network:
-            libc = ctypes.CDLL(None, use_errno=True)
-            if libc.setns(network.fileno(), CLONE_NEWNET) != 0:
-                raise OSError(ctypes.get_errno(), "setns")
+            self.journal.read(journal)

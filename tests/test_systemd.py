@@ -6,7 +6,6 @@ Every test begins with the service running; what a test changes, it changes by a
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 import re
 import shutil
@@ -60,6 +59,8 @@ class Deployed:
 
     def __init__(self, machine: Machine, pex: Path, keys: Path) -> None:
         self.machine = machine
+        self.network = machine.network
+        self.journal = machine.journal
         etc = machine.root / "etc"
         self.drop_in = etc / "systemd" / "system" / f"{NAME}.service.d" / "test.conf"
         self._key = keys / "key"
@@ -100,31 +101,19 @@ class Deployed:
         )
         return [found[name] for name in names]
 
-    def get(self, path: str = "/", port: int = 8080) -> tuple[int, str]:
-        """Fetch a page."""
-        client = http.client.HTTPConnection("127.0.0.1", port)
-        client.sock = self.machine.connect(port)
-        client.request("GET", path, headers={"Connection": "close"})
-        response = client.getresponse()
-        return response.status, response.read().decode()
-
     def inside(self, line: str) -> str:
         """Run a line at the manhole, which is opened with a signal when it is closed."""
-        if not json.loads(self.get("/manhole", 8081)[1])["open"]:
-            mark = len(self.machine.lines)
+        if not json.loads(self.network.get("/manhole", 8081)[1])["open"]:
+            mark = len(self.journal)
             self.systemctl("kill", "--signal=USR2", "--kill-who=main", NAME)
-            self.machine.wait_for('"event": "manhole.opened"', mark)
-        return self.machine.ssh(
-            *("-i", str(self._key), "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no"),
-            *("-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"),
-            *("-p", "8022", f"{NAME}@127.0.0.1", line),
-        ).strip()
+            self.journal.wait_for('"event": "manhole.opened"', mark)
+        return self.network.ssh(self._key, NAME, line)
 
     async def clients(self, port: int = 8080) -> Clients:
         """Put load on a port."""
 
         async def connect() -> Any:
-            sock = await asyncio.to_thread(self.machine.connect, port)
+            sock = await asyncio.to_thread(self.network.connect, port)
             sock.settimeout(0)
             return await asyncio.open_connection(sock=sock)
 
@@ -133,8 +122,8 @@ class Deployed:
 
 def test_it_starts_as_shipped(service: Deployed) -> None:
     """The socket is systemd's, answers are the service's, and the status says what it listens on."""
-    assert service.get("/?name=Ada") == (200, "Hello, Ada!\n")
-    assert service.get("/health/ready", 8081)[0] == 200
+    assert service.network.get("/?name=Ada") == (200, "Hello, Ada!\n")
+    assert service.network.get("/health/ready", 8081)[0] == 200
     assert service.show("ActiveState", "Type", "NRestarts") == ["active", "notify", "0"]
     (status,) = service.show("StatusText")
     assert status == "listening on tcp:127.0.0.1:8081, fd:3 (tcp:[::]:8080)"
@@ -143,17 +132,17 @@ def test_it_starts_as_shipped(service: Deployed) -> None:
 
 def test_the_example_task_finds_its_own_page(service: Deployed) -> None:
     """The socket is an IPv6 one that takes IPv4 too; the example's check of its own page succeeds on it."""
-    mark = len(service.machine.lines)
+    mark = len(service.journal)
     service.systemctl("restart", NAME)
-    mark = service.machine.wait_for('"event": "(page.checked|task.failed)"', mark)
-    assert '"url": "http://127.0.0.1:8080", "status": 200' in service.machine.lines[mark - 1]
+    mark = service.journal.wait_for('"event": "(page.checked|task.failed)"', mark)
+    assert '"url": "http://127.0.0.1:8080", "status": 200' in service.journal[mark - 1]
 
 
 def test_a_connection_starts_it(service: Deployed) -> None:
     """When only the socket is there, the first request waits for the start and is answered."""
     service.systemctl("stop", NAME)
     assert service.show("ActiveState") == ["inactive"]
-    assert service.get()[0] == 200
+    assert service.network.get()[0] == 200
     assert service.show("ActiveState") == ["active"]
 
 
@@ -165,7 +154,7 @@ def test_a_restart_loses_no_request(service: Deployed) -> None:
         for _ in range(3):
             asked = load.kept.requests + load.fresh.requests
             await asyncio.to_thread(service.systemctl, "restart", NAME)
-            await asyncio.to_thread(service.get)
+            await asyncio.to_thread(service.network.get)
             assert load.kept.requests + load.fresh.requests > asked
         await load.stop()
         return load
@@ -180,14 +169,14 @@ def test_a_reload_is_seen_through(service: Deployed) -> None:
     """systemd hears that a reload begins and that it ends, and the same process runs on."""
     (before,) = service.show("MainPID")
     service.systemctl("log-level", "debug")
-    mark = len(service.machine.lines)
+    mark = len(service.journal)
     try:
         service.systemctl("reload", NAME)
-        told = service.machine.wait_for(rf"notification message from PID {before} \(RELOADING=1", mark)
-        service.machine.wait_for(rf"notification message from PID {before} \(READY=1, STATUS=listening", told)
+        told = service.journal.wait_for(rf"notification message from PID {before} \(RELOADING=1", mark)
+        service.journal.wait_for(rf"notification message from PID {before} \(READY=1, STATUS=listening", told)
         # Its own line, in JSON, and systemd's.
-        service.machine.wait_for('"event": "service.reloaded"', mark)
-        service.machine.wait_for("^Reloaded hello-service", mark)
+        service.journal.wait_for('"event": "service.reloaded"', mark)
+        service.journal.wait_for("^Reloaded hello-service", mark)
     finally:
         service.systemctl("log-level", "info")
     assert service.show("MainPID", "SubState") == [before, "running"]
@@ -197,23 +186,23 @@ def test_a_stuck_event_loop_is_ended_and_started_again(service: Deployed) -> Non
     """The watchdog bites: the stacks are in the journal, and another process serves."""
     service.change("WatchdogSec=3")
     (before,) = service.show("MainPID")
-    mark = len(service.machine.lines)
+    mark = len(service.journal)
     service.inside("import time; time.sleep(9)")
-    mark = service.machine.wait_for(r"^hello-service\.service: Watchdog timeout", mark)
-    mark = service.machine.wait_for("^Fatal Python error: Aborted", mark)
-    mark = service.machine.wait_for("most recent call first", mark)
-    service.machine.wait_for("^Started hello-service", mark)
-    assert service.get()[0] == 200
+    mark = service.journal.wait_for(r"^hello-service\.service: Watchdog timeout", mark)
+    mark = service.journal.wait_for("^Fatal Python error: Aborted", mark)
+    mark = service.journal.wait_for("most recent call first", mark)
+    service.journal.wait_for("^Started hello-service", mark)
+    assert service.network.get()[0] == 200
     after, restarts = service.show("MainPID", "NRestarts")
     assert (after != before, restarts) == (True, "1")
 
 
 def test_a_killed_one_is_started_again(service: Deployed) -> None:
     """kill -9: requests wait in the socket meanwhile, and none is refused."""
-    mark = len(service.machine.lines)
+    mark = len(service.journal)
     service.systemctl("kill", "--signal=KILL", "--kill-who=main", NAME)
-    mark = service.machine.wait_for("^hello-service.service: Failed with result 'signal'", mark)
-    assert service.get()[0] == 200
+    mark = service.journal.wait_for("^hello-service.service: Failed with result 'signal'", mark)
+    assert service.network.get()[0] == 200
     assert service.show("NRestarts", "SubState") == ["1", "running"]
 
 
@@ -224,14 +213,14 @@ def test_a_failing_start_is_tried_again_for_ever(service: Deployed) -> None:
     """
     pause, interval, burst = service.show("RestartUSec", "StartLimitIntervalUSec", "StartLimitBurst")
     assert int(pause.removesuffix("s")) * int(burst) >= int(interval.removesuffix("s"))
-    mark = len(service.machine.lines)
+    mark = len(service.journal)
     service.machine.run("systemd-run", "--unit=squatter", "/usr/bin/python3", "-c", SQUATTER)
     try:
         service.change('Environment="HELLO_SERVICE_ADMIN_LISTEN=tcp:8181:interface=127.0.0.1"')
-        with service.machine.connect(8080) as waiting:
+        with service.network.connect(8080) as waiting:
             waiting.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            mark = service.machine.wait_for("status=1/FAILURE", mark)
-            service.machine.wait_for("restart counter is at 2", mark)
+            mark = service.journal.wait_for("status=1/FAILURE", mark)
+            service.journal.wait_for("restart counter is at 2", mark)
             service.systemctl("stop", "squatter")
             assert waiting.recv(12) == b"HTTP/1.1 200"
     finally:
@@ -247,13 +236,13 @@ time.sleep(600)
 
 def test_wrong_flags_are_not_tried_again(service: Deployed) -> None:
     """Exit code 2: the same flags are as wrong the next time."""
-    mark = len(service.machine.lines)
+    mark = len(service.journal)
     service.change("Environment=HELLO_SERVICE_WEB_THREADS=many")
-    service.machine.wait_for("--web.threads: 'many' is no whole number", mark)
+    service.journal.wait_for("--web.threads: 'many' is no whole number", mark)
     assert service.show("ActiveState", "NRestarts", "ExecMainStatus") == ["failed", "0", "2"]
     # A socket with nobody behind it starts the service for each that connects: the start limit ends that.
-    with service.machine.connect(8080):
-        service.machine.wait_for(
+    with service.network.connect(8080):
+        service.journal.wait_for(
             r"^hello-service\.socket: Failed with result 'service-start-limit-hit'", mark
         )
     # With the flags put right, one command brings back both.
@@ -261,7 +250,7 @@ def test_wrong_flags_are_not_tried_again(service: Deployed) -> None:
     service.systemctl("daemon-reload")
     service.systemctl("reset-failed", NAME)
     service.systemctl("restart", NAME)
-    assert service.get()[0] == 200
+    assert service.network.get()[0] == 200
 
 
 def test_it_may_do_little(service: Deployed) -> None:
@@ -309,9 +298,9 @@ def test_what_it_keeps_is_where_it_may_write(service: Deployed) -> None:
 
 def test_it_stops_cleanly(service: Deployed) -> None:
     """`systemctl stop` finishes what is in flight, and the exit code is 0."""
-    mark = len(service.machine.lines)
+    mark = len(service.journal)
     service.systemctl("stop", NAME)
-    service.machine.wait_for('"event": "service.draining"', mark)
+    service.journal.wait_for('"event": "service.draining"', mark)
     assert service.show("ActiveState", "Result", "ExecMainCode", "ExecMainStatus") == [
         *("inactive", "success", "1", "0")
     ]
@@ -327,10 +316,10 @@ def test_a_reload_can_be_a_handover(service: Deployed) -> None:
         load = await service.clients(8090)
         for _ in range(2):
             (before,) = await asyncio.to_thread(service.show, "MainPID")
-            mark = len(service.machine.lines)
+            mark = len(service.journal)
             await asyncio.to_thread(service.systemctl, "reload", NAME)
-            await asyncio.to_thread(service.machine.wait_for, '"event": "service.started"', mark)
-            await asyncio.to_thread(service.machine.wait_for, '"event": "service.stopped"', mark)
+            await asyncio.to_thread(service.journal.wait_for, '"event": "service.started"', mark)
+            await asyncio.to_thread(service.journal.wait_for, '"event": "service.stopped"', mark)
             assert service.show("MainPID") != [before]
         await load.stop()
         return load
@@ -344,10 +333,10 @@ def test_a_reload_can_be_a_handover(service: Deployed) -> None:
     assert load.kept.lost + load.fresh.lost == []
     assert load.kept.requests + load.fresh.requests > 30
     service.systemctl("log-level", "debug")
-    mark = len(service.machine.lines)
+    mark = len(service.journal)
     try:
         (pid,) = service.show("MainPID")
-        service.machine.wait_for(rf"notification message from PID {pid} \(WATCHDOG=1", mark)
+        service.journal.wait_for(rf"notification message from PID {pid} \(WATCHDOG=1", mark)
     finally:
         service.systemctl("log-level", "info")
     service.systemctl("stop", NAME)
