@@ -80,6 +80,7 @@ class Lines:
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._came = threading.Condition()
+        self._ended = False
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -93,6 +94,9 @@ class Lines:
             with self._came:
                 self._lines.append(line.rstrip("\n"))
                 self._came.notify_all()
+        with self._came:
+            self._ended = True
+            self._came.notify_all()
 
     def wait_for(self, pattern: str, since: int = 0) -> int:
         """Wait for a line like that after so many, and return how many had come with it."""
@@ -102,7 +106,8 @@ class Lines:
                 for number, line in enumerate(self._lines[since:], since):
                     if re.search(pattern, line):
                         return number + 1
-                assert self._came.wait(deadline - time.monotonic()), f"no {pattern!r}:{self.recent()}"
+                waited = not self._ended and self._came.wait(deadline - time.monotonic())
+                assert waited, f"no {pattern!r}:{self.recent()}"
 
     def recent(self) -> str:
         """Return the last ones, for a message."""
