@@ -351,9 +351,13 @@ class Serving(TestCase):
         assert bound.url == f"http://[::1]:{bound.port}"
         await self.greeted(socket.AF_INET6, ("::1", bound.port))
         everywhere = await self.bind("tcp6:0")
-        assert everywhere.url == f"http://[::1]:{everywhere.port}"
+        # It takes IPv4 too, as what systemd makes of ListenStream=8080 does.
+        assert everywhere.url == f"http://127.0.0.1:{everywhere.port}"
         everywhere4 = await self.bind("tcp:0")
         assert everywhere4.url == f"http://127.0.0.1:{everywhere4.port}"
+        with socket.create_server(("::", 0), family=socket.AF_INET6) as listening:
+            only6 = await self.bind(f"fd:{listening.fileno()}")
+            assert only6.url == f"http://[::1]:{only6.port}"
 
     async def test_busy_port(self) -> None:
         """A taken port is named, and the factory was never started."""

@@ -62,6 +62,8 @@ class Bound:
         self._own = not inherited
         self._path = ""
         name = listening.getsockname()
+        # treq cannot ask an IPv6 address (hyperlink's issue 188); a socket for both is systemd's default.
+        self._loopback = "127.0.0.1" if _takes_ipv4(listening) else "::1"
         if listening.family != socket.AF_UNIX:
             self.host, self.port = name[:2]
             plain = f"tcp:{_bracketed(name[0])}:{self.port}"
@@ -92,7 +94,7 @@ class Bound:
         """Where to reach it on this machine by HTTP; None for a UNIX socket, or behind the PROXY protocol."""
         if self.host is None or self.proxied:
             return None
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  compared, not bound
+        host = {"0.0.0.0": "127.0.0.1", "::": self._loopback}.get(self.host, self.host)  # noqa: S104  compared
         return f"{'https' if self.tls else 'http'}://{_bracketed(host)}:{self.port}"
 
     def stop_accepting(self) -> None:
@@ -141,6 +143,12 @@ class Bound:
             with suppress(OSError):
                 Path(self._path).unlink()
         self._inode = None
+
+
+def _takes_ipv4(listening: socket.socket) -> bool:
+    return listening.family != socket.AF_INET6 or not listening.getsockopt(
+        socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
+    )
 
 
 class _Port(tcp.Port):
