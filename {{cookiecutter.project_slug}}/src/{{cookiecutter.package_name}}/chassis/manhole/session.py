@@ -11,8 +11,9 @@ from twisted.conch.ssh.connection import EXTENDED_DATA_STDERR
 from twisted.conch.ssh.session import parseRequest_pty_req, parseRequest_window_change
 
 from ..logs import get_logger
+from .editor import Terminal
 from .interpreter import Interpreter
-from .prompt import Prompt, Terminal
+from .prompt import Prompt
 from .quiet import conch_log
 
 if TYPE_CHECKING:
