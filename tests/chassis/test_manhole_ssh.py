@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import signal
 import socket
@@ -11,134 +10,11 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from threading import Timer
-from typing import TYPE_CHECKING, Any
 
-import asyncssh
 import pytest
 
 from ..terminal import Screen
-from .children import Child, child
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-SERVICE = """
-from chassis import flagtypes
-from chassis.manhole import Manhole
-from oscar import flag
-
-@flags.declare(flag.namespace("sample"))
-class FLAGS:
-    number = flagtypes.Count("A number.", default=5)
-    password = flag.String("A secret.", default="", secure=True)
-
-reactors.arrange("child")
-main(lambda process: process.add(Manhole.from_flags(process)))
-"""
-
-PATIENCE = 20
-
-
-class House:
-    """A service with a manhole, and what it takes to get in."""
-
-    def __init__(self, service: Child, folder: Path) -> None:
-        self.service = service
-        self.folder = folder
-        self.port = 22
-
-    def opened(self) -> dict[str, Any]:
-        event = self.service.wait_for("manhole.opened")
-        if match := re.fullmatch(r"ssh -p (\d+) me@127.0.0.1", str(event["ssh"])):
-            self.port = int(match[1])
-        return event
-
-    def command(
-        self, *rest: str, key: str = "id", user: str = "me", options: tuple[str, ...] = ()
-    ) -> list[str]:
-        settings = [
-            "IdentitiesOnly=yes",
-            "BatchMode=yes",
-            "StrictHostKeyChecking=accept-new",
-            f"UserKnownHostsFile={self.folder / 'known_hosts'}",
-            "LogLevel=ERROR",
-            *options,
-        ]
-        each = [word for setting in settings for word in ("-o", setting)]
-        identity = ["-i", str(self.folder / key)]
-        return ["ssh", "-F", "/dev/null", *each, *identity, "-p", str(self.port), f"{user}@127.0.0.1", *rest]
-
-    def ssh(self, *rest: str, stdin: str | None = None, **how: Any) -> tuple[int, str, str]:
-        done = subprocess.run(
-            self.command(*rest, **how),
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        return done.returncode, done.stdout, done.stderr
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """Keys, made once."""
-    path = tmp_path_factory.mktemp("keys")
-    for name, kind in (
-        ("id", "ed25519"),
-        ("rsa", "rsa"),
-        ("ec", "ecdsa"),
-        ("wrong", "ed25519"),
-        ("bound", "ed25519"),
-        ("far", "ed25519"),
-        ("late", "ed25519"),
-        ("near", "ed25519"),
-    ):
-        subprocess.run(["ssh-keygen", "-q", "-N", "", "-t", kind, "-f", path / name], check=True)
-    options = {
-        "id": "",
-        "rsa": "",
-        "ec": "",
-        "bound": 'from="10.0.0.0/8",command="echo a b" ',
-        "far": 'from="10.0.0.0/8" ',
-        "late": 'expiry-time="20200101" ',
-        "near": 'from="127.0.0.0/8,!127.0.0.2",expiry-time="20990101Z",restrict ',
-    }
-    lines = [f"{each}{(path / f'{name}.pub').read_text()}" for name, each in options.items()]
-    (path / "authorized_keys").write_text("".join(lines))
-    (path / "authorized_keys").chmod(0o600)
-    return path
-
-
-def start(folder: Path, *argv: str) -> Any:
-    flags = (
-        f"--manhole.authorized_keys={folder / 'authorized_keys'}",
-        f"--manhole.host_key={folder / 'host'}",
-        "--manhole.user=me",
-        "--manhole.listen=tcp:0:interface=127.0.0.1",
-        "--sample.password=hunter2",
-    )
-    return child(SERVICE, *flags, *argv)
-
-
-@pytest.fixture(scope="module", params=["epoll", "asyncio"])
-def house(request, folder) -> Iterator[House]:
-    """A service whose manhole is open, on each reactor."""
-    with start(folder, "--manhole.open", f"--service.reactor={request.param}") as service:
-        # A log that never says what a test waits for ends with the process.
-        guard = Timer(120, service.process.kill)
-        guard.start()
-        made = House(service, folder)
-        made.opened()
-        yield made
-        guard.cancel()
-
-
-def fingerprint(path: Path) -> str:
-    shown = subprocess.run(["ssh-keygen", "-lf", path], check=True, capture_output=True, text=True).stdout
-    return shown.split()[1]
+from .house import PATIENCE, House, fingerprint, start
 
 
 def test_an_expression(house):
@@ -350,26 +226,6 @@ def test_two_people_at_once(house):
     assert "fired here" not in two.seen
 
 
-def test_asyncssh_gets_in(house):
-    """A second client, written by others."""
-
-    async def visit() -> tuple[int | None, str, str]:
-        async with asyncssh.connect(
-            "127.0.0.1",
-            house.port,
-            username="me",
-            client_keys=[str(house.folder / "id")],
-            known_hosts=None,
-            config=None,
-        ) as connection:
-            done = await asyncio.wait_for(connection.run("print(6 * 7); 1/0"), PATIENCE)
-            return done.exit_status, str(done.stdout), str(done.stderr)
-
-    status, out, err = asyncio.run(visit())
-    assert (status, out) == (1, "42\n")
-    assert "ZeroDivisionError" in err
-
-
 def test_ssh_audit_finds_no_failure(house):
     """Nothing is offered that an auditor fails."""
     audit = Path(sys.executable).parent / "ssh-audit"
@@ -558,22 +414,6 @@ def test_statements_in_threads(folder):
         screen.until("\nTrue\n>>> ")
         screen.types("\x04")
         assert screen.exit_code() == 0
-
-
-def test_paramiko_gets_in(house):
-    """A third client, written by others; none of its deprecations is ours."""
-    paramiko = pytest.importorskip("paramiko")
-    client = paramiko.SSHClient()
-    client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
-    where = {"hostname": "127.0.0.1", "port": house.port, "username": "me"}
-    key = str(house.folder / "id")
-    client.connect(**where, key_filename=key, look_for_keys=False, allow_agent=False, timeout=PATIENCE)
-    try:
-        _, out, err = client.exec_command("print(6 * 7); 1/0", timeout=PATIENCE)
-        assert (out.read(), b"ZeroDivisionError" in err.read()) == (b"42\n", True)
-        assert out.channel.recv_exit_status() == 1
-    finally:
-        client.close()
 
 
 def test_everything_is_in_the_log(folder):
