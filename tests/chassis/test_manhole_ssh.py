@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -132,6 +133,49 @@ def test_refusals(house, key, user, reason):
     assert refused["fingerprint"] == fingerprint(house.folder / f"{key}.pub")
     assert refused["peer"].startswith("127.0.0.1:")
     assert re.fullmatch("[0-9a-f]{8}", refused["session"])
+
+
+@pytest.fixture
+def certified(folder, tmp_path):
+    """The key `id` with a certificate beside it, which a client offers first; the authority is `ca`."""
+    for name in ("id", "id.pub"):
+        shutil.copy(folder / name, tmp_path)
+    subprocess.run(["ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", tmp_path / "ca"], check=True)
+    sign = ["ssh-keygen", "-q", "-s", tmp_path / "ca", "-I", "someone", "-n", "me", tmp_path / "id.pub"]
+    subprocess.run(sign, check=True)
+    # Under the name that it got, it would be offered after the key.
+    (tmp_path / "id-cert.pub").rename(tmp_path / "certificate")
+    return tmp_path
+
+
+def test_a_client_with_a_certificate_falls_back_to_its_key(house, certified):
+    """The certificate is refused, by name in the log, and the key that it is for gets in."""
+    options = (f"CertificateFile={certified / 'certificate'}",)
+    assert house.ssh("1 + 1", key=str(certified / "id"), options=options) == (0, "2\n", "")
+    refused = house.service.wait_for("manhole.refused")
+    assert refused["reason"] == "signature algorithm 'ssh-ed25519-cert-v01@openssh.com' is not taken"
+    assert house.service.wait_for("manhole.login")["fingerprint"] == fingerprint(certified / "id.pub")
+
+
+def test_an_authority_is_refused_loudly(certified):
+    """A `cert-authority` lets nobody in: the log has its line and option at opening, and again at a try."""
+    authority = (certified / "ca.pub").read_text()
+    (certified / "authorized_keys").write_text(f"# us\ncert-authority {authority}")
+    (certified / "authorized_keys").chmod(0o600)
+    with start(certified, "--manhole.open") as service:
+        house = House(service, certified)
+        skipped = service.wait_for("manhole.key_skipped")
+        assert (skipped["level"], skipped["line"]) == ("warning", 2)
+        assert skipped["reason"] == (
+            "line 2 of authorized_keys has options that are not honoured: cert-authority"
+        )
+        house.opened()
+        assert house.ssh("1", options=(f"CertificateFile={certified / 'certificate'}",))[0] == 255
+        reasons = [service.wait_for("manhole.refused")["reason"] for _ in range(2)]
+        assert reasons[1] == "the key is not in authorized_keys"
+        # Nor does the authority's own key get in.
+        assert house.ssh("1", key="ca")[0] == 255
+        assert service.wait_for("manhole.refused")["reason"] == skipped["reason"]
 
 
 def test_a_restricted_key_gets_in_on_its_terms(house):
