@@ -84,8 +84,9 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
         while "workers-1" not in enter("requests()"):
             pass
         enter("requests()", "s  GET /slow  127.0.0.1:", "  workers-1")
-        enter("connections()", f"web  127.0.0.1:{client.getsockname()[1]}  idle ", "s  GET /slow", "web: 1")
-        enter("connections()", "manhole  127.0.0.1:")
+        connected = f"web  127.0.0.1:{client.getsockname()[1]}  "
+        enter("connections()", connected, " s old  requests: 1  idle ", " s  GET /slow", "web: 1")
+        enter("connections()", "manhole  127.0.0.1:", " s old  idle ")
         enter("threads()", "MainThread", "workers-1 (", "at work on GET /slow", "gate.wait(60)")
         enter("gate.set(); handlers.app.wsgi_app = app")
         assert client.recv(100).startswith(b"HTTP/1.1 404 ")

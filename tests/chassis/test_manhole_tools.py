@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.trial.unittest import TestCase
 
 from chassis import logs, profiler, stalls
@@ -272,8 +274,21 @@ class ConnectionsTests(TestCase):
         assert {each.peer for each in found} == {f"127.0.0.1:{peer.port}" for peer in peers}
         assert all(isinstance(peer, IPv4Address) for peer in peers)
         assert all(0 <= each.idle < PATIENCE for each in found)
+        assert {(each.age, each.asked, each.at) for each in found} == {(None, None, "")}
+        # What keeps them is found through wrappers, as TLS and the PROXY protocol are.
+        inner = SimpleNamespace(since=real_reactor.seconds() - 5, asked=3, requests=[])
+        for path in (b"/slow", b"/\xff"):
+            inner.requests.append(SimpleNamespace(method=b"GET", path=path, since=1.0))
+        inner.requests.append(SimpleNamespace(since=None))
+        for protocol in served:
+            protocol.transport.protocol = ProtocolWrapper(None, inner)
         tools = Tools(process, dict, threaded=False)
-        assert tools.connections().endswith("sample: 2")
+        *rows, totals = tools.connections().split("\n")
+        row = r"sample  127\.0\.0\.1:\d+  5\.\d s old  requests: 3  idle \d\.\d s  GET /slow, GET /\\xff"
+        assert len([each for each in rows if re.fullmatch(row, each)]) == 2, rows
+        assert "sample: 2" in totals
+        for protocol in served:
+            protocol.transport.protocol = protocol
         gone = Deferred()
         served[0].connectionLost = lambda _: gone.callback(None)
         served[0].transport.abortConnection()

@@ -142,7 +142,9 @@ class Transport(SSHServerTransport):
     visit: Visit | None = None
     leaving: str | None = None
     """Why, once it is told to."""
-    _since = 0.0
+    since = 0.0
+    """When it was opened, in the reactor's seconds."""
+    _logged_in = 0.0
     _ended = False
 
     def connectionMade(self) -> None:
@@ -155,6 +157,7 @@ class Transport(SSHServerTransport):
             self.address = (
                 peer.host.removeprefix("::ffff:") if "." in peer.host else peer.host.partition("%")[0]
             )
+        self.since = self.factory.reactor.seconds()
         self.factory.strangers.add(self)
         self._grace = self.factory.reactor.callLater(LOGIN_GRACE, self._too_late)
         if hasattr(self.transport, "setTcpKeepAlive"):
@@ -199,7 +202,7 @@ class Transport(SSHServerTransport):
         self.visit = self.avatar.visit = Visit.begin(self.id, self.avatar.user, self.avatar.key, self.peer)
         self.factory.counts.logins += 1
         self.factory.visits.add(self)
-        self._since = self.factory.reactor.seconds()
+        self._logged_in = self.factory.reactor.seconds()
         log.info("manhole.login", **self.visit.facts())
 
     def refuse(self, reason: str, **facts: str | None) -> None:
@@ -222,7 +225,7 @@ class Transport(SSHServerTransport):
             self._grace.cancel()
         SSHServerTransport.connectionLost(self, reason)
         if self.visit:
-            seconds = round(self.factory.reactor.seconds() - self._since, 3)
+            seconds = round(self.factory.reactor.seconds() - self._logged_in, 3)
             log.info("manhole.logout", **self.visit.facts(), seconds=seconds)
         self.factory.forget(self)
 

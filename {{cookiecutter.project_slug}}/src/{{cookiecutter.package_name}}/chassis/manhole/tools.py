@@ -131,14 +131,15 @@ class Tools:
         return Text("\n".join(rows) or "no requests in flight")
 
     def connections(self, most: int = 100) -> Text:
-        """Show the open connections: listener, peer, time without data, unsent bytes, request in flight."""
-        at_work = {each.peer: f"{each.method} {each.path}" for each in stacks.requests(self._process)}
+        """Show the open connections: listener, peer, age, requests, time without data, unsent, in flight."""
         found = connections(self._process)
         rows = [
             f"{each.listener}  {each.peer}"
+            + (f"  {each.age:.1f} s old" if each.age is not None else "")
+            + (f"  requests: {each.asked}" if each.asked is not None else "")
             + (f"  idle {each.idle:.1f} s" if each.idle is not None else "")
             + (f"  {each.unsent} bytes unsent" if each.unsent else "")
-            + (f"  {at_work[each.peer]}" if each.peer in at_work else "")
+            + (f"  {each.at}" if each.at else "")
             for each in found[:most]
         ]
         totals = Counter(each.listener for each in found)
