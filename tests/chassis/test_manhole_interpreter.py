@@ -312,6 +312,25 @@ def test_an_interrupt_ends_python_code_in_a_thread(make):
     assert not isinstance(sys.stdout, routes._Stream)
 
 
+def test_what_is_called_later_prints_in_its_session(make, capsys):
+    """By a thread or a timer, which have lost the context; the service's own print stays where it was."""
+    one, two = make("one"), make("two")
+    for session in (one, two):
+        session.run("def later(): print(__import__('threading').current_thread().name)")
+    thread = threading.Thread(target=one.interpreter.namespace["later"], name="of one")
+    thread.start()
+    thread.join()
+    two.interpreter.namespace["later"]()
+    sys.stdout.write("of the service\n")
+    for session in (one, two):
+        session.reactor.deliver()
+    assert (one.out(), two.out()) == ("of one\n", f"{threading.current_thread().name}\n")
+    assert capsys.readouterr().out == "of the service\n"
+    one.interpreter.close()
+    one.interpreter.namespace["later"]()
+    assert capsys.readouterr().out == f"{threading.current_thread().name}\n"
+
+
 def test_what_the_service_logs_for_a_session_names_it(make):
     """The context of its code says so."""
     from structlog.contextvars import get_contextvars

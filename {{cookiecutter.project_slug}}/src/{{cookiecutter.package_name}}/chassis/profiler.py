@@ -28,6 +28,7 @@ WAITING = {
     ("selectors.py", "select"),
     ("threading.py", "wait"),
     ("queue.py", "get"),
+    ("sink.py", "_gather"),
     ("workers.py", "_work"),
 }
 """(file, function) that a thread without work sits in."""

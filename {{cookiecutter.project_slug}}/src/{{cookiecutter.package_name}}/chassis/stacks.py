@@ -30,7 +30,7 @@ class ThreadStack:
     ident: int
     daemon: bool
     frames: list[str]
-    """`file:line function: code`, outermost call first."""
+    """`file:line function: code`, outermost call first; files as they are imported, without the folder."""
 
 
 def thread_stacks() -> list[ThreadStack]:
@@ -46,9 +46,20 @@ def thread_stacks() -> list[ThreadStack]:
 
 def frames_of(frame: FrameType) -> list[str]:
     """Return a stack as lines, outermost call first."""
+    folders = import_folders()
     return [
-        f"{each.filename}:{each.lineno} {each.name}: {each.line}" for each in traceback.extract_stack(frame)
+        f"{_short(each.filename, folders)}:{each.lineno} {each.name}: {each.line}"
+        for each in traceback.extract_stack(frame)
     ]
+
+
+def import_folders() -> list[str]:
+    """Return where modules come from: in a pex, paths that are longer than a terminal is wide."""
+    return sorted((f"{each}/" for each in sys.path if each), key=len, reverse=True)
+
+
+def _short(file: str, folders: list[str]) -> str:
+    return next((file.removeprefix(each) for each in folders if file.startswith(each)), file)
 
 
 def holders(process: Process) -> dict[int, Holder]:

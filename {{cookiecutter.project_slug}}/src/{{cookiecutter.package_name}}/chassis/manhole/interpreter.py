@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from structlog.contextvars import bind_contextvars
 from twisted.internet.defer import Deferred
 
+from ..stacks import import_folders
 from . import routes
 from .aside import aside
 from .completion import complete
@@ -81,7 +82,7 @@ class Interpreter:
         self._context.run(routes.current.set, self)
         # What the service logs on account of it can be found by the session.
         self._context.run(bind_contextvars, manhole=name)
-        routes.hold()
+        routes.enter(self)
 
     def close(self) -> None:
         """Interrupt what runs, and let go of the process's streams."""
@@ -91,7 +92,7 @@ class Interpreter:
         self.interrupt()
         for file in self._files:
             linecache.cache.pop(file, None)
-        routes.release()
+        routes.leave(self)
 
     # Reading
 
@@ -277,4 +278,7 @@ def _explain(error: BaseException, file: str) -> str:
     frames: TracebackType | None = error.__traceback__
     while frames and frames.tb_frame.f_code.co_filename != file:
         frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
+    text = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
+    for folder in import_folders():
+        text = text.replace(f'  File "{folder}', '  File "')
+    return text
