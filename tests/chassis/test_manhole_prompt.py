@@ -33,7 +33,7 @@ class Person:
             self.interpreter,
             welcome="welcome\n",
             size=(80, 24),
-            audit=self.lines.append,
+            audit=self.lines.extend,
             leave=self.left.append,
         )
         self.transport = StringTransport()

@@ -466,7 +466,8 @@ def test_everything_is_in_the_log(folder):
         house = House(service, folder)
         house.opened()
         house.ssh("flags.sample.password = 'swordfish'", key="id")
-        house.ssh("flags.sample.password, 'swordfish' in repr(flags)")
+        shown = house.ssh("flags.sample.password, 'sword' 'fish' in repr(flags)")
+        assert shown == (0, "('********', False)\n", "")
         house.ssh("1", key="wrong")
         house.ssh("await manhole.close('done')")
         service.wait_for("manhole.closed")
@@ -476,9 +477,19 @@ def test_everything_is_in_the_log(folder):
     assert [each["event"] for each in told].count("manhole.refused") == 1
     assert all(named <= each.keys() for each in told), told
     (setting,) = [each for each in events if each["event"] == "flags.set"]
-    (line,) = [each for each in told if "= 'swordfish'" in each.get("line", "")]
+    (line,) = [each for each in told if each.get("line") == "flags.sample.password = '********'"]
     assert line["session"] in setting["manhole"]
-    assert "swordfish" not in str(setting)
+    assert "swordfish" not in str(service.events)
+
+
+def test_the_last_line_of_a_process_is_in_the_log(folder):
+    """Nobody can prevent that a line ends the process, but it is known which one did, and whose it was."""
+    with start(folder, "--manhole.open") as service:
+        house = House(service, folder)
+        house.opened()
+        assert house.ssh("import os; os._exit(7)")[0] == 255
+        assert service.wait_for("manhole.line")["line"] == "import os; os._exit(7)"
+        assert service.end()[0] == 7
 
 
 def test_a_unix_socket_is_private(folder, tmp_path):

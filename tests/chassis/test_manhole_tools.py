@@ -9,6 +9,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from oscar import flag
 from twisted.internet import reactor as real_reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
@@ -17,12 +18,12 @@ from twisted.internet.task import Clock
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.trial.unittest import TestCase
 
-from chassis import logs, profiler, stalls
+from chassis import flags, logs, profiler, stalls
 from chassis.about import About
 from chassis.connections import connections
 from chassis.lifecycle import Part, Process
 from chassis.listener import Listener
-from chassis.manhole import completion, heap
+from chassis.manhole import completion, heap, views
 from chassis.manhole.tools import Tools
 from chassis.manhole.views import render
 from chassis.periodic import Periodic, Tasks
@@ -188,6 +189,43 @@ def test_the_tree_is_shown(tools):
     """Every part with its kind."""
     assert render(tools._process).split("\n")[1:] == ["  part-one: Part"]
     assert render(5) == "5"
+
+
+@pytest.mark.parametrize(
+    ("line", "logged"),
+    [
+        ("flags.db.token = 'hush'", "flags.db.token = '********'"),
+        ("flags.db.token='it\\'s hush'; print(1)", "flags.db.token='********'; print(1)"),
+        ("x.token = b'''hush''' 'hush'", "x.token = '********'"),
+        ('token = "hush', "token = '********'"),
+        ("connect(token='hush', name='me')", "connect(token='********', name='me')"),
+        ("flags.db.token = 12345; 6", "flags.db.token = '********'; 6"),
+        ("flags.db.token == 'asked'", "flags.db.token == 'asked'"),
+        ("flags.db.name = 'shown'; tokens = 'shown'", "flags.db.name = 'shown'; tokens = 'shown'"),
+    ],
+)
+def test_a_secret_that_is_typed_is_not_logged(own_flags, line, logged):
+    """What is assigned to the name of a secret flag, that is; the rest of the line is as it was typed."""
+
+    @flags.declare(flag.namespace("db"))
+    class FLAGS:
+        name = flag.String("No secret.", default="")
+        token = flag.String("A secret.", default="", secure=True)
+
+    flags.parse(About("svc", "svc", "1", ""), [], {})
+    assert views.masked(line) == logged
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_the_greeting_fits_a_terminal(threaded):
+    """Of 80 columns and 24 lines, the last of which has the prompt."""
+    process = Process(About("hello-service", "hello_service", "0.1.0", ""), Reactor())
+    for name in ("admin", "manhole", "workers", "web", "tasks"):
+        process.add(Part(name))
+    lines = Tools(process, lambda: {"closes_at": 1e9}, threaded=threaded).welcome().splitlines()
+    assert lines[1] == "Every line is logged. The manhole closes at 01:46:40 UTC."
+    assert len(lines) < 24
+    assert max(map(len, lines)) < 80
 
 
 def test_tasks_are_shown():

@@ -35,13 +35,13 @@ class Prompt(Editor):
         *,
         welcome: str,
         size: tuple[int, int],
-        audit: Callable[[str], None],
+        audit: Callable[[list[str]], None],
         leave: Callable[[int], None],
     ) -> None:
         """Serve one person.
 
         :param size: columns and lines of the terminal.
-        :param audit: told every line that is entered.
+        :param audit: told the lines that are entered, before they are run.
         :param leave: ends the session with an exit code.
         """
         self._interpreter = interpreter
@@ -171,8 +171,7 @@ class Prompt(Editor):
                 self._deliverBuffer(last.encode())
 
     def _enter(self, lines: list[str], *, whole: bool) -> None:
-        for line in lines:
-            self._audit(line)
+        self._audit(lines)
         self._block += lines
         if not any(line.strip() for line in self._block):
             self._block = []
