@@ -93,7 +93,8 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
         enter("tasks", "check_page: every ", "runs, 0 failures")
         enter("await tasks['check_page'].run_now()")
         enter("flags.web.threads", "\n16")
-        enter("flags.web.threads = 'many'", "--web.threads: 'many' is no whole number")
+        failing = '  File "hello_service/chassis/manhole/views.py", line '
+        enter("flags.web.threads = 'many'", failing, "--web.threads: 'many' is no whole number")
         enter("refs(service)", "at")
         enter("log('debug', for_=0.2)", "everything is logged from debug on for 0.2 s")
 

@@ -273,10 +273,12 @@ def test_output_from_behind_the_scenes_spares_the_line(sit):
     """What a task of the session's prints stands above the prompt, and the typed line is drawn again."""
     person = sit()
     person.types("half a li")
-    person.interpreter.write("news")
-    assert person.sees() == "news\n>>> half a li"
+    for piece in ("news", " ", "of 5 s ago", "\n", "and"):
+        person.interpreter.write(piece)
+    assert person.sees() == "news of 5 s ago\n>>> half a li"
     person.types("ne = 1\r")
     assert person.lines == ["half a line = 1"]
+    assert "half a line = 1\nand\n" in person.sees()
 
 
 def test_output_without_an_end_of_line_does_not_touch_the_prompt(sit):
@@ -368,7 +370,7 @@ def test_a_line_longer_than_the_terminal(sit):
     assert screen.shows() == ([">>> _67890abcdefgh"], (18, 0))
     person.types("xyz\x1b[D\x1b[D\x1b[D")
     assert screen.shows() == ([">>> _67890abcdefghxy", "z"], (18, 0))
-    person.interpreter.write("news")
+    person.interpreter.write("news\n")
     assert screen.shows() == (["news", ">>> _67890abcdefghxy", "z"], (18, 1))
     person.types("\x03")
     assert screen.shows()[0] == ["news", ">>> _67890abcdefghxy", "z", "KeyboardInterrupt", ">>>"]

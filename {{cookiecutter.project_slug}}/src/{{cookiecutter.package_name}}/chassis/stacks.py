@@ -46,20 +46,15 @@ def thread_stacks() -> list[ThreadStack]:
 
 def frames_of(frame: FrameType) -> list[str]:
     """Return a stack as lines, outermost call first."""
-    folders = import_folders()
     return [
-        f"{_short(each.filename, folders)}:{each.lineno} {each.name}: {each.line}"
+        f"{imported_as(each.filename)}:{each.lineno} {each.name}: {each.line}"
         for each in traceback.extract_stack(frame)
     ]
 
 
-def import_folders() -> list[str]:
-    """Return where modules come from: in a pex, paths that are longer than a terminal is wide."""
-    return sorted((f"{each}/" for each in sys.path if each), key=len, reverse=True)
-
-
-def _short(file: str, folders: list[str]) -> str:
-    return next((file.removeprefix(each) for each in folders if file.startswith(each)), file)
+def imported_as(file: str) -> str:
+    """Return the file without the folder of `sys.path` that it is in: a pex's is wider than a terminal."""
+    return min((file.removeprefix(f"{each}/") for each in sys.path if each), key=len, default=file)
 
 
 def holders(process: Process) -> dict[int, Holder]:

@@ -8,6 +8,7 @@ import codeop
 import contextvars
 import inspect
 import linecache
+import re
 import threading
 import time
 import traceback
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from structlog.contextvars import bind_contextvars
 from twisted.internet.defer import Deferred
 
-from ..stacks import import_folders
+from ..stacks import imported_as
 from . import routes
 from .aside import aside
 from .completion import complete
@@ -279,6 +280,4 @@ def _explain(error: BaseException, file: str) -> str:
     while frames and frames.tb_frame.f_code.co_filename != file:
         frames = frames.tb_next
     text = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
-    for folder in import_folders():
-        text = text.replace(f'  File "{folder}', '  File "')
-    return text
+    return re.sub(r'(?m)(?<=^  File ")[^"]+', lambda match: imported_as(match[0]), text)

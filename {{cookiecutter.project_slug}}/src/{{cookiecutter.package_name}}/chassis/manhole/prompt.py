@@ -56,6 +56,8 @@ class Prompt(Editor):
         self._replaying = False
         self._paste: list[bytes] | None = None
         self._at_line_start = True
+        self._unfinished = ""
+        """A line from behind the scenes that has no end yet."""
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def connectionMade(self) -> None:
@@ -116,7 +118,7 @@ class Prompt(Editor):
         elif len(found) > 1:
             shown = [each.rpartition(".")[2] for each in found[:MAX_CHOICE]]
             shown += ["…"] if len(found) > MAX_CHOICE else []
-            self.show(textwrap.fill("  ".join(shown), self.width))
+            self.show(textwrap.fill("  ".join(shown), self.width) + "\n")
         else:
             self.terminal.write(b"\a")
 
@@ -178,6 +180,9 @@ class Prompt(Editor):
             self._ask(goes_on=False)
             return
         self._busy = True
+        if self._unfinished:
+            self.terminal.write(f"{self._unfinished}\n")
+            self._unfinished = ""
         running = self._interpreter.run("\n".join(self._block), whole=whole)
         if running:
             self._block = []
@@ -216,6 +221,9 @@ class Prompt(Editor):
             self._at_line_start = text.endswith("\n")
             self.terminal.write(text)
             return
-        self._to_start()
-        self.terminal.write(text if text.endswith("\n") else f"{text}\n")
-        self.drawInputLine()
+        # print writes each of its arguments by itself, and the end of the line, too.
+        lines, end, self._unfinished = (self._unfinished + text).rpartition("\n")
+        if end:
+            self._to_start()
+            self.terminal.write(lines + end)
+            self.drawInputLine()

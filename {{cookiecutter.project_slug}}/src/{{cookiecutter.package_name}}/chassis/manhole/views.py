@@ -7,6 +7,8 @@ import time
 from functools import singledispatch
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from .. import flags, logs
 from ..flags.registry import MASK
 from ..lifecycle import Process
@@ -59,6 +61,12 @@ def _(value: Tasks) -> str:
         ]
         lines.append(f"{name}: {', '.join(filter(None, parts))}")
     return "\n".join(lines) or "no tasks"
+
+
+@render.register
+def _(value: Deferred) -> str:  # type: ignore[type-arg]  # singledispatch takes the class
+    """Tell those who forgot to wait how to."""
+    return f"{value!r}: await _ waits for it"
 
 
 _LITERAL = r"""(?:\w{0,2}(?P<quote>\'\'\'|\"\"\"|'|").*?(?:(?<!\\)(?P=quote)|$)\s*|\d[\w.]*\s*)+"""
