@@ -12,7 +12,7 @@ import asyncssh
 import paramiko
 import pytest
 
-from .house import PATIENCE
+from .house import PATIENCE, House, fingerprint, start
 
 CACHE = Path(__file__).parents[2] / ".cache" / "npm"
 
@@ -74,6 +74,41 @@ def test_asyncssh(house):
             ]
 
     assert asyncio.run(asyncio.wait_for(visit(), PATIENCE)) == [(1, "42\n", True), (0, "'ä'\n", False)]
+
+
+def test_so_many_get_in_and_no_more(folder):
+    """Ten connections of ten sessions each; one more is refused, and the log says why, until one leaves."""
+
+    async def crowd(house: House) -> None:
+        where = {"port": house.port, "username": "me", "known_hosts": None, "config": None}
+
+        async def enter() -> asyncssh.SSHClientConnection:
+            return await asyncssh.connect("127.0.0.1", client_keys=[str(house.folder / "id")], **where)
+
+        inside = [await enter() for _ in range(10)]
+        with pytest.raises(asyncssh.PermissionDenied):
+            await enter()
+        while (refused := house.service.wait_for("manhole.refused"))["reason"] != "10 are in already":
+            pass
+        assert refused["fingerprint"] == fingerprint(house.folder / "id.pub")
+        sessions = [await inside[0].create_process(term_type="xterm") for _ in range(10)]
+        with pytest.raises(asyncssh.ChannelOpenError, match="too many sessions on the connection"):
+            await inside[0].create_process()
+        assert sessions[-1].exit_status is None
+        gone = inside.pop()
+        gone.close()
+        await gone.wait_closed()
+        # The service has to notice.
+        house.service.wait_for("manhole.logout")
+        inside.append(await enter())
+        for each in inside:
+            each.close()
+            await each.wait_closed()
+
+    with start(folder, "--manhole.open") as service:
+        house = House(service, folder)
+        house.opened()
+        asyncio.run(asyncio.wait_for(crowd(house), PATIENCE))
 
 
 def test_paramiko(house):

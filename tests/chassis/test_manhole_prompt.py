@@ -88,6 +88,17 @@ def test_a_line(sit):
     assert person.lines == ["x = 40", "x + 2"]
 
 
+def test_what_reads_as_python_is_coloured(sit):
+    """Keywords, names and literals each in their own colour; output is left as it is."""
+    person = sit()
+    person.types("x = 'a'")
+    echoed = person.transport.value().decode()
+    assert re.search(r"\x1b\[3\dm'a'\x1b\[", echoed), echoed
+    person.transport.clear()
+    person.types("\rprint(x)\r")
+    assert person.transport.value().endswith(b"\r\na\r\n>>> ")
+
+
 def test_a_typed_block(sit):
     """It goes on until a blank line; each line is logged."""
     person = sit()
