@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp, unix
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.protocols.policies import ProtocolWrapper
 
 from .http.channel import unsent
+from .http.request import address_text
 
 if TYPE_CHECKING:
     from .lifecycle import Process
@@ -59,7 +59,7 @@ def _look(transport: Any, names: dict[str, str], now: float) -> Connection:
     since = getattr(protocol, "since", None)
     return Connection(
         listener=names.get(address, address),
-        peer=_text(transport.getPeer()),
+        peer=address_text(transport.getPeer()),
         age=None if since is None else now - since,
         asked=getattr(protocol, "asked", None),
         at=", ".join(
@@ -70,12 +70,6 @@ def _look(transport: Any, names: dict[str, str], now: float) -> Connection:
         idle=_idle(transport.getHandle()),
         unsent=unsent(transport),
     )
-
-
-def _text(address: object) -> str:
-    if isinstance(address, IPv6Address):
-        return f"[{address.host}]:{address.port}"
-    return f"{address.host}:{address.port}" if isinstance(address, IPv4Address) else "unix"
 
 
 def _idle(handle: socket.socket) -> float | None:

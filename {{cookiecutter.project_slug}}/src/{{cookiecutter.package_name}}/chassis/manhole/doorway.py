@@ -29,6 +29,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from ..http.request import address_text
 from ..logs import get_logger
 from .guard import SIGNATURES, Guard, Login, Refused, Visit
 from .quiet import conch_log
@@ -151,7 +152,7 @@ class Transport(SSHServerTransport):
         """Begin, with the clock running."""
         self.id = secrets.token_hex(4)
         peer = self.transport.getPeer()
-        self.peer = _text(peer)
+        self.peer = address_text(peer)
         if isinstance(peer, (IPv4Address, IPv6Address)):
             # A socket for both families shows IPv4 peers as ::ffff:192.0.2.1.
             self.address = (
@@ -292,7 +293,7 @@ class Doorway(SSHFactory):
         if not self._crowded:
             self._crowded = True
             reason = f"{MAX_STRANGERS} others are not logged in yet"
-            log.warning("manhole.refused", peer=_text(addr), reason=reason)
+            log.warning("manhole.refused", peer=address_text(addr), reason=reason)
         return None
 
     def getService(self, transport: Any, service: bytes) -> Any:
@@ -334,9 +335,3 @@ class Doorway(SSHFactory):
         """Cut off whoever is left."""
         for transport in self.strangers | self.visits:
             transport.transport.abortConnection()
-
-
-def _text(address: IAddress | None) -> str:
-    if isinstance(address, IPv6Address):
-        return f"[{address.host}]:{address.port}"
-    return f"{address.host}:{address.port}" if isinstance(address, IPv4Address) else "unix"
