@@ -152,6 +152,28 @@ def test_what_is_no_python_is_shown_as_such(make, source):
     assert session.run("1") == [Outcome()]
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "raise GeneratorExit",
+        "raise KeyboardInterrupt",
+        "raise StopIteration",
+        "import asyncio; raise asyncio.CancelledError",
+        "await d; raise GeneratorExit",
+        "raise BaseException",
+        "def f(): return f()\nf()",
+        "class A:\n def __repr__(self): raise GeneratorExit\nA()",
+        "class A(Exception):\n def __str__(self): raise KeyboardInterrupt\nraise A",
+    ],
+)
+def test_whatever_is_raised_ends_the_statement_only(make, source):
+    """It is shown, and the session goes on."""
+    session = make(limit=10_000, d=succeed(1))
+    assert session.run(source) == [Outcome(failed=True)]
+    assert session.err().startswith("Traceback (most recent call last):\n")
+    assert session.run("1") == [Outcome()]
+
+
 def test_awaiting(make):
     """A statement ends when what it awaits has fired; what it prints then still goes to the session."""
     waits: Deferred[int] = Deferred()

@@ -176,8 +176,6 @@ class Interpreter:
         # Every exception ends here: SystemExit in a task of asyncio's would end the process.
         try:
             await _step_by_step(steps, loop, self._watch)
-        except GeneratorExit:
-            raise
         except SystemExit as error:
             if error.code is None or isinstance(error.code, int):
                 return Outcome(leave=(error.code or 0) & 0xFF)
