@@ -61,8 +61,8 @@ def running(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def taken() -> Iterator[socket.socket]:
-    """A port that somebody else listens on, until it is closed."""
+def taken(project: Path) -> Iterator[socket.socket]:
+    """A port that somebody else listens on, until it is closed; one for each project."""
     with socket.create_server(("127.0.0.1", 0)) as busy:
         yield busy
 

@@ -208,6 +208,16 @@ def test_characters_of_every_script(sit):
     assert person.sees().endswith("'äß€'\n>>> ")
 
 
+def test_what_cannot_be_encoded_is_escaped(sit):
+    """In output as in the text of an error, where it would keep the prompt from coming back."""
+    person = sit()
+    person.types("print('\\udc80')\rraise ValueError('\\udc80')\r'on'\r")
+    seen = person.sees()
+    assert "\n\\udc80\n" in seen
+    assert "\nValueError: \\udc80\n" in seen
+    assert seen.endswith("'on'\n>>> ")
+
+
 def test_history(sit):
     """Up and down bring back lines, characters of every script whole."""
     person = sit()

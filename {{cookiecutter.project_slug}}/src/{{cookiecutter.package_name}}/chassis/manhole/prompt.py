@@ -216,7 +216,8 @@ class Prompt(Editor):
 
     def show(self, text: str) -> None:
         """Show what a statement printed, or what comes from behind it while the person types."""
-        text = text.replace("\r\n", "\n")
+        # What has no encoding, as a part of a file's name may, is escaped.
+        text = text.replace("\r\n", "\n").encode("utf-8", "backslashreplace").decode()
         if self._busy:
             self._at_line_start = text.endswith("\n")
             self.terminal.write(text)
