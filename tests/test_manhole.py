@@ -273,7 +273,8 @@ def open_by_admin(running: Running, ttl: float) -> None:
 def test_its_time(running: Running) -> None:
     """Opened for a time, and again for another one, it closes when that is over, with whoever is in."""
     open_by_admin(running, 600)
-    assert running.wait_for("manhole.opened")["ttl"] == 600
+    opened = running.wait_for("manhole.opened")
+    assert (opened["ttl"], opened["peer"].partition(":")[0]) == (600, "127.0.0.1")
     screen = Screen(command(running, "-tt"))
     screen.until(">>> ")
     open_by_admin(running, 1)
