@@ -120,7 +120,8 @@ def _bar(
 ) -> list[str]:
     start, y = at
     if each is None:
-        return [_text("about", start, y + 12, "; ".join(failed) or "no figure")]
+        # The first reason; each round may have given its own, and there is room for one.
+        return [_text("about", start, y + 12, next(iter(failed), "no figure"))]
     low, length, high = (max(0.0, value) * scale for value in (each.low, each.median, each.high))
     lines = [
         f'<rect class="bar {mark}" x="{start:.0f}" y="{y:.0f}" width="{max(length, 1):.1f}" height="{BAR}"/>'

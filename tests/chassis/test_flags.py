@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import pathlib
 
@@ -290,6 +291,74 @@ def test_a_refused_secret_is_not_shown(own_flags, capsys):
     assert refused(capsys, ["--db.pin=hush"]) == ["--db.pin: ******** is no whole number (command line)"]
 
 
+def test_a_secret_that_is_refused_by_its_own_type_is_not_shown(own_flags, capsys):
+    """Whatever a type of the user's says of a value."""
+
+    class Key(flag.String):
+        def set(self, value):
+            raise ValueError(f"is no key: {value!r}")
+
+    @flags.declare(flag.namespace("db"))
+    class FLAGS:
+        key = Key("A key.", default=flag.REQUIRED, secure=True)
+
+    (line, _) = refused(capsys, ["--db.key=hush"])
+    assert line == "--db.key: ******** is no key: '********' (command line)"
+
+
+def test_what_follows_a_misspelt_name_is_not_shown(tasks, capsys):
+    """It is the value of a flag, of a secret perhaps; what is a flag itself is read all the same."""
+    lines = refused(capsys, ["--tasks.tokn", "hush", "stray", "--tasks.tok", "--tasks.ur=x"])
+    assert [line.partition(";")[0] for line in lines] == [
+        "--tasks.tokn: no such flag",
+        "'stray': not a flag",
+        "--tasks.tok: no such flag",
+        "--tasks.ur: no such flag",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("token = hush\n", 1),
+        ("[tasks]\ntoken hush\n", 2),
+        ("[tasks\ntoken = hush\n", 1),
+        ("[tasks]\nurl = x\n\n= hush\n", 4),
+    ],
+)
+def test_a_line_that_is_no_ini_is_named_and_not_shown(tasks, capsys, tmp_path, text, number):
+    """It may be a secret's."""
+    file = tmp_path / "a.ini"
+    file.write_text(text)
+    assert refused(capsys, [f"--config={file}"]) == [
+        f"--config: '{file}': line {number} is neither a [section] nor a name = value below one"
+    ]
+
+
+def test_a_file_in_the_home_of_nobody(web, capsys):
+    """A user that does not exist is a file that does not."""
+    assert refused(capsys, ["--config=~no-such-user/a.ini"]) == [
+        "--config: '~no-such-user/a.ini': no such file or directory"
+    ]
+
+
+def test_a_value_is_printed_in_one_line(tasks, capsys):
+    """Nothing in a value looks like another flag, moves the cursor, or cannot be written."""
+    text = printed(capsys, ["--tasks.url=a\nweb.x = \x1b[2J\udcff", "--print_config"])
+    assert "tasks.url = 'a\\nweb.x = \\x1b[2J\\udcff'  (command line; over default: )\n" in text
+
+
+def test_help_in_a_poor_character_set(web, capsys, monkeypatch):
+    """What a terminal cannot show is escaped."""
+    poor = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", poor)
+    about = About(name="hello", package="hello", version="1", summary="Gr\u00fc\u00dfe \U0001f44b")
+    with pytest.raises(SystemExit):
+        flags.parse(about, ["--help"], {})
+    poor.flush()
+    assert b"Gr\\xfc\\xdfe \\U0001f44b\n" in poor.buffer.getvalue()
+
+
 def test_a_list_that_is_refused_keeps_what_it_was(own_flags, capsys):
     """oscar's List would keep the items before the bad one."""
 
@@ -311,6 +380,12 @@ def test_help_lists_every_flag_with_type_default_meaning_and_environment_name(we
     )
     assert "[tasks]\n  --tasks.token=<text>  (default empty)" in text
     assert printed(capsys, ["-help"]) == text
+
+
+@pytest.mark.parametrize("argv", [["--help=yes"], ["--version=false", "--help=1"], ["--help=T"]])
+def test_every_yes_asks_for_help(web, capsys, argv):
+    """oscar takes many words for true, and none of them starts the service instead."""
+    assert printed(capsys, argv).startswith("hello-service 1.2.3\nSays hello.\n")
 
 
 def test_version(web, capsys):

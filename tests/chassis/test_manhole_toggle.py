@@ -14,8 +14,8 @@ from chassis.about import About
 from chassis.errors import StartError
 from chassis.lifecycle import Process
 from chassis.manhole import toggle
+from chassis.manhole.stalls import Stalls
 from chassis.manhole.toggle import Manhole, ssh_command
-from chassis.stalls import Stalls
 
 from .children import child
 
@@ -262,7 +262,7 @@ from twisted.internet import reactor
 readers = reactor.getReaders()
 manhole = Manhole(Process(ABOUT, reactor), listen=["tcp:0"], authorized_keys="x")
 Deferred.fromCoroutine(manhole.start())
-ours = ("chassis.manhole.", "chassis.stalls", "chassis.profiler", "chassis.connections")
+ours = ("chassis.manhole.", "chassis.connections")
 print(*sorted(m for m in sys.modules if m.startswith(("twisted.conch", "pydoc", "tracemalloc", *ours))))
 import threading
 print(threading.active_count(), "thread")

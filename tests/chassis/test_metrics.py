@@ -12,11 +12,11 @@ from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
 
 from chassis.about import About
+from chassis.admin.metrics import Metrics
 from chassis.http.bounds import Bounds
 from chassis.http.site import Site
 from chassis.lifecycle import Part, Process
 from chassis.manhole import Manhole
-from chassis.metrics import Metrics
 from chassis.periodic import Periodic, Tasks
 from chassis.workers import WorkerPool
 

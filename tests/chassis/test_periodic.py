@@ -147,22 +147,24 @@ def test_state_tells_the_next_run_in_backoff():
     assert task.next_at == 60
 
 
-def test_jitter_is_bounded_and_does_not_add_up():
+def test_jitter_is_bounded_and_does_not_add_up(monkeypatch):
     """Each run begins within its part of the interval after its beat; the first at once."""
     clock = Clock()
     work = quick(clock)
     draws = iter([0.0, 0.5, 0.99, 0.25])
-    task = started(clock, work, jitter=0.2, rng=lambda: next(draws))
+    monkeypatch.setattr("random.random", lambda: next(draws))
+    task = started(clock, work, jitter=0.2)
     advance(clock, 12, 0.01)
     advance(clock, 30, 0.01)
     assert work.began == pytest.approx([0, 10, 21, 31.98, 40.5], abs=0.02)
     assert task.skipped == 0
 
 
-def test_next_run_is_the_delayed_one():
+def test_next_run_is_the_delayed_one(monkeypatch):
     """While a run waits for its jitter, that is the next one."""
     clock = Clock()
-    task = started(clock, quick(clock), jitter=0.5, rng=lambda: 0.8)
+    monkeypatch.setattr("random.random", lambda: 0.8)
+    task = started(clock, quick(clock), jitter=0.5)
     clock.advance(10)
     assert task.next_at == 14
 
@@ -300,11 +302,12 @@ def test_a_drain_that_is_cut_says_so():
     assert (task.busy, clock.getDelayedCalls()) == (False, [])
 
 
-def test_stop_drops_a_run_that_waits_for_its_jitter():
+def test_stop_drops_a_run_that_waits_for_its_jitter(monkeypatch):
     """A run that has not begun does not begin."""
     clock = Clock()
     work = quick(clock)
-    task = started(clock, work, jitter=0.5, rng=lambda: 0.9)
+    monkeypatch.setattr("random.random", lambda: 0.9)
+    task = started(clock, work, jitter=0.5)
     clock.advance(10)
     Deferred.fromCoroutine(task.stop())
     assert clock.getDelayedCalls() == []
@@ -313,7 +316,12 @@ def test_stop_drops_a_run_that_waits_for_its_jitter():
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"interval": 0}, "above 0"), ({"jitter": 1.5}, "part of 1"), ({"jitter": -1}, "part")],
+    [
+        ({"interval": 0}, "above 0"),
+        ({"interval": float("inf")}, "above 0"),
+        ({"jitter": 1.5}, "part of 1"),
+        ({"jitter": -1}, "part"),
+    ],
 )
 def test_nonsense_is_refused(options, said):
     """An interval that is none, or a jitter beyond the interval, is an error where it is written."""

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
 
 from chassis.http import request_id
-from chassis.logs import get_logger, hub, sources
+from chassis.logs import events, get_logger, sources
 
 from .http_tools import Connection, ServerCase, parse
 
@@ -82,8 +82,7 @@ def test_a_fork_makes_others():
 def lines(monkeypatch):
     """Every event that is written, as it is written."""
     written = []
-    monkeypatch.setattr(hub._Output, "render", lambda record: record)
-    monkeypatch.setattr(hub._Output, "write", written.append, raising=False)
+    monkeypatch.setattr(events._Output, "put", written.append)
     return written
 
 

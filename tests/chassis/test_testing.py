@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from chassis.flags import FlagError
 from chassis.http.bounds import Bounds
 from chassis.http.listener import FLAGS
 from chassis.http.wsgi import FLAGS as WSGI_FLAGS
@@ -138,5 +139,5 @@ class TestFlagsSet:
 
     def test_unknown(self):
         """A flag that does not exist is an error."""
-        with pytest.raises(KeyError, match=r"web\.nothing"), flags_set({"web.nothing": "1"}):
+        with pytest.raises(FlagError, match=r"--web\.nothing: no such flag"), flags_set({"web.nothing": "1"}):
             pass

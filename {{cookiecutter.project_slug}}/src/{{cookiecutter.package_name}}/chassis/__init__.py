@@ -4,8 +4,8 @@ From the top of the house to its ground:
 
 - `run`        from parts to an exit code: signals, drain, stop; `systemd` hears of it, `handover` passes
                the sockets to a successor, `limits` and `collector` tune the process
-- `admin`      the process seen and changed over HTTP; `metrics` for Prometheus, `stacks` of every thread
-- `manhole`    the process looked into over SSH, while it is open, with `connections`, `stalls` and `profiler`
+- `admin`      the process seen and changed over HTTP, metrics for Prometheus too; `stacks` of every thread
+- `manhole`    the process looked into over SSH, while it is open; `connections` are what it counts
 - `http`       requests and responses, bounded; WSGI through threads
 - `periodic`   what happens again and again
 - `workers`    the threads that may block

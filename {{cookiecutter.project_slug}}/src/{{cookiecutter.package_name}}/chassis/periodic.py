@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import random
 import time
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
@@ -57,7 +58,6 @@ class Periodic(Part):
         now: bool = True,
         reactor: Any,
         pool: WorkerPool | None = None,
-        rng: Callable[[], float] = random.random,
     ) -> None:
         """Prepare to run `fn`.
 
@@ -66,10 +66,9 @@ class Periodic(Part):
             so that many processes do not do the same thing at once.
         :param now: whether the first run is at the start, or an interval later.
         :param pool: the threads for a plain function; None for one of its own.
-        :param rng: numbers from 0 up to 1.
         :raises ValueError: when the interval or the jitter makes no sense.
         """
-        if not interval > 0:
+        if not 0 < interval < math.inf:
             raise ValueError(f"the interval of the task {name} is {interval} seconds; it must be above 0")
         if not 0 <= jitter < 1:
             raise ValueError(f"the jitter of the task {name} is {jitter}; it must be a part of 1")
@@ -96,7 +95,6 @@ class Periodic(Part):
             # A place to wait: the thread may not be free yet when the reactor learns of the run before.
             self._own_pool = pool = WorkerPool(f"task-{name}", threads=1, queue=1, reactor=reactor)
         self._pool = None if _is_coroutine_function(fn) else pool
-        self._random = rng
         self._loop = LoopingCall(self._beat)
         self._loop.clock = reactor
         self._delayed: Any = None
@@ -157,7 +155,7 @@ class Periodic(Part):
             or with `TaskStoppedError`.
         """
         if self._stopping:
-            return _failed(TaskStoppedError(f"the task {self.label} has stopped"))
+            return fail(TaskStoppedError(f"the task {self.label} has stopped"))
         joined = self._join()
         if self._run is None:
             self._begin()
@@ -187,7 +185,7 @@ class Periodic(Part):
         elif self.last_started is None and self._now:
             self._begin()
         else:
-            delay = self._jitter * self.interval * self._random()
+            delay = self._jitter * self.interval * random.random()  # noqa: S311  no secret
             self._delayed = self._reactor.callLater(delay, self._begin_delayed)
 
     def _begin_delayed(self) -> None:
@@ -306,9 +304,3 @@ def _refusing_waitables(fn: Callable[[], object]) -> Callable[[], object]:
         return result
 
     return call
-
-
-def _failed(error: Exception) -> Deferred[object]:
-    deferred: Deferred[object] = Deferred()
-    deferred.errback(error)
-    return deferred

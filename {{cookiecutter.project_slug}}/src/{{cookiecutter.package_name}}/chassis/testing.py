@@ -18,10 +18,10 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
 
-from oscar import flag
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -30,6 +30,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
+from .flags.registry import Registry
 from .http.bounds import Bounds
 from .http.channel import Channel
 from .http.site import Site
@@ -83,7 +84,7 @@ class AsyncClient:
             resource = app.resource()
         else:
             resource = Gateway(app, _Inline())
-        self._site = _Site(resource, bounds=bounds or Bounds(), access_log=False, reactor=Clock())
+        self._site = Site(resource, bounds=bounds or Bounds(), access_log=False, reactor=Clock())
 
     def request(
         self,
@@ -114,7 +115,19 @@ class AsyncClient:
             fields["Content-Length"] = str(len(body))
         fields.update(headers or {})
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        return self._site.exchange(method, f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body)
+        request = f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
+        channel = _Channel(self._site)
+        transport = _Transport(channel.ended)
+        channel.makeConnection(transport)
+        channel.dataReceived(request)
+
+        def close(_: None) -> Response:
+            channel.connectionLost(Failure(ConnectionDone()))
+            if transport.aborted:
+                raise ConnectionAbortedError(f"{method}: the response was broken off; the log says why")
+            return _parse(method, transport.value())
+
+        return channel.answered.addCallback(close)
 
     def get(self, path: str, **options: Any) -> Deferred[Response]:
         """Send a GET; the options are those of `request`."""
@@ -159,33 +172,18 @@ class Client:
 def flags_set(values: Mapping[str, str]) -> Iterator[None]:
     """Give flags other values, by name and as text, until the block ends.
 
-    :raises KeyError: when there is no such flag.
-    :raises ValueError: when the text is none that the flag takes.
+    :raises FlagError: when there is no such flag, or the text is none that it takes.
     """
-    variables = {_flag(name): text for name, text in values.items()}
-    before = {var: var.value for var in variables}
+    registry = Registry((__package__ or "").rpartition(".")[0])
+    settings = [(registry.find(name), text) for name, text in values.items()]
+    before = [(setting.var, setting.var.value) for setting, _ in settings]
     try:
-        for var, text in variables.items():
-            var.set(text)
+        for setting, text in settings:
+            setting.set(text, "test")
         yield
     finally:
-        for var, value in before.items():
+        for var, value in before:
             var.value = value
-
-
-def _flag(name: str) -> flag.Var[Any]:
-    """Find a flag by its name with its namespace, of which the service's own package may be left out."""
-    namespace, _, short = name.rpartition(".")
-    found: list[flag.Var[Any]] = []
-
-    def visit(space: str, flag_name: str, var: flag.Var[Any]) -> None:
-        if flag_name == short and (space == namespace or space.endswith(f".{namespace}")):
-            found.append(var)
-
-    flag.GLOBAL_FLAGS.visit_all(visit)
-    if len(found) != 1:
-        raise KeyError(name)
-    return found[0]
 
 
 class _Inline:
@@ -235,37 +233,10 @@ class _Channel(Channel):
             self.answered.callback(None)
 
 
-class _Site(Site):
-    """A site without a listener: a connection an exchange."""
-
-    def exchange(self, method: str, request: bytes) -> Deferred[Response]:
-        channel = _Channel(self)
-        transport = _Transport(channel.ended)
-        channel.makeConnection(transport)
-        channel.dataReceived(request)
-
-        def close(_: None) -> Response:
-            channel.connectionLost(Failure(ConnectionDone()))
-            if transport.aborted:
-                raise ConnectionAbortedError(f"{method}: the response was broken off; the log says why")
-            return _parse(method, transport.value())
-
-        return channel.answered.addCallback(close)
-
-
-class _Received:
-    """Bytes as the socket that the standard library's parser wants."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def makefile(self, mode: str) -> io.BytesIO:
-        del mode
-        return io.BytesIO(self._data)
-
-
 def _parse(method: str, data: bytes) -> Response:
-    response = HTTPResponse(cast("socket.socket", _Received(data)), method=method)
+    # The standard library's parser reads the file that it makes of a socket, and asks for nothing else.
+    received = SimpleNamespace(makefile=lambda _mode: io.BytesIO(data))
+    response = HTTPResponse(cast("socket.socket", received), method=method)
     try:
         response.begin()
         return Response(response.status, response.headers, response.read())

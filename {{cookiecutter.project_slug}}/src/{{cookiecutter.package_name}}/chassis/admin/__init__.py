@@ -2,12 +2,14 @@
 
 The reactor answers, also when every worker thread is busy.
 
+listener where it answers
 pages    the paths and what they answer
+metrics  the figures, for Prometheus
+info     versions and the build
 guard    who may change something
 body     what a change says
-part     the listener of its own
 """
 
-from .part import FLAGS, Admin
+from .listener import FLAGS, Admin
 
 __all__ = ["FLAGS", "Admin"]

@@ -16,11 +16,11 @@ from twisted.web.server import NOT_DONE_YET
 
 from .. import flags, logs, stacks
 from ..errors import StartError
-from ..metrics import CONTENT_TYPE, Metrics
 from ..periodic import TaskStoppedError
 from . import body, guard
 from .guard import RefusedError
 from .info import info
+from .metrics import CONTENT_TYPE, Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -193,7 +193,11 @@ class Pages(Resource):
         except ValueError as error:
             raise RefusedError(400, str(error)) from None
         log.info(
-            "admin.changed", what="log level", to=fields["level"], of=fields["logger"] or "", **_given(fields)
+            "admin.changed",
+            what="log level",
+            to=fields["level"],
+            of=fields["logger"] or "",
+            duration=fields["duration"],
         )
         return 200, _levels(self._process)
 
@@ -220,10 +224,6 @@ class Pages(Resource):
             return cast("Manhole", self._process.part("manhole"))
         except KeyError:
             raise RefusedError(404, "this process has no manhole") from None
-
-
-def _given(fields: dict[str, Any]) -> dict[str, Any]:
-    return {"duration": fields["duration"]} if fields["duration"] else {}
 
 
 def _levels(process: Process) -> dict[str, Any]:

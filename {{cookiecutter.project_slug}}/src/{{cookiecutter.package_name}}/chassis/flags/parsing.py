@@ -45,16 +45,15 @@ def parse(about: About, argv: Sequence[str] | None = None, environ: Mapping[str,
     """
     registry = Registry(about.package)
     errors: list[FlagError] = []
-    assignments = _gather(registry, argv, environ, errors)
-    if _wants("help", assignments):
-        _print_and_exit(report.usage(about, registry.settings))
-    if _wants("version", assignments):
-        _print_and_exit(f"{about.name} {about.version}")
-    for assignment in assignments:
+    for assignment in _gather(registry, argv, environ, errors):
         try:
             assignment.setting.set(assignment.text, assignment.source)
         except FlagError as error:
             errors.append(error)
+    if FLAGS.help:
+        _print_and_exit(report.usage(about, registry.settings))
+    if FLAGS.version:
+        _print_and_exit(f"{about.name} {about.version}")
     errors += [
         FlagError(f"--{setting.name}: required; set it here, in a --config file or as {setting.environment}")
         for setting in registry.settings
@@ -115,10 +114,6 @@ def _gather(
     return [*file, *environment, *line]
 
 
-def _wants(name: str, assignments: list[Assignment]) -> bool:
-    return any(each.setting.name == name and each.text == "true" for each in assignments)
-
-
 def _faults(registry: Registry) -> list[FlagError]:
     """Ask the world whether it allows what the flags say, as far as that can be told without starting."""
     faults = []
@@ -130,5 +125,7 @@ def _faults(registry: Registry) -> list[FlagError]:
 
 
 def _print_and_exit(text: str) -> NoReturn:
-    print(text)  # noqa: T201  what was asked for
+    # A description may have letters that the terminal's character set has not.
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))  # noqa: T201  what was asked for
     sys.exit(0)

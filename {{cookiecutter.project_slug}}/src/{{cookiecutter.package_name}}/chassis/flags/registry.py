@@ -38,8 +38,11 @@ class Setting:
         try:
             assign(self.var, text)
         except FlagError as error:
-            shown = MASK if self.var.secure else shorten(text)
-            raise FlagError(f"--{self.name}: {shown} {error} ({source})") from None
+            shown, problem = shorten(text), str(error)
+            if self.var.secure:
+                # A type of the user's may say the value in its error.
+                shown, problem = MASK, problem.replace(text, MASK) if text else problem
+            raise FlagError(f"--{self.name}: {shown} {problem} ({source})") from None
         self.given.append((source, text))
 
     def show(self, text: str) -> str:
@@ -126,7 +129,9 @@ class Registry:
         if setting or not name.startswith(self.prefix) or self._is_service_link(name):
             return setting
         hint = _hint(name, self._environment)
-        raise FlagError(f"{name}: no flag has this environment name{hint} (environment)")
+        raise FlagError(
+            f"{shorten(name, quote=False)}: no flag has this environment name{hint} (environment)"
+        )
 
     def _is_service_link(self, name: str) -> bool:
         # Kubernetes announces a Service called like ours to every pod beside it in variables of this form

@@ -63,6 +63,10 @@ def configuration(settings: Sequence[Setting]) -> str:
     for setting in settings:
         if not setting.environment:
             continue
-        told = [setting.source] + [f"over {source}: {text}" for source, text in setting.overrode]
-        lines.append(f"{setting.name} = {setting.text}  ({'; '.join(told)})")
+        told = [setting.source] + [f"over {source}: {_one_line(text)}" for source, text in setting.overrode]
+        lines.append(f"{setting.name} = {_one_line(setting.text)}  ({'; '.join(told)})")
     return "\n".join(lines)
+
+
+def _one_line(text: str) -> str:
+    return text if text.isprintable() else repr(text)

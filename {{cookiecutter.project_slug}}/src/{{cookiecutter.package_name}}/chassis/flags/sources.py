@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os.path
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,16 +33,22 @@ def read_command_line(
 ) -> Iterator[Assignment]:
     """Read arguments in oscar's syntax: one dash or two, `--name=value` or `--name value`, `--switch`."""
     words = iter(argv)
+    unknown = False
     for word in words:
         name, equals, text = word.lstrip("-").partition("=")
         if not re.match(r"--?[^-=]", word):
-            errors.append(FlagError(f"{shorten(word)}: not a flag; write --name=value"))
+            # What follows a misspelt name is its value, and may be a secret.
+            if not unknown:
+                errors.append(FlagError(f"{shorten(word)}: not a flag; write --name=value"))
+            unknown = False
             continue
         try:
             setting = registry.find(name)
         except FlagError as error:
             errors.append(error)
+            unknown = not equals
             continue
+        unknown = False
         if not equals and isinstance(setting.var, flag.Bool):
             text = "true"
         elif not equals:
@@ -74,15 +81,10 @@ def read_file(registry: Registry, path: str, errors: list[FlagError]) -> Iterato
     )
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case; so documented
     try:
-        parser.read_string(Path(path).expanduser().read_text(encoding="utf-8-sig"), source=path)
-    except OSError as error:
-        errors.append(FlagError(f"--config: {shorten(path)}: {(error.strerror or str(error)).lower()}"))
-        return
-    except UnicodeDecodeError as error:
-        errors.append(FlagError(f"--config: {shorten(path)}: not UTF-8 text at byte {error.start}"))
-        return
-    except configparser.Error as error:
-        errors.append(FlagError(f"--config: {shorten(path)}: {' '.join(str(error).split())}"))
+        full = os.path.expanduser(path)  # noqa: PTH111  that of pathlib raises where there is no such user
+        parser.read_string(Path(full).read_text(encoding="utf-8-sig"), source=path)
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        errors.append(FlagError(f"--config: {shorten(path)}: {_why(error)}"))
         return
     for section in parser.sections():
         for key, text in parser.items(section):
@@ -94,3 +96,15 @@ def read_file(registry: Registry, path: str, errors: list[FlagError]) -> Iterato
                 errors.append(FlagError(f"[{section}] {key}: {problem} ({source})"))
                 continue
             yield Assignment(setting, text, source)
+
+
+def _why(error: OSError | UnicodeDecodeError | configparser.Error) -> str:
+    """Say what is wrong with a file, without showing a line of it, which may hold a secret."""
+    if isinstance(error, OSError):
+        return (error.strerror or str(error)).lower()
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 text at byte {error.start}"
+    if isinstance(error, configparser.ParsingError):
+        number = getattr(error, "lineno", None) or error.errors[0][0]
+        return f"line {number} is neither a [section] nor a name = value below one"
+    return " ".join(str(error).split())

@@ -9,7 +9,7 @@ On a terminal it is a coloured line, elsewhere a line of JSON:
 In tests, `structlog.testing.capture_logs` sees every event of a logger made here.
 """
 
-from .hub import get_logger
+from .events import get_logger
 from .loudness import level, levels, set_level
 from .render import timestamp
 from .stream import flush, reopen, start

@@ -26,9 +26,6 @@ class _Temporary:
 _temporary: dict[str, _Temporary] = {}
 """Levels that return to what they were, by the logger's name."""
 
-_single: set[str] = set()
-"""Loggers that were given a level of their own."""
-
 
 def set_level(
     level: str, logger: str | None = None, duration: float | None = None, reactor: Any = None
@@ -46,28 +43,18 @@ def set_level(
     if duration is not None and not (math.isfinite(duration) and duration > 0):
         raise ValueError(f"duration: {duration:g} is no number of seconds above 0")
     name = logger or ""
-    target = logging.getLogger(name)
-    before = target.level
+    before = logging.getLogger(name).level
     if name in _temporary:
         temporary = _temporary.pop(name)
         temporary.revert.cancel()
         before = temporary.before
     if duration is not None:
         _temporary[name] = _Temporary(before, reactor.callLater(duration, _revert, name))
-    _apply(target, name, getattr(logging, level.upper()))
+    logging.getLogger(name).setLevel(level.upper())
 
 
 def _revert(name: str) -> None:
-    temporary = _temporary.pop(name)
-    _apply(logging.getLogger(name), name, temporary.before)
-
-
-def _apply(target: logging.Logger, name: str, number: int) -> None:
-    target.setLevel(number)
-    if name and number:
-        _single.add(name)
-    else:
-        _single.discard(name)
+    logging.getLogger(name).setLevel(_temporary.pop(name).before)
 
 
 def level(logger: str | None = None) -> str:
@@ -81,8 +68,10 @@ def levels() -> dict[str, Any]:
 
     `reverts_at` is on the clock of the reactor that was given to `set_level`; None for a level that stays.
     """
-    own = {name: {"level": level(name), "reverts_at": _reverts_at(name)} for name in sorted(_single)}
-    return {"level": level(), "reverts_at": _reverts_at(""), "loggers": own}
+    known = list(logging.root.manager.loggerDict.items())
+    own = sorted(name for name, logger in known if getattr(logger, "level", logging.NOTSET))
+    states = {name: {"level": level(name), "reverts_at": _reverts_at(name)} for name in own}
+    return {"level": level(), "reverts_at": _reverts_at(""), "loggers": states}
 
 
 def _reverts_at(name: str) -> float | None:

@@ -37,16 +37,13 @@ class Sink:
         """Lines lost since the start."""
         self._on_loss = on_loss
         self._torn = False
-        self._writable = select.poll()
-        self._writable.register(descriptor, select.POLLOUT)
-        self._forget_thread()
-        # A fork copies no threads; the child makes its own when it has something to say.
-        os.register_at_fork(after_in_child=self._forget_thread)
+        self._begin()
+        # A fork copies no threads.
+        os.register_at_fork(after_in_child=self._begin)
 
-    def _forget_thread(self) -> None:
+    def _begin(self) -> None:
         self._queue: SimpleQueue[str | threading.Event] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        threading.Thread(target=self._run, name="log", daemon=True).start()
 
     def write(self, line: str) -> None:
         """Put one line, which ends in a newline, on its way."""
@@ -54,13 +51,9 @@ class Sink:
             self.lost += 1
             return
         self._queue.put(line)
-        if self._thread is None:
-            self._begin()
 
-    def flush(self, timeout: float = 1.0) -> bool:
+    def flush(self, timeout: float) -> bool:
         """Wait until everything written so far is out, for at most `timeout` seconds; say whether it is."""
-        if self._thread is None or not self._thread.is_alive():
-            return True
         done = threading.Event()
         self._queue.put(done)
         return done.wait(timeout)
@@ -69,21 +62,6 @@ class Sink:
         """Go on in another open file, which is taken over; no line is torn."""
         os.dup2(descriptor, self.descriptor)
         os.close(descriptor)
-
-    def _begin(self) -> None:
-        # Not waited for: a signal handler may have interrupted the very thread that holds the lock.
-        if not self._starting.acquire(blocking=False):
-            return
-        try:
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="log", daemon=True)
-                thread.start()
-                self._thread = thread
-        except RuntimeError:
-            # The interpreter is on its way out and starts no more threads.
-            self._write("".join(self._gather()[0]))
-        finally:
-            self._starting.release()
 
     def _run(self) -> None:
         told = 0
@@ -127,7 +105,9 @@ class Sink:
                     written = os.write(self.descriptor, rest)
                 except BlockingIOError:
                     # Whoever shares the pipe or the terminal with us may have made it non-blocking.
-                    self._writable.poll()
+                    writable = select.poll()
+                    writable.register(self.descriptor, select.POLLOUT)
+                    writable.poll()
                     continue
                 rest = rest[written:]
                 self._torn = bool(rest)

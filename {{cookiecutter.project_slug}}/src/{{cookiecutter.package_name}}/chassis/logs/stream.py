@@ -11,16 +11,16 @@ from oscar import flag
 
 from .. import flags, flagtypes
 from ..errors import StartError
-from . import hub, sources
+from . import sources
+from .events import get_logger, put_in
 from .loudness import LEVELS, set_level
-from .render import Console, json_line
+from .render import console, json_line
 from .sink import Sink
 
 if TYPE_CHECKING:
     from ..about import About
-    from .render import Renderer
 
-log = hub.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @flags.declare(flag.namespace("log"))
@@ -51,19 +51,16 @@ def start(about: About) -> None:
     :raises StartError: when the file cannot be opened.
     """
     descriptor = _open(FLAGS.file)
-    _Running.path = FLAGS.file
-    if descriptor is None:
-        # Someone closed standard output; another file may have its number by now.
-        descriptor = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     terminal = os.isatty(descriptor)
-    console = FLAGS.format == "console" or (FLAGS.format == "auto" and terminal)
+    for_people = FLAGS.format == "console" or (FLAGS.format == "auto" and terminal)
     # https://no-color.org
     colours = terminal and not os.environ.get("NO_COLOR")
-    render: Renderer = Console(colours=colours) if console else json_line
-    _Running.sink = Sink(descriptor, _tell_loss)
+    render = console(colours=colours) if for_people else json_line
+    sink = Sink(descriptor, _tell_loss)
+    _Running.sink, _Running.path = sink, FLAGS.file
     set_level(FLAGS.level)
-    hub.write_to(render, _Running.sink.write)
-    sources.redirect(prints=not console and not FLAGS.file)
+    put_in(lambda event: sink.write(render(event)))
+    sources.redirect(prints=not for_people and not FLAGS.file)
     atexit.register(flush)
     log.debug("log.started", service=about.name, version=about.version, file=FLAGS.file or "stdout")
 
@@ -81,19 +78,23 @@ def reopen() -> None:
     log.info("log.reopened", file=_Running.path)
 
 
-def flush(timeout: float = 1.0) -> bool:
-    """Wait, at most `timeout` seconds, until all that was logged is written; say whether it is."""
-    return _Running.sink is None or _Running.sink.flush(timeout)
+def flush(timeout: float = 1.0) -> None:
+    """Wait, for so many seconds at most, until all that was logged is written."""
+    if _Running.sink is not None:
+        _Running.sink.flush(timeout)
 
 
-def _open(path: str) -> int | None:
-    if not path:
-        return None if sys.stdout is None else sys.stdout.fileno()
-    try:
-        return _open_file(path)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise StartError(f"--log.file: {path!r}: {reason}; name a file that can be written to") from None
+def _open(path: str) -> int:
+    if path:
+        try:
+            return _open_file(path)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise StartError(f"--log.file: {path!r}: {reason}; name a file that can be written to") from None
+    if sys.stdout is None:
+        # Someone closed standard output; another file may have its number by now.
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    return sys.stdout.fileno()
 
 
 def _open_file(path: str) -> int:

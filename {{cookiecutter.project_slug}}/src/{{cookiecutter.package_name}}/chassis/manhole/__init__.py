@@ -16,6 +16,8 @@
     tools        what it finds: the names at hand
     views        how that is shown
     heap         memory: what grows, who holds what
+    stalls       when the reactor stood still, and at what
+    profiler     where the threads spend their time
     quiet        less of conch's own log
 
 Only `toggle`, `keys` and `options` are imported while it is closed.

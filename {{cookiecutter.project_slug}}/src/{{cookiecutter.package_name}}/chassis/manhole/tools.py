@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from twisted.internet.threads import blockingCallFromThread
 from twisted.python import threadable
 
-from .. import logs, profiler, stacks
+from .. import logs, stacks
 from ..connections import connections
-from ..stalls import Stalls
-from . import heap
+from . import heap, profiler
 from .aside import aside
+from .stalls import Stalls
 from .views import Flags, Text
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .stacks import imported_as
+from ..stacks import imported_as
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -30,8 +30,9 @@ WAITING = {
     ("selectors.py", "select"),
     ("threading.py", "wait"),
     ("queue.py", "get"),
-    ("sink.py", "_gather"),
     ("workers.py", "_work"),
+    ("sink.py", "_gather"),
+    ("sink.py", "_run"),
 }
 """(file, function) that a thread without work sits in."""
 

@@ -12,8 +12,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from .logs import get_logger
-from .stacks import frames_of
+from ..logs import get_logger
+from ..stacks import frames_of
 
 log = get_logger(__name__)
 
