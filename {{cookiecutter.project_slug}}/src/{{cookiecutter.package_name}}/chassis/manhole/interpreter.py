@@ -14,6 +14,7 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import FunctionType, TracebackType, coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -165,8 +166,9 @@ class Interpreter:
         loop = None
         with suppress(RuntimeError):
             loop = asyncio.get_running_loop()
-        steps = self._aside(function, file) if threaded else _call(function)
-        work = self._execute(steps, file, loop)
+        work = self._execute(
+            _call(partial(aside, self._reactor, function, file) if threaded else function), file, loop
+        )
         # As a task: what asyncio's own timeouts and task groups expect of whoever awaits them.
         return Deferred.fromFuture(loop.create_task(work)) if loop else Deferred.fromCoroutine(work)
 
@@ -188,9 +190,6 @@ class Interpreter:
                 self.write(_explain(error, file), error=True)
             return Outcome(failed=True)
         return Outcome()
-
-    async def _aside(self, function: Callable[[], object], file: str) -> None:
-        await aside(self._reactor, function, file)
 
     def _watch(self, seconds: float) -> None:
         if seconds > STALL:
@@ -221,7 +220,7 @@ class Interpreter:
 
 async def _call(function: Callable[[], object]) -> None:
     result = function()
-    if inspect.iscoroutine(result):
+    if inspect.isawaitable(result):
         await result
 
 
