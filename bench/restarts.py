@@ -6,16 +6,16 @@
 The supervisor is this program: it holds a TCP and a UNIX socket, gives both to the service as inherited
 descriptors, and restarts it as systemd does: TERM, wait for the end, start.
 Handovers are between processes with sockets of their own (`--service.handover`).
-Clients of four kinds ask all the time: over TCP and UNIX, on kept connections and on a new one each.
-A client retries nothing: what was sent on an open connection and not answered by a whole 200 is lost.
+Clients (`bench.clients`) ask all the time: over TCP and UNIX by HTTP/1.1 and HTTP/2, and over TLS by HTTP/2;
+each of them on connections that are kept, and on new ones.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import datetime as dt
 import json
-import random
 import signal
 import socket
 import subprocess
@@ -23,97 +23,19 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from .clients import PATIENCE, Clients, H2Clients, h2_over_tls
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Sequence
 
-    Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
-
-PATIENCE = 20.0
-"""Seconds after which a request without an answer is lost, and a service that does not do as told failed."""
-
-CLIENTS = 6
-"""Of each kind."""
-
-
-@dataclass
-class Count:
-    """What the clients met with."""
-
-    requests: int = 0
-    slowest: float = 0.0
-    lost: list[str] = field(default_factory=list)
-
-
-class Clients:
-    """Load on one listener, until it is stopped."""
-
-    def __init__(self, connect: Connect) -> None:
-        self._connect = connect
-        self._stopping = False
-        self.kept = Count()
-        self.fresh = Count()
-        self._tasks = [asyncio.create_task(self._keep()) for _ in range(CLIENTS)]
-        self._tasks += [asyncio.create_task(self._renew()) for _ in range(CLIENTS)]
-
-    async def stop(self) -> None:
-        """Let every client finish its request."""
-        self._stopping = True
-        await asyncio.gather(*self._tasks)
-
-    async def _keep(self) -> None:
-        """Ask on one connection until the server closes it, as it may after an answer or in between."""
-        while not self._stopping:
-            with suppress(OSError):
-                await self._on_connection(self.kept, close=False)
-
-    async def _renew(self) -> None:
-        while not self._stopping:
-            with suppress(OSError):
-                await self._on_connection(self.fresh, close=True)
-
-    async def _on_connection(self, count: Count, *, close: bool) -> None:
-        try:
-            reader, writer = await asyncio.wait_for(self._connect(), PATIENCE)
-        except (OSError, TimeoutError) as error:
-            count.lost.append(f"connect: {error!r}")
-            raise OSError from error
-        try:
-            while not self._stopping:
-                # Shorter than the grace that a drain gives to idle connections: beyond it, closing and asking
-                # can cross, and no HTTP/1.1 server can help that.
-                await asyncio.sleep(random.uniform(0, 0.1))  # noqa: S311  no secret
-                if reader.at_eof():
-                    return
-                begun = time.monotonic()
-                try:
-                    last = await asyncio.wait_for(_ask(reader, writer, close=close), PATIENCE)
-                except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as error:
-                    count.lost.append(f"after {time.monotonic() - begun:.3f} s: {error!r}")
-                    return
-                count.requests += 1
-                count.slowest = max(count.slowest, time.monotonic() - begun)
-                if last or close:
-                    return
-        finally:
-            writer.close()
-
-
-async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, close: bool) -> bool:
-    """Send a request and read the whole answer; return whether it is the connection's last.
-
-    :raises ValueError: when it is not 200.
-    """
-    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n" + (b"Connection: close\r\n" if close else b"") + b"\r\n")
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    if not head.startswith(b"http/1.1 200 "):
-        raise ValueError(head.split(b"\r\n")[0])
-    length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0])
-    await reader.readexactly(length)
-    return b"connection: close" in head
+    Opening = Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
 
 
 class Service:
@@ -173,59 +95,74 @@ class Service:
             self._started.set_result(False)
 
 
-async def restarts(command: Sequence[str], times: int, seconds: float, folder: Path) -> list[Clients]:
+def clients(what: str, port: int, path: str, tls_port: int) -> dict[str, Clients]:
+    """Begin to ask, and return who does."""
+
+    def tcp() -> Opening:
+        return asyncio.open_connection("127.0.0.1", port)
+
+    def unix() -> Opening:
+        return asyncio.open_unix_connection(path)
+
+    def tls() -> Opening:
+        return asyncio.open_connection("127.0.0.1", tls_port, ssl=h2_over_tls())
+
+    return {
+        f"{what} tcp": Clients(tcp),
+        f"{what} unix": Clients(unix),
+        f"{what} tcp, h2": H2Clients(tcp),
+        f"{what} unix, h2": H2Clients(unix),
+        f"{what} tls, h2": H2Clients(tls),
+    }
+
+
+async def restarts(command: Sequence[str], times: int, seconds: float, folder: Path) -> dict[str, Clients]:
     """Restart behind inherited sockets, evenly over some seconds."""
-    tcp = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    tcp, tls = (socket.create_server(("127.0.0.1", 0), backlog=1024) for _ in range(2))
     unix = socket.socket(socket.AF_UNIX)
     unix.bind(f"{folder}/inherited.sock")
     unix.listen(1024)
-    listeners = (tcp.fileno(), unix.fileno())
-    flags = "--web.listen=" + " ".join(f"fd:{number}" for number in listeners)
-    service = await Service.start(command, flags, pass_fds=listeners)
-    load = []
+    fds = (tcp.fileno(), unix.fileno(), tls.fileno())
+    flags = f"--web.listen=fd:{fds[0]} fd:{fds[1]} tls-over:cert={_certificate(folder)}:fd:{fds[2]}"
+    service = await Service.start(command, flags, pass_fds=fds)
+    load: dict[str, Clients] = {}
     try:
-        port = tcp.getsockname()[1]
-        load = [
-            Clients(lambda: asyncio.open_connection("127.0.0.1", port)),
-            Clients(lambda: asyncio.open_unix_connection(f"{folder}/inherited.sock")),
-        ]
+        load = clients("inherited", tcp.getsockname()[1], f"{folder}/inherited.sock", tls.getsockname()[1])
         for number in range(times):
             due = time.monotonic() + seconds / times
             if not await service.started():
                 raise RuntimeError("not started:\n" + "\n".join(service.events))
             await asyncio.sleep(max(0.2, due - time.monotonic() - 1))
             await service.stop()
-            service = await Service.start(command, flags, pass_fds=listeners)
+            service = await Service.start(command, flags, pass_fds=fds)
             _progress("restart", number + 1, times, load)
         await service.started()
         await asyncio.sleep(0.2)
-        await asyncio.gather(*(each.stop() for each in load))
+        await asyncio.gather(*(each.stop() for each in load.values()))
         await service.stop()
     finally:
         service.kill()
-        tcp.close()
-        unix.close()
+        for listening in (tcp, tls, unix):
+            listening.close()
     return load
 
 
-async def handovers(command: Sequence[str], times: int, seconds: float, folder: Path) -> list[Clients]:
+async def handovers(command: Sequence[str], times: int, seconds: float, folder: Path) -> dict[str, Clients]:
     """Hand over from process to process, evenly over some seconds; after each, one that fails to start."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        port, tls_port = one.getsockname()[1], other.getsockname()[1]
     path = f"{folder}/own.sock"
+    tls = f"ssl:{tls_port}:privateKey={_certificate(folder)}:interface=127.0.0.1"
     flags = (
-        f"--web.listen=tcp:{port}:interface=127.0.0.1 unix:{path}",
+        f"--web.listen=tcp:{port}:interface=127.0.0.1 unix:{path} {tls}",
         f"--service.handover={folder}/handover.sock",
     )
     services = [await Service.start(command, *flags)]
-    load = []
+    load: dict[str, Clients] = {}
     try:
         if not await services[0].started():
             raise RuntimeError("not started:\n" + "\n".join(services[0].events))
-        load = [
-            Clients(lambda: asyncio.open_connection("127.0.0.1", port)),
-            Clients(lambda: asyncio.open_unix_connection(path)),
-        ]
+        load = clients("handed over", port, path, tls_port)
         for number in range(times):
             due = time.monotonic() + seconds / times
             services.append(await Service.start(command, *flags))
@@ -237,7 +174,7 @@ async def handovers(command: Sequence[str], times: int, seconds: float, folder: 
             await broken.ended(code=1)
             await asyncio.sleep(max(0.2, due - time.monotonic()))
             _progress("handover", number + 1, times, load)
-        await asyncio.gather(*(each.stop() for each in load))
+        await asyncio.gather(*(each.stop() for each in load.values()))
         await services[-1].stop()
     finally:
         for service in services:
@@ -245,31 +182,50 @@ async def handovers(command: Sequence[str], times: int, seconds: float, folder: 
     return load
 
 
-def _progress(what: str, number: int, times: int, load: Sequence[Clients]) -> None:
-    counts = [count for each in load for count in (each.kept, each.fresh)]
+def _certificate(folder: Path) -> Path:
+    """Make a certificate, and return the file that it is in with its key."""
+    path = folder / "site.pem"
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=30))
+        .sign(key, hashes.SHA256())
+    )
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    path.write_bytes(
+        certificate.public_bytes(pem) + key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    )
+    return path
+
+
+def _progress(what: str, number: int, times: int, load: dict[str, Clients]) -> None:
+    counts = [count for each in load.values() for count in (each.kept, each.fresh)]
     requests, lost = sum(count.requests for count in counts), sum(len(count.lost) for count in counts)
     if sys.stdout.isatty():
         print(f"\r{what} {number}/{times}: {requests} requests, {lost} lost ", end="", flush=True)
 
 
-def report(load: Sequence[Clients]) -> list[str]:
+def report(load: dict[str, Clients]) -> list[str]:
     """Say what each kind of client met with, and return what was lost."""
     lost: list[str] = []
-    print(f"\n{'clients':28}{'requests':>10}{'lost':>6}{'slowest':>10}")
-    names = ("inherited tcp", "inherited unix", "handed over tcp", "handed over unix")
-    for name, each in zip(names, load, strict=True):
+    print(f"\n{'clients':28}{'requests':>10}{'again':>7}{'lost':>6}{'slowest':>10}")
+    for name, each in load.items():
         for kind, count in (("kept", each.kept), ("new", each.fresh)):
-            print(f"{name + ', ' + kind:28}{count.requests:10}{len(count.lost):6}{count.slowest:9.2f}s")
+            figures = f"{count.requests:10}{count.again:7}{len(count.lost):6}{count.slowest:9.2f}s"
+            print(f"{name + ', ' + kind:28}{figures}")
             lost += [f"{name}, {kind}: {text}" for text in count.lost]
     return lost
 
 
-async def run(command: Sequence[str], *, restart: int, handover: int, seconds: float) -> list[Clients]:
+async def run(command: Sequence[str], *, restart: int, handover: int, seconds: float) -> dict[str, Clients]:
     """Do all of it: most of the time for the restarts, the rest for the handovers."""
     share = restart / (restart + handover)
     with tempfile.TemporaryDirectory() as folder:
         load = await restarts(command, restart, seconds * share, Path(folder))
-        return load + await handovers(command, handover, seconds * (1 - share), Path(folder))
+        return load | await handovers(command, handover, seconds * (1 - share), Path(folder))
 
 
 def _build(folder: str) -> str:

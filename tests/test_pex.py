@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 import re
 import shutil
 import signal
@@ -11,6 +10,8 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from .disks import needs_mount, with_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,11 +151,42 @@ def test_wrong_python_is_told(pex: Path, tmp_path: Path) -> None:
     assert "python3.11" in run.stderr
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_cache_that_cannot_be_written(pex: Path, tmp_path: Path) -> None:
-    """A read-only folder as PEX_ROOT costs time at each start, and is no reason not to start."""
-    cache = tmp_path / "cache"
-    cache.mkdir(mode=0o500)
-    environ = ["env", "-i", f"PATH={_path(pex)}", f"HOME={tmp_path}", f"PEX_ROOT={cache}"]
-    run = subprocess.run([*environ, pex, "--version"], capture_output=True, text=True, check=False)
+def in_cache(pex: Path, folder: Path, script: str, *wrapper: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in which $PEX is the pex, with a folder as its cache, and another for temporary files."""
+    (folder / "tmp").mkdir()
+    environ = [f"PATH={_path(pex)}", f"HOME={folder}", f"PEX_ROOT={folder}/cache", f"TMPDIR={folder}/tmp"]
+    command = ["env", "-i", *environ, f"PEX={pex}", *wrapper, "sh", "-ec", script]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    return folder
+
+
+@needs_mount
+def test_cache_on_a_read_only_disk(pex: Path, tmp_path: Path, cache: Path) -> None:
+    """It costs time at each start and is no reason not to start; pex warns, and nothing is left behind."""
+    run = in_cache(pex, tmp_path, "$PEX --version", *with_disk(cache, "ro"))
     assert (run.returncode, run.stdout) == (0, "hello-service 0.1.0\n"), run.stderr
+    assert f"PEX_ROOT is configured as {cache} but that path is un-writeable" in run.stderr
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@needs_mount
+def test_cache_on_a_full_disk(pex: Path, tmp_path: Path, cache: Path) -> None:
+    """It does not start, and says why; it does once there is room, and when the disk fills up later."""
+    script = """
+        head -c 60m /dev/zero >$PEX_ROOT/filler
+        $PEX --version && exit 9
+        rm $PEX_ROOT/filler
+        $PEX --version
+        head -c 64m /dev/zero >$PEX_ROOT/filler || echo full
+        $PEX --version
+    """
+    run = in_cache(pex, tmp_path, script, *with_disk(cache, "size=64m"))
+    version = "hello-service 0.1.0\n"
+    assert (run.returncode, run.stdout) == (0, f"{version}full\n{version}"), run.stderr
+    assert "OSError: [Errno 28] No space left on device\n" in run.stderr

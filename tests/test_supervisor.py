@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.restarts import Clients
+from bench.clients import Clients
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

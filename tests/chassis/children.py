@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "{{cookiecutter.project_slug}}" / "src" / "{{cookiecutter.package_name}}"
@@ -71,13 +71,14 @@ def child(
     prelude: str = PRELUDE,
     pass_fds: tuple[int, ...] = (),
     more_environ: Mapping[str, str] = MappingProxyType({}),
+    wrapper: Sequence[str] = (),
 ) -> Iterator[Child]:
-    """Run code that sees `chassis`, with a bound on its life."""
+    """Run code that sees `chassis`, with a bound on its life; the wrapper is a command that execs another."""
     source = prelude + textwrap.dedent(code)
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES), "HOME": os.environ.get("HOME", "/")}
     environ.update(more_environ)
     process = subprocess.Popen(
-        [sys.executable, "-c", source, *argv],
+        [*wrapper, sys.executable, "-c", source, *argv],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,

@@ -12,6 +12,7 @@ import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 from structlog.testing import capture_logs
@@ -215,13 +216,14 @@ def test_check_binds_and_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("what", ["pipe", "file", "udp", "unconnected", "connected", "closed"])
+@pytest.mark.parametrize("what", ["pipe", "file", "terminal", "udp", "unconnected", "connected", "closed"])
 def test_only_a_listening_stream_socket_can_be_inherited(what: str, tmp_path: Path) -> None:
-    """A pipe, a file, a UDP socket, and stream sockets that do not listen are refused, and stay open."""
+    """What is none, such as a terminal (`fd:0`) or a UDP socket, is refused and stays open."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         things: dict[str, Any] = {
             "pipe": os.fdopen(os.pipe()[0]),
             "file": (tmp_path / "f").open("w"),
+            "terminal": os.fdopen(os.openpty()[1]),
             "udp": socket.socket(type=socket.SOCK_DGRAM),
             "unconnected": socket.socket(),
             "connected": socket.create_connection(server.getsockname()),
@@ -230,6 +232,7 @@ def test_only_a_listening_stream_socket_can_be_inherited(what: str, tmp_path: Pa
         expected = {
             "pipe": "is no socket",
             "file": "is no socket",
+            "terminal": "is no socket",
             "udp": "is no TCP or UNIX stream socket",
             "closed": "is not open",
         }.get(what, "is a socket that does not listen")
@@ -421,6 +424,15 @@ class Serving(TestCase):
             with pytest.raises(ListenError, match=reason):
                 check(f"unix:{self.folder}/y.sock:{owner}")
 
+    async def test_an_owner_that_it_may_not_have(self) -> None:
+        """The refusal leaves no path behind."""
+        path = self.folder / "x.sock"
+        endpoint = parse(reactor, f"unix:{path}:user={pwd.getpwuid(os.geteuid()).pw_name}")
+        with mock.patch("os.chown", side_effect=PermissionError(errno.EPERM, "Operation not permitted")):
+            error = await self.assertFailure(endpoint.listen(self.factory), ListenError)
+        assert str(error).endswith(f"cannot listen on {path}: Operation not permitted")
+        assert list(self.folder.iterdir()) == []
+
     async def test_stale_unix_socket(self) -> None:
         """What kill -9 left is replaced, though its lock names a pid that lives, such as 1."""
         path = self.folder / "x.sock"
@@ -525,6 +537,18 @@ class Serving(TestCase):
             await self.greeted(socket.AF_INET, (host, port), b"", trusting())
             await bound.close()
 
+    async def test_tls_over_a_unix_socket(self) -> None:
+        """Of our own, or inherited."""
+        certificate = write(self.folder / "site.pem", *make_certificate("localhost"))
+        paths = [str(self.folder / name) for name in ("own.sock", "inherited.sock")]
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(paths[1])
+            listening.listen(5)
+            for path, where in zip(paths, (f"unix:{paths[0]}", f"fd:{listening.fileno()}"), strict=True):
+                bound = await self.bind(f"tls-over:cert={certificate}:{where}")
+                await self.greeted(socket.AF_UNIX, path, b"", trusting())
+                await bound.close()
+
     async def test_haproxy_over_an_inherited_socket(self) -> None:
         """The peer is the one that the PROXY header names."""
         seen: list[Any] = []
@@ -548,13 +572,18 @@ class Serving(TestCase):
         """In both orders of the string: proxies send it before the handshake."""
         certificate = write(self.folder / "site.pem", *make_certificate("localhost"))
         header = b"PROXY TCP4 203.0.113.9 203.0.113.1 1000 443\r\n"
-        for text in (
-            f"haproxy:ssl:0:privateKey={certificate}:interface=127.0.0.1",
-            f"tls-over:cert={certificate}:haproxy:tcp:0:interface=127.0.0.1",
-        ):
-            bound = await self.bind(text)
-            assert bound.address == f"tcp:127.0.0.1:{bound.port} (tls, haproxy)"
-            await self.greeted(socket.AF_INET, ("127.0.0.1", bound.port), header, trusting())
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            for text in (
+                f"haproxy:ssl:0:privateKey={certificate}:interface=127.0.0.1",
+                f"tls-over:cert={certificate}:haproxy:tcp:0:interface=127.0.0.1",
+                f"haproxy:tls-over:cert={certificate}:fd:{listening.fileno()}",
+            ):
+                bound = await self.bind(text)
+                assert bound.address.endswith(f"tcp:127.0.0.1:{bound.port}, tls, haproxy)") or (
+                    bound.address == f"tcp:127.0.0.1:{bound.port} (tls, haproxy)"
+                )
+                await self.greeted(socket.AF_INET, ("127.0.0.1", bound.port), header, trusting())
+                await bound.close()
 
     async def test_alpn_is_the_factorys(self) -> None:
         """A Site behind any kind of TLS endpoint negotiates its own protocols."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ..disks import mount_over, needs_mount, seen_by, with_disk
 from .children import PATIENCE, Child, child
 
 if TYPE_CHECKING:
@@ -28,15 +30,15 @@ class Page(Resource):
     isLeaf = True
     def render_GET(self, request):
         return b"hello"
-def listener(process, endpoint="tcp:0:interface=127.0.0.1"):
+def listener(process, endpoint="tcp:0:interface=127.0.0.1", name="web"):
     bounds = Bounds(max_body=1000, idle_timeout=60, request_timeout=60, write_timeout=60)
     site = Site(Page(), bounds=bounds, access_log=False, reactor=process.reactor)
-    return Listener("web", flag="web.listen", endpoints=[endpoint], factory=site, reactor=process.reactor)
+    return Listener(name, flag="web.listen", endpoints=[endpoint], factory=site, reactor=process.reactor)
 """
 
 
-def port_of(service: Child) -> int:
-    return int(service.wait_for("web.listening")["address"].rpartition(":")[2])
+def port_of(service: Child, name: str = "web") -> int:
+    return int(service.wait_for(f"{name}.listening")["address"].rpartition(":")[2])
 
 
 def connect(port: int) -> socket.socket:
@@ -155,6 +157,31 @@ def test_a_client_that_never_closes(clients: ExitStack):
         assert service.end()[0] == 3
 
 
+def test_a_drain_is_over_every_listener_at_once(clients: ExitStack):
+    """While one still has a request in flight, the others have let their clients go; nobody is let in."""
+    code = f"""{SITE}
+def parts(process):
+    for name in ("a", "b"):
+        process.add(listener(process, name=name))
+main(parts)
+"""
+    with child(code) as service:
+        ports = [port_of(service, name) for name in ("a", "b")]
+        slow, idle = (clients.enter_context(connect(port)) for port in ports)
+        assert ask(slow) == ask(idle) == b"HTTP/1.1 200"
+        slow.sendall(b"GET / HTTP/1.1\r\n")
+        slow_is_read = clients.enter_context(connect(ports[0]))
+        assert ask(slow_is_read) == b"HTTP/1.1 200"
+        service.signal(signal.SIGTERM)
+        assert idle.recv(1) == b""
+        for port in ports:
+            with pytest.raises(ConnectionRefusedError):
+                connect(port)
+        slow.sendall(b"Host: x\r\n\r\n")
+        assert b"connection: close" in slow.recv(1000).lower()
+        assert service.end()[0] == 0
+
+
 @pytest.mark.parametrize("task", ["async def task():\n    await Deferred()", "task = threading.Event().wait"])
 def test_a_task_that_never_returns(task: str):
     """In the reactor or in a thread: it is named at the deadline, and does not hang the exit."""
@@ -200,3 +227,95 @@ main(lambda process: process.add(listener(process, "tcp:{port}:interface=127.0.0
                 second.wait_for("service.started")
         finally:
             os.kill(sleeper, signal.SIGKILL)
+
+
+LOGGING = f"""{SITE}
+from chassis.logs import get_logger
+class Page(Resource):
+    isLeaf = True
+    count = 0
+    def render_GET(self, request):
+        Page.count += 1
+        get_logger("page").info("asked", number=Page.count, filler=500 * "x")
+        return b"hello"
+class Where(Part):
+    async def start(self):
+        # With --log.file, standard output is free.
+        print(self.web.addresses()[0], "serves", sep="\\n", flush=True)
+def parts(process):
+    web = process.add(listener(process))
+    process.add(Where("where")).web = web
+main(parts)
+"""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    return folder
+
+
+def numbers(log: str) -> list[int]:
+    """Return which requests were written to the log, in whole lines."""
+    events = [json.loads(line) for line in log.splitlines() if line.endswith("}")]
+    return [event["number"] for event in events if event["event"] == "asked"]
+
+
+@needs_mount
+def test_the_disk_of_the_log_is_full(disk: Path, clients: ExitStack):
+    """Every request is answered all the while; once there is room, the log says how many lines it lacks."""
+    size = 1024 * 1024
+    flag = f"--log.file={disk}/log"
+    with child(LOGGING, flag, wrapper=with_disk(disk, f"size={size}")) as service:
+        service.wait_for("serves")
+        client = clients.enter_context(connect(int(service.events[-2]["event"].rpartition(":")[2])))
+        log = clients.enter_context(seen_by(service.process.pid, disk / "log").open("r+"))
+        while os.fstat(log.fileno()).st_size < size:
+            assert ask(client) == b"HTTP/1.1 200"
+        for _ in range(200):
+            assert ask(client) == b"HTTP/1.1 200"
+        written = numbers(log.read())
+        os.truncate(log.fileno(), 0)
+        after = ""
+        for _ in range(500):
+            assert ask(client) == b"HTTP/1.1 200"
+            log.seek(0)
+            after = log.read()
+            if "log.lost" in after:
+                break
+        service.signal(signal.SIGTERM)
+        assert service.end()[0] == 0
+        log.seek(0)
+        after = log.read()
+        (lost,) = [
+            event for line in after.splitlines()[1:] if (event := json.loads(line))["event"] == "log.lost"
+        ]
+        written += numbers(after)
+        assert lost["level"] == "warning"
+        assert lost["lines"] == written[-1] - len(written) > 50
+        assert "service.stopped" in after
+
+
+@needs_mount
+def test_the_disk_of_the_log_is_read_only_at_the_start(disk: Path):
+    """It does not start, and says why in a line."""
+    with child(LOGGING, f"--log.file={disk}/log", wrapper=with_disk(disk, "ro")) as service:
+        told = f"child: --log.file: '{disk}/log': read-only file system; name a file that can be written to\n"
+        assert service.end() == (1, [], told)
+
+
+@needs_mount
+def test_the_disk_of_the_log_is_read_only_at_a_reload(disk: Path):
+    """The old file is gone on with, and says why."""
+    with child(LOGGING, f"--log.file={disk}/log", wrapper=with_disk(disk, "size=1m")) as service:
+        service.wait_for("serves")
+        with seen_by(service.process.pid, disk / "log").open() as log:
+            mount_over(service.process.pid, disk, "ro")
+            service.signal(signal.SIGHUP)
+            service.signal(signal.SIGTERM)
+            assert service.end()[0] == 0
+            events = {event["event"]: event for event in map(json.loads, log)}
+        failed = events["log.reopen_failed"]
+        assert (failed["level"], failed["reason"]) == ("error", "Read-only file system")
+        assert list(events)[-1] == "service.stopped"

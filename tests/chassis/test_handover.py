@@ -53,6 +53,16 @@ class Processes:
         flag = f"--service.handover={self.folder}/handover.sock"
         return self.stack.enter_context(child(code, flag, more_environ=environ))
 
+    def start_held(self, **more: str) -> Child:
+        """Start one that waits with the sockets in its hands, until `release`."""
+        os.mkfifo(self.folder / "go")
+        held = self.start(last=f"print('taken', flush=True); open('{self.folder}/go').close()", **more)
+        held.wait_for("taken")
+        return held
+
+    def release(self) -> None:
+        (self.folder / "go").open("w").close()
+
     def who(self, family: str) -> int:
         """Return the pid that answers."""
         with socket.socket(socket.AF_UNIX if family == "unix" else socket.AF_INET) as client:
@@ -106,6 +116,64 @@ def test_one_that_fails_to_start_changes_nothing(processes: Processes):
     assert processes.both() == {old.process.pid}
     new = processes.start()
     new.wait_for("service.started")
+    assert old.end()[0] == 0
+
+
+def test_one_that_is_told_to_stop_before_it_is_ready_takes_nothing(processes: Processes):
+    """Even when its start leaves the reactor no time to hear of the signal: somebody must serve."""
+    old = processes.start()
+    old.wait_for("service.started")
+    new = processes.start(last="import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
+    new.wait_for("service.start_abandoned")
+    assert new.end()[0] == 0
+    old.wait_for("handover.abandoned")
+    assert processes.both() == {old.process.pid}
+
+
+def test_one_that_is_stopped_at_once_while_it_waits_for_the_old_one(processes: Processes):
+    """Its parts are stopped."""
+    old = processes.start()
+    old.wait_for("service.started")
+    first = """
+from chassis.handover import Relief
+def ready(self, real=Relief.connectionMade):
+    real(self)
+    print("ready", flush=True)
+Relief.connectionMade = ready
+async def stop(self):
+    print("last stopped", flush=True)
+Last.stop = stop
+"""
+    new = processes.start_held(first=first)
+    old.signal(signal.SIGSTOP)
+    processes.release()
+    new.wait_for("ready")
+    new.signal(signal.SIGTERM)
+    new.signal(signal.SIGHUP)
+    new.wait_for("service.reloaded")
+    new.signal(signal.SIGTERM)
+    new.wait_for("last stopped")
+    assert new.end()[0] == 3
+
+
+def test_a_signal_to_stop_does_not_cut_short_the_drain_of_the_old_one(processes: Processes):
+    """Whoever deploys may well tell it to stop, once the new one serves: it does so already."""
+    first = """
+import os, signal
+async def drain(self):
+    os.kill(os.getpid(), signal.SIGTERM)
+    heard = Deferred()
+    from twisted.internet import reactor
+    reactor.callFromThread(heard.callback, None)
+    await heard
+    print("drained", flush=True)
+Last.drain = drain
+"""
+    old = processes.start(first=first)
+    old.wait_for("service.started")
+    processes.start().wait_for("service.started")
+    old.wait_for("drained")
+    old.wait_for("service.stopped")
     assert old.end()[0] == 0
 
 
@@ -179,18 +247,59 @@ def test_an_old_one_that_is_stuck(processes: Processes):
     )
 
 
+def test_an_old_one_that_is_stuck_when_the_new_one_is_ready(processes: Processes):
+    """The new one serves and can be followed by another; the old one retires once it comes round."""
+    old = processes.start()
+    old.wait_for("service.started")
+    new = processes.start_held(first="handover.ANSWER = 0.2")
+    old.signal(signal.SIGSTOP)
+    processes.release()
+    new.wait_for("handover.unconfirmed")
+    new.wait_for("service.started")
+    old.signal(signal.SIGCONT)
+    old.wait_for("handover.given")
+    assert old.end()[0] == 0
+    newest = processes.start()
+    newest.wait_for("service.started")
+    assert new.end()[0] == 0
+    assert processes.both() == {newest.process.pid}
+
+
 def test_an_old_one_that_is_killed_meanwhile(processes: Processes):
     """What it had handed over serves on in the new one."""
     old = processes.start()
     old.wait_for("service.started")
-    new = processes.start(last="print('taken', flush=True); import signal; signal.pause()")
-    new.wait_for("taken")
+    new = processes.start_held()
     old.process.kill()
     old.process.wait()
-    new.signal(signal.SIGUSR1)
+    processes.release()
     new.wait_for("handover.unconfirmed")
     new.wait_for("service.started")
     assert processes.both() == {new.process.pid}
+
+
+def test_an_old_one_that_is_told_to_stop_meanwhile(processes: Processes):
+    """It ends, and what it had handed over serves on in the new one."""
+    old = processes.start()
+    old.wait_for("service.started")
+    new = processes.start_held()
+    old.signal(signal.SIGTERM)
+    old.wait_for("service.draining")
+    assert old.end()[0] == 0
+    processes.release()
+    new.wait_for("service.started")
+    assert processes.both() == {new.process.pid}
+
+
+def test_after_a_kill_the_next_one_starts(processes: Processes):
+    """It clears the paths that were left, and can be followed by another."""
+    old = processes.start()
+    old.wait_for("service.started")
+    old.process.kill()
+    old.process.wait()
+    for _ in range(2):
+        processes.start().wait_for("service.started")
+        processes.both()
 
 
 def test_a_path_that_cannot_be(processes: Processes):

@@ -7,18 +7,23 @@ from prometheus_client.registry import Collector
 from structlog.testing import capture_logs
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
 
+from chassis import tls
 from chassis.about import About
 from chassis.admin.metrics import Metrics
+from chassis.certificates import Files
 from chassis.http.bounds import Bounds
 from chassis.http.site import Site
 from chassis.lifecycle import Part, Process
 from chassis.manhole import Manhole
 from chassis.periodic import Periodic, Tasks
 from chassis.workers import WorkerPool
+
+from .certificates import make_certificate, write
 
 
 class Hello(Resource):
@@ -136,6 +141,27 @@ def test_a_broken_collector_costs_only_the_services_own(process):
         REGISTRY.unregister(broken)
     assert found["service_ready",] == 1
     assert [event["event"] for event in events] == ["metrics.failed"]
+
+
+def test_the_end_of_each_certificate_in_use(process, tmp_path):
+    """By the file that it is in, in seconds since the epoch, as of the last reload."""
+    key = "tls_certificate_expires_seconds"
+    pairs = [make_certificate("a.test", days=days) for days in (20, 90)]
+    path = write(tmp_path / "a.pem", *pairs[0])
+    assert [name for name in samples(process) if name[0] == key] == []
+    factory = tls.TlsFactory(Files(str(path), str(path)), Factory(), Clock())
+    factory.startFactory()
+    try:
+        for certificate, private in pairs:
+            write(path, certificate, private)
+            tls.reload_all()
+            assert samples(process)[key, str(path)] == certificate.not_valid_after_utc.timestamp()
+        path.write_text("broken")
+        tls.reload_all()
+        assert samples(process)[key, str(path)] == pairs[-1][0].not_valid_after_utc.timestamp()
+    finally:
+        factory.stopFactory()
+    assert [name for name in samples(process) if name[0] == key] == []
 
 
 def test_a_bare_process_has_figures():

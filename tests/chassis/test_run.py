@@ -116,16 +116,41 @@ def test_a_start_that_fails_by_a_bug():
 
 
 def test_a_signal_during_the_start_abandons_it():
+    """What had started is stopped."""
     starting = """
+    class First(Part):
+        async def stop(self):
+            print("first stopped", flush=True)
     class Slow(Part):
         async def start(self):
             print("starting", flush=True)
             await Deferred()
-    main(lambda process: process.add(Slow("slow")))
+    def parts(process):
+        process.add(First("first"))
+        process.add(Slow("slow"))
+    main(parts)
     """
     with child(starting) as service:
         service.wait_for("starting")
         service.signal(signal.SIGTERM)
+        service.wait_for("first stopped")
+        service.wait_for("service.start_abandoned")
+        assert service.end()[0] == 0
+
+
+def test_a_signal_during_a_start_that_awaits_nothing_abandons_it():
+    """The reactor hears of the signal only after the start, and by then it is known."""
+    starting = """
+    import os, signal
+    class Told(Part):
+        async def start(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+        async def stop(self):
+            print("stopped", flush=True)
+    main(lambda process: process.add(Told("told")))
+    """
+    with child(starting) as service:
+        service.wait_for("stopped")
         service.wait_for("service.start_abandoned")
         assert service.end()[0] == 0
 
@@ -173,16 +198,18 @@ def test_the_flag_chooses_the_reactor_whoever_imports_it_first(kind, early):
 
 
 @pytest.mark.parametrize("kind", ["epoll", "asyncio"])
-def test_a_clock_that_is_set_back_stalls_no_timer(kind):
-    """Twisted counts in time.time(); a service must not stand still when somebody sets the clock."""
-    code = """
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_set_moves_no_timer(kind, hours):
+    """Twisted counts in time.time(); a service must not stand still or rush when the clock is set."""
+    code = f"""
     import time
     reactors.arrange("child")
     true = time.time
     def parts(process):
         process.add(Part("idle"))
         process.reactor.callLater(0.05, print, "rang", flush=True)
-        time.time = lambda: true() - 3600
+        process.reactor.callLater(1800, print, "too early", flush=True)
+        time.time = lambda: true() + 3600 * {hours}
         from twisted.python import runtime
         runtime.seconds = runtime.platform.seconds = time.time
     main(parts)
@@ -190,4 +217,6 @@ def test_a_clock_that_is_set_back_stalls_no_timer(kind):
     with child(code, f"--service.reactor={kind}") as service:
         service.wait_for("rang")
         service.signal(signal.SIGTERM)
+        service.wait_for("service.stopped")
+        assert "too early" not in [event["event"] for event in service.events]
         assert service.end()[0] == 0

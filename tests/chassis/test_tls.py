@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -24,6 +25,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
+from twisted.web.pages import errorPage
+from twisted.web.server import Site
 
 from chassis import tls
 from chassis.certificates import CertificateError, Files, Folder
@@ -33,6 +36,8 @@ from .certificates import make_certificate, pem, write
 
 if TYPE_CHECKING:
     from chassis.ports import Bound
+
+TESTSSL = shutil.which("testssl") or shutil.which("testssl.sh")
 
 SITE = make_certificate("site.test")
 OTHER = make_certificate("other.test")
@@ -82,6 +87,15 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line_that_names_it(tmp_path: P
         tmp_path / "weak.pem", *make_certificate("w.test", key=rsa.generate_private_key(65537, 1024))
     )
     other = write(tmp_path / "other.pem", *OTHER)
+    # Its names cannot be read, which only shows when somebody looks at them.
+    strange = tmp_path / "strange" / "strange.pem"
+    write(strange, SITE[1])
+    named = SITE[0].public_bytes(Encoding.DER)
+    nameless = named.replace(b"\x82\x09site.test", b"\xa9\x09site.test")
+    assert named != nameless
+    strange.write_text(ssl.DER_cert_to_PEM_cert(nameless) + strange.read_text())
+    with pytest.raises(CertificateError, match=f"^{strange} holds a damaged certificate$"):
+        Folder(str(strange.parent)).load()
     for certificate, key, reason in (
         (tmp_path / "no.pem", good, f"cannot read {tmp_path}/no.pem: No such file or directory"),
         (good, tmp_path / "no.pem", f"cannot read {tmp_path}/no.pem: No such file or directory"),
@@ -89,6 +103,7 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line_that_names_it(tmp_path: P
         (encrypted, good, f"{encrypted} holds no certificate in PEM format"),
         (good, encrypted, f"the key in {encrypted} has a passphrase; a service needs one without"),
         (damaged, good, f"{damaged} holds a damaged certificate"),
+        (strange, strange, f"{strange} holds a damaged certificate"),
         (good, damaged, f"{damaged} holds no private key in PEM format that can be used"),
         (good, other, f"the key in {other} is not that of the certificate in {good}"),
         (weak, weak, f"OpenSSL refuses the certificate for {weak}: ee key too small"),
@@ -98,13 +113,18 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line_that_names_it(tmp_path: P
         assert str(caught.value) == reason
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_an_unreadable_key_is_said(tmp_path: Path) -> None:
     """As a service's user meets it."""
     path = write(tmp_path / "x.pem", *SITE)
     path.chmod(0)
-    with pytest.raises(CertificateError, match="Permission denied"):
-        Files(str(path), str(path)).load()
+    own = os.geteuid()
+    # Root may read every file.
+    os.seteuid(own or 65534)
+    try:
+        with pytest.raises(CertificateError, match="Permission denied"):
+            Files(str(path), str(path)).load()
+    finally:
+        os.seteuid(own)
 
 
 def test_a_folder_is_sorted_out_by_names_and_keys(tmp_path: Path) -> None:
@@ -134,8 +154,8 @@ class Serving(TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
 
-    async def bind(self, text: str) -> Bound:
-        bound = await parse(reactor, text).listen(Factory.forProtocol(Closing))
+    async def bind(self, text: str, factory: Factory | None = None) -> Bound:
+        bound = await parse(reactor, text).listen(factory or Factory.forProtocol(Closing))
         self.addCleanup(bound._end)
         return bound
 
@@ -214,8 +234,14 @@ class Serving(TestCase):
         write(self.folder / "b.pem", *renewed)
         tls.reload_all()
         assert renewed[0] == await self.shown(bound, "other.test")
+        shutil.rmtree(self.folder)
+        with capture_logs() as events:
+            tls.reload_all()
+        assert events[0]["reason"] == f"there is no folder {self.folder}"
+        assert renewed[0] == await self.shown(bound, "other.test")
+        self.folder.mkdir()
 
-    @pytest.mark.skipif(not shutil.which("sslscan"), reason="there is no sslscan here")
+    @pytest.mark.skipif(not shutil.which("sslscan"), reason="there is no sslscan: apt install sslscan")
     async def test_sslscan_finds_nothing_weak(self) -> None:
         """TLS 1.2 and 1.3 with forward secrecy and authenticated encryption, and nothing else."""
         path = write(self.folder / "site.pem", *SITE)
@@ -228,6 +254,22 @@ class Serving(TestCase):
         for version, cipher in ciphers:
             assert version == "TLSv1.3" or cipher.startswith("ECDHE-"), cipher
             assert "GCM" in cipher or "POLY1305" in cipher, cipher
+
+    @pytest.mark.skipif(not TESTSSL, reason="there is no testssl: apt install testssl.sh")
+    async def test_testssl_finds_nothing_weak(self) -> None:
+        """None of the vulnerabilities that it knows; ciphers are left to sslscan, which is quicker."""
+        path = write(self.folder / "site.pem", *SITE)
+        site = Site(errorPage(200, "hello", ""))
+        bound = await self.bind(f"ssl:0:privateKey={path}:interface=127.0.0.1", site)
+        found = self.folder / "found.json"
+        options = ["--quiet", "--warnings=off", "--protocols", "--vulnerable"]
+        command = [TESTSSL, *options, f"--jsonfile={found}", f"https://127.0.0.1:{bound.port}/"]
+        await deferToThread(subprocess.run, command, stdout=subprocess.DEVNULL, check=True)
+        severities = {each["id"]: each["severity"] for each in json.loads(found.read_text())}
+        # The only one about the scanner itself.
+        severities.pop("engine_problem", None)
+        assert {"TLS1_2", "TLS1_3", "heartbleed", "ROBOT", "RC4"} <= severities.keys()
+        assert {each for each, severity in severities.items() if severity not in ("OK", "INFO")} == set()
 
     async def test_client_certificates(self) -> None:
         """Who shows none, or one of another authority, is not served, whatever name it asks for."""

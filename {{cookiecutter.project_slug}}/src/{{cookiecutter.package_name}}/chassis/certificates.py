@@ -186,9 +186,13 @@ def _certificates(path: str) -> list[x509.Certificate]:
 
 def _certificate(pem: bytes, path: str) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
+        certificate = x509.load_pem_x509_certificate(pem)
+        # Both are only read when they are asked for.
+        certificate.public_key(), certificate.extensions
+    except Exception as error:
+        # ValueError for damage, UnsupportedAlgorithm for exotic keys, DuplicateExtension: it cannot be used.
         raise CertificateError(f"{path} holds a damaged certificate") from error
+    return certificate
 
 
 def _key(pem: bytes, path: str) -> Any:

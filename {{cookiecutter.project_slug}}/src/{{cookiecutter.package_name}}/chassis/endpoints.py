@@ -41,7 +41,6 @@ EXAMPLES = "tcp:8080, tcp:8080:interface=127.0.0.1, unix:/run/x.sock, fd:3"
 BACKLOG = "1024"
 """Twisted's 50 makes the clients of a burst wait a second for a lost SYN; the kernel caps it at somaxconn."""
 
-_SEGMENT = re.compile(r"(?:[^:\\]|\\.)*", re.DOTALL)
 _ARGUMENT = re.compile(r"((?:[^=\\]|\\.)*)=(.*)", re.DOTALL)
 _SUN_PATH = 107
 """The longest path of a UNIX socket, in bytes (unix(7))."""
@@ -94,7 +93,6 @@ class Endpoint:
             listening,
             factory,
             self.reactor,
-            text=self.text,
             place=self.source.place,
             inherited=self.source.inherited,
             tls=self.certificates is not None,
@@ -159,16 +157,9 @@ def _parse(text: str) -> tuple[Source, Certificates | None, bool]:
 
 
 def _split(text: str) -> list[str]:
-    segments, at = [], 0
-    while True:
-        segment = _SEGMENT.match(text, at)
-        assert segment is not None  # noqa: S101  it matches the empty string
-        segments.append(segment[0])
-        at = segment.end() + 1
-        if at > len(text):
-            return segments
-        if text[at - 1] == "\\":
-            raise ValueError("ends in a backslash; write \\\\ for one that is meant")
+    if not re.fullmatch(r"(?:[^\\]|\\.)*", text, re.DOTALL):
+        raise ValueError("ends in a backslash; write \\\\ for one that is meant")
+    return re.findall(r"(?:^|:)((?:[^:\\]|\\.)*)", text, re.DOTALL)
 
 
 def _arguments(segments: list[str]) -> tuple[list[str], dict[str, str]]:

@@ -13,10 +13,11 @@ Both sides write JSON, a line each. Only processes of the same user are dealt wi
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oscar import flag
@@ -145,10 +146,8 @@ class Handover:
     def _receive(self, giver: socket.socket) -> dict[str, Any]:
         data = b""
         while not data.endswith(b"\n"):
-            more, descriptors, _, _ = socket.recv_fds(giver, 65536, MOST)
-            for each in descriptors:
-                fcntl.fcntl(each, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
-                self._offered.append(socket.socket(fileno=each))
+            more, descriptors, _, _ = socket.recv_fds(giver, 65536, MOST, socket.MSG_CMSG_CLOEXEC)
+            self._offered += [socket.socket(fileno=each) for each in descriptors]
             if not more:
                 raise OSError("it closed the connection")
             data += more
@@ -186,7 +185,10 @@ class Handover:
         if heard:
             log.info("handover.taken", sockets=len(taken))
         else:
-            # It may have been killed. What it has handed over is here, whatever became of it.
+            # It may have been killed, or be stuck. What it has handed over is here, whatever became of it,
+            # and whoever comes next shall find this one at the path.
+            with suppress(OSError):
+                Path(self._path).unlink()  # noqa: ASYNC240  one name in a folder
             log.warning("handover.unconfirmed", reason="the old process has not said that it retires")
 
     # The old process

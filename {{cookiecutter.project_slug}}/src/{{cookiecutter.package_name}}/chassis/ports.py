@@ -43,13 +43,11 @@ class Bound:
         factory: IProtocolFactory,
         reactor: Any,
         *,
-        text: str,
         place: str,
         inherited: str,
         tls: bool,
         proxied: bool,
     ) -> None:
-        self.text = text
         self.place = place
         """The socket that the string means, as `sockets.Source.place` has it."""
         self.tls = tls

@@ -133,9 +133,14 @@ class Run:
         try:
             self.handover.take()
             await self.process.start()
+            if self._stop_signals:
+                # The reactor hears of it after us. For one that ends, the process before must not retire.
+                raise CancelledError  # noqa: TRY301  it is how `_stop` abandons a start, too
             await self.handover.ready()
         except BaseException:
             await self.handover.close()
+            if self.process.state == "running":
+                await self.process.stop()
             raise
         collector.tune_from_flags()
 
@@ -155,13 +160,14 @@ class Run:
                 deadline.cancel()
 
     def _stop(self, reason: str) -> None:
-        """Stop: first by draining, the second time at once."""
-        if self._told_to_stop.called:
+        """Stop by draining; at the second signal at once."""
+        if not self._told_to_stop.called:
+            self._told_to_stop.callback(reason)
+            if self.process.state == "starting" and self._under_way:
+                self._under_way.cancel()
+        elif self._stop_signals > 1:
+            # The first one may well come to a process that drains already, as another has taken over.
             self._force(f"{reason} once more")
-            return
-        self._told_to_stop.callback(reason)
-        if self.process.state == "starting" and self._under_way:
-            self._under_way.cancel()
 
     def _force(self, reason: str) -> None:
         self.exit_code = FORCED
@@ -216,8 +222,8 @@ class Run:
         running = self.process.state == "running"
         if running:
             self.systemd.reloading()
-        tls.reload_all()
         logs.reopen()
+        tls.reload_all()
         log.info("service.reloaded")
         if running:
             self.systemd.ready(_status())

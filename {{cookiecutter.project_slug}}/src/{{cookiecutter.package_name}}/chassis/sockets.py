@@ -16,7 +16,7 @@ import os
 import pwd
 import socket
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -145,13 +145,15 @@ class Unix:
         try:
             self._clear()
             listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            with _closed_on_error(listening):
+            with _closed_on_error(listening), ExitStack() as undo:
                 listening.bind(self.path)
+                undo.callback(os.unlink, self.path)
                 # Nobody can connect before listen(2), so these are in force from the first client on.
                 Path(self.path).chmod(self.mode)
                 if self.user or self.group:
                     os.chown(self.path, *self._owner())
                 listening.listen(self.backlog)
+                undo.pop_all()
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise ListenError(f"{self.path} is already in use") from error

@@ -1,7 +1,5 @@
 """TLS whose certificates can be read again while the service runs, and are watched for their end.
 
-Only TLS 1.2 and 1.3, and in TLS 1.2 only forward secrecy (ECDHE) with authenticated encryption
-(RFC 9325, sections 3.1.1 and 4.2).
 ALPN is left to the factory behind: a site offers `h2` and `http/1.1` by itself.
 """
 
@@ -60,7 +58,7 @@ class TlsFactory(TLSMemoryBIOFactory):
         self._certificates = certificates
         self._options = certificates.load()
         self._reactor = reactor
-        self._timers: list[Any] = []
+        self._timers: dict[str, Any] = {}
         self._seen = self._state()
 
     @property
@@ -78,12 +76,12 @@ class TlsFactory(TLSMemoryBIOFactory):
         _in_use.add(self)
         self._remind()
         if FLAGS.certificate_watch:
-            self._timers.append(self._reactor.callLater(FLAGS.certificate_watch, self._watch))
+            self._watch()
 
     def stopFactory(self) -> None:
         """Be no longer among them."""
         _in_use.discard(self)
-        for timer in self._timers:
+        for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
 
@@ -104,8 +102,7 @@ class TlsFactory(TLSMemoryBIOFactory):
             self._warn()
 
     def _remind(self) -> None:
-        self._timers = [each for each in self._timers if each.active()]
-        self._timers.append(self._reactor.callLater(REMINDER, self._remind))
+        self._timers["remind"] = self._reactor.callLater(REMINDER, self._remind)
         self._warn()
 
     def _warn(self) -> None:
@@ -116,8 +113,7 @@ class TlsFactory(TLSMemoryBIOFactory):
             log.warning("tls.expires_soon", path=self.path, days=round(left / 86400, 1))
 
     def _watch(self) -> None:
-        self._timers = [each for each in self._timers if each.active()]
-        self._timers.append(self._reactor.callLater(FLAGS.certificate_watch, self._watch))
+        self._timers["watch"] = self._reactor.callLater(FLAGS.certificate_watch, self._watch)
         if self._state() != self._seen:
             self.reload()
 
