@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,20 +26,24 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module", params=pythons())
-def running(
-    request: pytest.FixtureRequest, bake: Bake, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Running]:
-    """A pex that runs on one of the Pythons, its manhole closed."""
+def project(request: pytest.FixtureRequest, bake: Bake) -> Path:
+    """A project with its pex, for one of the Pythons."""
     python = pythons()[request.param]
     project = furnish(bake(python_version=request.param), python)
     make(project, "pex", python=python)
-    folder = tmp_path_factory.mktemp("elsewhere")
+    return project
+
+
+@contextmanager
+def run(project: Path, folder: Path, *flags: str) -> Iterator[Running]:
+    """Run its pex in a folder with keys, the manhole closed."""
     assert shutil.which("ssh"), "there is no ssh client. Debian, Ubuntu: apt install openssh-client"
-    for name in ("key", "stranger"):
+    for name in ("key", "stranger", "far", "late", "restricted"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-    ports = [f"--{name}.listen=tcp:0:interface=127.0.0.1" for name in ("web", "admin", "manhole")]
-    keys = ["--manhole.authorized_keys=key.pub", "--manhole.host_key=host_key"]
-    running = Running(folder, project / "dist" / "hello-service.pex", *ports, *keys)
+    ports = [f"--{name}.listen=tcp:0:interface=127.0.0.1" for name in ("web", "admin")]
+    running = Running(
+        folder, project / "dist" / "hello-service.pex", *ports, "--manhole.host_key=host_key", *flags
+    )
     with running.process:
         try:
             running.wait_for("service.started")
@@ -44,19 +52,68 @@ def running(
             running.process.kill()
 
 
+@pytest.fixture(scope="module")
+def running(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One that listens on a port when it is opened."""
+    flags = ("--manhole.listen=tcp:0:interface=127.0.0.1", "--manhole.authorized_keys=key.pub")
+    with run(project, tmp_path_factory.mktemp("elsewhere"), *flags) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def taken(project: Path) -> Iterator[socket.socket]:
+    """A port that somebody else listens on, until it is closed; one for each project."""
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        yield busy
+
+
+@pytest.fixture(scope="module")
+def other(project: Path, tmp_path_factory: pytest.TempPathFactory, taken: socket.socket) -> Iterator[Running]:
+    """One that listens on a UNIX socket and a port, which is taken, and runs statements in threads."""
+    folder = tmp_path_factory.mktemp("other")
+    listen = f"--manhole.listen=unix:{folder}/manhole.sock tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+    flags = (listen, "--manhole.authorized_keys=authorized_keys", "--manhole.threaded")
+    with run(project, folder, *flags) as running:
+        yield running
+
+
+def listening(running: Running) -> int:
+    """Count the sockets on which a process listens."""
+    own = {str(each.readlink()) for each in Path(f"/proc/{running.process.pid}/fd").iterdir()}
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    # proc(5): the state of a listening socket is 0A; the tenth column is its inode.
+    return len([row for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own])
+
+
 def open_manhole(running: Running) -> None:
     """Open it by the signal; afterwards `Running.port` knows where it is."""
     running.process.send_signal(signal.SIGUSR2)
     assert re.fullmatch(r"ssh -p \d+ \S+@127.0.0.1", running.wait_for("manhole.opened")["ssh"])
 
 
-def command(running: Running, *rest: str, key: str = "key") -> list[str]:
+def command(
+    running: Running, *rest: str, key: str = "key", user: str = "", level: str = "ERROR"
+) -> list[str]:
     """Return the ssh command of a person with a key."""
-    options = ["IdentitiesOnly=yes", "BatchMode=yes", "StrictHostKeyChecking=accept-new", "LogLevel=ERROR"]
+    options = ["IdentitiesOnly=yes", "BatchMode=yes", "StrictHostKeyChecking=accept-new", f"LogLevel={level}"]
     options.append(f"UserKnownHostsFile={running.folder}/known_hosts")
     each = [word for option in options for word in ("-o", option)]
-    where = ["-p", running.port("manhole"), "-l", getpass.getuser(), "127.0.0.1"]
+    where = ["-p", running.port("manhole"), "-l", user or getpass.getuser(), "127.0.0.1"]
     return ["ssh", "-F", "none", "-i", str(running.folder / key), *each, *where, *rest]
+
+
+def ssh(running: Running, *rest: str, stdin: str = "", **how: str) -> subprocess.CompletedProcess[str]:
+    """Run the ssh command of a person with a key."""
+    return subprocess.run(
+        command(running, *rest, **how), input=stdin, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_closed_it_costs_nothing(running: Running) -> None:
+    """No port, no thread; that nothing of conch is imported is seen when it is open, by what came first."""
+    assert listening(running) == 2
+    assert json.loads(running.get("admin", "/manhole"))["addresses"] == []
+    assert '"stalls"' not in running.get("admin", "/threads")
 
 
 def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one session
@@ -73,7 +130,19 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
 
         greeting = screen.until(">>> ")
         assert f"process {running.process.pid}" in greeting
-        assert {"requests()", "stalls()", "await profile(5)"} <= set(re.findall(r"  (\S.*?\))  ", greeting))
+        names = (
+            "service tasks flags requests() connections() threads() stalls() refs(x) reactor help(x) exit()"
+        )
+        names += " in_thread(f,*args) awaitprofile(5) awaitmemory() log(level,for_=s)"
+        assert set(names.split()) <= {
+            line[2:22].replace(" ", "") for line in greeting.replace("\r", "").split("\n")
+        }
+
+        # In the order in which their import ended: the service's own ended, and there was nothing of conch.
+        enter("import sys; order = list(sys.modules); order = order[:order.index('hello_service.main')]")
+        enter("[name for name in order if 'conch' in name], len(order) > 500", "([], True)")
+        enter("help()", "await profile(5)    where the threads")
+        enter("help(web.addresses)", "Give each endpoint")
 
         # What is there, and what it is at
         enter("service", "hello-service", ": running", "  web: WebListener")
@@ -84,17 +153,21 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
         while "workers-1" not in enter("requests()"):
             pass
         enter("requests()", "s  GET /slow  127.0.0.1:", "  workers-1")
-        enter("connections()", f"web  127.0.0.1:{client.getsockname()[1]}  idle ", "s  GET /slow", "web: 1")
-        enter("connections()", "manhole  127.0.0.1:")
+        connected = f"web  127.0.0.1:{client.getsockname()[1]}  "
+        enter("connections()", connected, " s old  requests: 1  idle ", " s  GET /slow", "web: 1")
+        enter("connections()", "manhole  127.0.0.1:", " s old  idle ")
         enter("threads()", "MainThread", "workers-1 (", "at work on GET /slow", "gate.wait(60)")
         enter("gate.set(); handlers.app.wsgi_app = app")
         assert client.recv(100).startswith(b"HTTP/1.1 404 ")
         enter("tasks", "check_page: every ", "runs, 0 failures")
         enter("await tasks['check_page'].run_now()")
         enter("flags.web.threads", "\n16")
-        enter("flags.web.threads = 'many'", "--web.threads: 'many' is no whole number")
+        failing = '  File "hello_service/chassis/manhole/views.py", line '
+        enter("flags.web.threads = 'many'", failing, "--web.threads: 'many' is no whole number")
         enter("refs(service)", "at")
         enter("log('debug', for_=0.2)", "everything is logged from debug on for 0.2 s")
+        while '"info"' not in running.get("admin", "/log-level"):
+            pass
 
         # The editor: completion, history, a block typed, a block pasted, a new size
         enter("flags.web.gree\t", "flags.web.greeting", "'Hello'")
@@ -124,6 +197,8 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
         screen.until("\nwaits\n")
         screen.types("\x03")
         screen.until("KeyboardInterrupt\n>>> ")
+        screen.types("threading.Timer(0, lambda: print('printed', 'later')).start()\r")
+        screen.until("printed later\n>>> ")
         enter("print('x' * 200_000)", "x" * 1000, "[cut: a statement may print 100000 characters]")
 
         # It cannot stop the service by accident
@@ -132,6 +207,10 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
         enter("await in_thread(time.sleep, 0.01)")
         enter("time.sleep(1.1)", "[held the reactor for 1.1 s; with & before it")
         enter("stalls()", "UTC: ", "time.sleep(1.1)")
+        enter("from hello_service.chassis.manhole import held; bound = held.bounded.__wrapped__")
+        enter("bound.__defaults__ = (0.3,)")
+        enter("while True: pass\r", "while True: pass\n", "HeldTooLong: it held the reactor for 0.3 s;")
+        enter("bound.__defaults__ = (held.LIMIT,)")
         enter("input()", "RuntimeError: a session has no standard input")
 
         # Where time and memory go
@@ -150,17 +229,16 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
 
 def test_commands_and_scripts(running: Running) -> None:
     """Results on standard output, errors on standard error, and an exit code."""
-    run = subprocess.run(command(running, "6 * 7"), capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stdout, run.stderr) == (0, "42\n", "")
+    done = ssh(running, "6 * 7")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "42\n", "")
     script = "import sys\nfor i in range(2):\n    print(i)\nprint('no', file=sys.stderr)\nexit(3)\n"
-    piped = subprocess.run(command(running, "-T"), input=script, capture_output=True, text=True, check=False)
+    piped = ssh(running, "-T", stdin=script)
     assert (piped.returncode, piped.stdout, piped.stderr) == (3, "0\n1\n", "no\n")
 
 
 def test_it_is_accounted_for(running: Running) -> None:
     """Log and metrics have every toggle, login, refusal and line; closed, its port and thread are gone."""
-    stranger = subprocess.run(command(running, "1", key="stranger"), capture_output=True, check=False)
-    assert stranger.returncode == 255
+    assert ssh(running, "1", key="stranger").returncode == 255
     metrics = running.get("admin", "/metrics")
     for figure in ("manhole_open 1.0", "manhole_openings_total 1.0", "manhole_logins_total 3.0"):
         assert f"\n{figure}\n" in metrics, figure
@@ -170,7 +248,8 @@ def test_it_is_accounted_for(running: Running) -> None:
     named = [each for each in running.events if each["event"] in ("manhole.login", "manhole.line")]
     assert all({"session", "user", "peer", "fingerprint"} <= each.keys() for each in named)
     assert len({each["session"] for each in named}) == 3
-    assert next(each["line"] for each in named if each["event"] == "manhole.line") == "service"
+    assert next(each["line"] for each in named if each["event"] == "manhole.line").startswith("import sys")
+    assert [each for each in running.events if each["logger"] in ("stdout", "stderr")] == []
     (refused,) = [each for each in running.events if each["event"] == "manhole.refused"]
     assert refused["reason"] == "the key is not in authorized_keys"
     stalls = [each for each in running.events if each["event"] == "reactor.stalled"]
@@ -178,7 +257,33 @@ def test_it_is_accounted_for(running: Running) -> None:
     while '"stalls"' in running.get("admin", "/threads"):
         # It may be about to look at the reactor once more.
         pass
-    assert subprocess.run(command(running, "1"), capture_output=True, check=False).returncode == 255
+    assert listening(running) == 2
+    assert ssh(running, "1").returncode == 255
+
+
+def open_by_admin(running: Running, ttl: float) -> None:
+    """Open it, or have it stay open, by the admin interface."""
+    url = f"http://127.0.0.1:{running.port('admin')}/manhole"
+    body = json.dumps({"open": True, "ttl": ttl}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method="PUT")
+    with urllib.request.urlopen(request, timeout=60) as got:
+        assert json.loads(got.read())["open"]
+
+
+def test_its_time(running: Running) -> None:
+    """Opened for a time, and again for another one, it closes when that is over, with whoever is in."""
+    open_by_admin(running, 600)
+    opened = running.wait_for("manhole.opened")
+    assert (opened["ttl"], opened["peer"].partition(":")[0]) == (600, "127.0.0.1")
+    screen = Screen(command(running, "-tt"))
+    screen.until(">>> ")
+    open_by_admin(running, 1)
+    assert running.wait_for("manhole.extended")["ttl"] == 1
+    screen.until("[the manhole closes: its time is over]")
+    assert screen.exit_code() == 1
+    closed = running.wait_for("manhole.closed")
+    assert (closed["reason"], closed["sessions"]) == ("its time is over", 1)
+    assert running.get("web", "/") == "Hello, world!\n"
 
 
 def test_it_opens_again(running: Running) -> None:
@@ -191,3 +296,101 @@ def test_it_opens_again(running: Running) -> None:
     assert screen.exit_code() == 1
     running.process.communicate(timeout=60)
     assert running.process.returncode == 0
+
+
+TERMS = {
+    "far": 'from="10.0.0.0/8"',
+    "late": 'expiry-time="20200101"',
+    "restricted": 'restrict,from="127.0.0.1",expiry-time="20990101Z"',
+}
+
+
+def test_what_prevents_it_harms_nobody(other: Running, taken: socket.socket) -> None:
+    """No file of keys, a port that is taken: a line of the log each, and the next signal tries again."""
+    folder = other.folder
+    problems = []
+    for _ in range(2):
+        other.process.send_signal(signal.SIGUSR2)
+        problems.append(other.wait_for("manhole.open_failed")["problem"])
+        lines = [(folder / "key.pub").read_text()]
+        lines += [f"{options} {(folder / f'{name}.pub').read_text()}" for name, options in TERMS.items()]
+        (folder / "authorized_keys").write_text("".join(lines))
+        (folder / "authorized_keys").chmod(0o600)
+    assert problems[0].startswith("--manhole.authorized_keys: 'authorized_keys': no such file; put the")
+    assert problems[1].startswith("--manhole.listen: 'tcp:")
+    assert "in use" in problems[1]
+    assert not (folder / "manhole.sock").exists()
+    assert other.get("web", "/") == "Hello, world!\n"
+    taken.close()
+    other.process.send_signal(signal.SIGUSR2)
+    assert len(other.wait_for("manhole.opened")["ssh"]) == 2
+
+
+def test_the_commands_can_be_pasted(other: Running, project: Path) -> None:
+    """Those of the log and of the README, letter for letter, by a person whose ssh knows key and host."""
+    usage = subprocess.run(["sh", "-c", "nc -h 2>&1"], capture_output=True, text=True, check=False).stdout
+    if "-U" not in usage:
+        pytest.skip("there is no nc that knows -U. Debian, Ubuntu: apt install netcat-openbsd")
+    socket_path = other.folder / "manhole.sock"
+    assert socket_path.stat().st_mode & 0o777 == 0o600
+    opened = next(each for each in other.events if each["event"] == "manhole.opened")
+    (documented,) = re.findall(
+        r"^\$ (ssh -o ProxyCommand.*)$", (project / "README.md").read_text(), re.MULTILINE
+    )
+    config = other.folder / "config"
+    config.write_text(f"""\
+IdentityFile {other.folder}/key
+IdentitiesOnly yes
+StrictHostKeyChecking accept-new
+UserKnownHostsFile {other.folder}/known_hosts
+""")
+    programs = other.folder / "bin"
+    programs.mkdir()
+    (programs / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {config} "$@"\n')
+    (programs / "ssh").chmod(0o755)
+    documented = documented.replace("/run/hello-service/manhole.sock", str(socket_path))
+    for line in (*opened["ssh"], documented):
+        screen = Screen(["env", f"PATH={programs}:{os.environ['PATH']}", "sh", "-c", line])
+        screen.until(">>> ")
+        screen.types("6 * 7\r")
+        screen.until("\n42\n>>> ")
+        screen.types("\x04")
+        assert screen.exit_code() == 0
+    peers = [each["peer"].partition(":")[0] for each in other.events if each["event"] == "manhole.login"]
+    while len(peers) < 3:
+        peers.append(other.wait_for("manhole.login")["peer"].partition(":")[0])
+    assert peers == ["unix", "127.0.0.1", "unix"]
+
+
+def test_each_key_on_its_terms(other: Running) -> None:
+    """`from=`, `expiry-time=` and `restrict`; the user name has to be right, too; the log has who tried."""
+    assert ssh(other, "40 + 2", key="restricted").stdout == "42\n"
+    denied = ssh(other, "-tt", key="restricted", level="INFO")
+    assert "PTY allocation request failed" in denied.stderr
+    for key, user, reason in (
+        ("far", getpass.getuser(), "the key may not come from this address (from)"),
+        ("late", getpass.getuser(), "the key has expired (expiry-time)"),
+        ("key", "somebody", "not the user's name"),
+    ):
+        assert ssh(other, "1", key=key, user=user).returncode == 255
+        refused = other.wait_for("manhole.refused")
+        assert (refused["user"], refused["reason"]) == (user, reason)
+        shown = subprocess.check_output(["ssh-keygen", "-lf", other.folder / f"{key}.pub"], text=True)
+        assert refused["fingerprint"] == shown.split()[1]
+        assert refused["peer"].startswith("127.0.0.1:")
+
+
+def test_statements_in_threads(other: Running) -> None:
+    """As its flag says: what blocks holds nobody up, and Ctrl-C ends it."""
+    screen = Screen(command(other, "-tt"))
+    assert "with neither, in a thread unless it awaits" in screen.until(">>> ")
+    screen.types("while True: pass\r\r")
+    screen.until("... ")
+    assert ssh(other, "! __import__('threading').current_thread().name").stdout == "'MainThread'\n"
+    assert other.get("web", "/") == "Hello, world!\n"
+    screen.types("\x03")
+    screen.until("KeyboardInterrupt\n>>> ")
+    screen.types("__import__('threading').current_thread().name[:7]\r")
+    screen.until("'manhole'\n>>> ")
+    screen.types("\x04")
+    assert screen.exit_code() == 0

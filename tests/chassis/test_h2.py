@@ -18,6 +18,8 @@ from hyperframe.frame import (
 from klein import Klein
 from structlog.testing import capture_logs
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -25,7 +27,7 @@ from chassis.http import site as site_module
 from chassis.http.h2_stream import BUFFER
 from chassis.http.site import GRACE
 
-from .h2_tools import GET, POST, PREFACE, Client, data
+from .h2_tools import GET, POST, PREFACE, Client, Transport, data
 from .http_tools import GET as HTTP_GET
 from .http_tools import Connection, hello
 
@@ -83,6 +85,19 @@ class TestRequests:
         assert client.site.counts.requests == {("GET", 200): 2}
         assert client.site.counts.connections == 1
         assert client.site.in_flight() == []
+        assert client.server.asked == 2
+
+    def test_its_age_is_that_of_the_connection(self):
+        """Not that of the agreement on HTTP/2."""
+        client = Client()
+        client.clock.advance(3)
+        transport = Transport(lenient=True)
+        channel = client.site.buildProtocol(None)
+        channel.makeConnection(transport)
+        client.clock.advance(1)
+        channel.handshakeCompleted()
+        assert (transport.protocol.since, transport.protocol.asked) == (3, 0)
+        transport.protocol.connectionLost(Failure(ConnectionDone()))
 
     def test_the_environ(self):
         """The authority is the host, cookies are one header, the length of a body is known."""

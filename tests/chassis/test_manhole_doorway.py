@@ -181,5 +181,5 @@ def test_a_refusal_that_nobody_waits_for_is_forgotten(doorway, clock):
 
 def test_peers():
     """As one would type them; a UNIX socket's client has no address."""
-    assert module._text(IPv6Address("TCP", "::1", 5)) == "[::1]:5"
-    assert module._text(UNIXAddress("")) == "unix"
+    assert module.address_text(IPv6Address("TCP", "::1", 5)) == "[::1]:5"
+    assert module.address_text(UNIXAddress("")) == "unix"

@@ -152,6 +152,28 @@ def test_what_is_no_python_is_shown_as_such(make, source):
     assert session.run("1") == [Outcome()]
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "raise GeneratorExit",
+        "raise KeyboardInterrupt",
+        "raise StopIteration",
+        "import asyncio; raise asyncio.CancelledError",
+        "await d; raise GeneratorExit",
+        "raise BaseException",
+        "def f(): return f()\nf()",
+        "class A:\n def __repr__(self): raise GeneratorExit\nA()",
+        "class A(Exception):\n def __str__(self): raise KeyboardInterrupt\nraise A",
+    ],
+)
+def test_whatever_is_raised_ends_the_statement_only(make, source):
+    """It is shown, and the session goes on."""
+    session = make(limit=10_000, d=succeed(1))
+    assert session.run(source) == [Outcome(failed=True)]
+    assert session.err().startswith("Traceback (most recent call last):\n")
+    assert session.run("1") == [Outcome()]
+
+
 def test_awaiting(make):
     """A statement ends when what it awaits has fired; what it prints then still goes to the session."""
     waits: Deferred[int] = Deferred()
@@ -310,6 +332,25 @@ def test_an_interrupt_ends_python_code_in_a_thread(make):
     session.settle_threads()
     session.interpreter.close()
     assert not isinstance(sys.stdout, routes._Stream)
+
+
+def test_what_is_called_later_prints_in_its_session(make, capsys):
+    """By a thread or a timer, which have lost the context; the service's own print stays where it was."""
+    one, two = make("one"), make("two")
+    for session in (one, two):
+        session.run("def later(): print(__import__('threading').current_thread().name)")
+    thread = threading.Thread(target=one.interpreter.namespace["later"], name="of one")
+    thread.start()
+    thread.join()
+    two.interpreter.namespace["later"]()
+    sys.stdout.write("of the service\n")
+    for session in (one, two):
+        session.reactor.deliver()
+    assert (one.out(), two.out()) == ("of one\n", f"{threading.current_thread().name}\n")
+    assert capsys.readouterr().out == "of the service\n"
+    one.interpreter.close()
+    one.interpreter.namespace["later"]()
+    assert capsys.readouterr().out == f"{threading.current_thread().name}\n"
 
 
 def test_what_the_service_logs_for_a_session_names_it(make):

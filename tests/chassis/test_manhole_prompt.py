@@ -9,8 +9,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
+from chassis.manhole.editor import Terminal
 from chassis.manhole.interpreter import Interpreter
-from chassis.manhole.prompt import Prompt, Terminal
+from chassis.manhole.prompt import Prompt
 
 
 class Person:
@@ -32,7 +33,7 @@ class Person:
             self.interpreter,
             welcome="welcome\n",
             size=(80, 24),
-            audit=self.lines.append,
+            audit=self.lines.extend,
             leave=self.left.append,
         )
         self.transport = StringTransport()
@@ -85,6 +86,17 @@ def test_a_line(sit):
     person.types("x = 40\rx + 2\r")
     assert person.sees() == ">>> x = 40\n>>> x + 2\n42\n>>> "
     assert person.lines == ["x = 40", "x + 2"]
+
+
+def test_what_reads_as_python_is_coloured(sit):
+    """Keywords, names and literals each in their own colour; output is left as it is."""
+    person = sit()
+    person.types("x = 'a'")
+    echoed = person.transport.value().decode()
+    assert re.search(r"\x1b\[3\dm'a'\x1b\[", echoed), echoed
+    person.transport.clear()
+    person.types("\rprint(x)\r")
+    assert person.transport.value().endswith(b"\r\na\r\n>>> ")
 
 
 def test_a_typed_block(sit):
@@ -196,6 +208,16 @@ def test_characters_of_every_script(sit):
     assert person.sees().endswith("'äß€'\n>>> ")
 
 
+def test_what_cannot_be_encoded_is_escaped(sit):
+    """In output as in the text of an error, where it would keep the prompt from coming back."""
+    person = sit()
+    person.types("print('\\udc80')\rraise ValueError('\\udc80')\r'on'\r")
+    seen = person.sees()
+    assert "\n\\udc80\n" in seen
+    assert "\nValueError: \\udc80\n" in seen
+    assert seen.endswith("'on'\n>>> ")
+
+
 def test_history(sit):
     """Up and down bring back lines, characters of every script whole."""
     person = sit()
@@ -251,6 +273,15 @@ def test_erasing_to_either_end(sit):
     assert person.lines == ["12", "78"]
 
 
+def test_the_keys_of_a_shell(sit):
+    """Ctrl-W erases the word on the left and the blanks behind it; Ctrl-B, F, P and N do what arrows do."""
+    person = sit()
+    person.types("x = ab.cd  + 1\x17\x17\x173\r\x10\x02\x02\x06\x0b7\x10\x0e\x10\r")
+    assert person.lines == ["x = 3", "x = 3"]
+    person.types("\x17\x10\x02\x0b4\r")
+    assert person.lines[2:] == ["x = 4"]
+
+
 def test_history_has_what_was_pasted(sit):
     """Line by line, as if typed."""
     person = sit()
@@ -263,10 +294,12 @@ def test_output_from_behind_the_scenes_spares_the_line(sit):
     """What a task of the session's prints stands above the prompt, and the typed line is drawn again."""
     person = sit()
     person.types("half a li")
-    person.interpreter.write("news")
-    assert person.sees() == "news\n>>> half a li"
+    for piece in ("news", " ", "of 5 s ago", "\n", "and"):
+        person.interpreter.write(piece)
+    assert person.sees() == "news of 5 s ago\n>>> half a li"
     person.types("ne = 1\r")
     assert person.lines == ["half a line = 1"]
+    assert "half a line = 1\nand\n" in person.sees()
 
 
 def test_output_without_an_end_of_line_does_not_touch_the_prompt(sit):
@@ -297,10 +330,10 @@ def test_keys_that_mean_nothing_do_nothing(sit):
 class Emulator:
     """What a terminal of 20 columns shows of a session, by conch's own emulator."""
 
-    def __init__(self, person, width=20):
+    def __init__(self, person, width=20, kind=TerminalBuffer):
         person.prompt.terminalSize(width, 10)
         self.person = person
-        self.buffer = TerminalBuffer()
+        self.buffer = kind()
         self.buffer.width = width
         self.buffer.height = 10
         self.buffer.connectionMade()
@@ -313,6 +346,31 @@ class Emulator:
         self.person.transport.clear()
         rows = bytes(self.buffer).decode().split("\n")
         return [row.rstrip() for row in rows if row.strip()], (self.buffer.x, self.buffer.y)
+
+
+class Wide(TerminalBuffer):
+    """Conch's emulator drops all but ASCII: this one gives two columns to CJK, and none to an accent."""
+
+    half = b""
+
+    def insertAtCursor(self, b):
+        self.half += b
+        try:
+            text = self.half.decode()
+        except UnicodeDecodeError:
+            return
+        whole, self.half = self.half, b""
+        if len(whole) == 1:
+            TerminalBuffer.insertAtCursor(self, whole)
+        elif text == "\u0301":
+            accented, how = self.lines[self.y][self.x - 1]
+            self.lines[self.y][self.x - 1] = (accented + whole, how)
+        else:
+            if self.x >= self.width - 1:
+                self.nextLine()
+            how = self._currentFormattingState()
+            self.lines[self.y][self.x : self.x + 2] = [(whole, how), (b"", how)]
+            self.x += 2
 
 
 def test_a_line_longer_than_the_terminal(sit):
@@ -333,10 +391,31 @@ def test_a_line_longer_than_the_terminal(sit):
     assert screen.shows() == ([">>> _67890abcdefgh"], (18, 0))
     person.types("xyz\x1b[D\x1b[D\x1b[D")
     assert screen.shows() == ([">>> _67890abcdefghxy", "z"], (18, 0))
-    person.interpreter.write("news")
+    person.interpreter.write("news\n")
     assert screen.shows() == (["news", ">>> _67890abcdefghxy", "z"], (18, 1))
     person.types("\x03")
     assert screen.shows()[0] == ["news", ">>> _67890abcdefghxy", "z", "KeyboardInterrupt", ">>>"]
+
+
+def test_characters_of_two_columns(sit):
+    """The cursor is where the next one goes, and none is torn by the edge; an accent takes no column."""
+    person = sit()
+    screen = Emulator(person, kind=Wide)
+    person.types("\x0c'日本語'\x1b[D\x1b[D")
+    assert screen.shows() == ([">>> '日本語'"], (9, 0))
+    person.types("e\u0301")
+    assert screen.shows() == ([">>> '日本e\u0301語'"], (10, 0))
+    person.types("\x05本本本")
+    assert screen.shows() == ([">>> '日本e\u0301語'本本本"], (19, 0))
+    # One of the twenty columns is left, and the next one needs two.
+    person.types("本")
+    assert screen.shows() == ([">>> '日本e\u0301語'本本本", "本"], (2, 1))
+    person.sends("本本")
+    assert screen.shows() == ([">>> '日本e\u0301語'本本本", "本本本"], (6, 1))
+    person.types("\x01\x1b[3~")
+    assert screen.shows() == ([">>> 日本e\u0301語'本本本本", "本本"], (4, 0))
+    person.types("\x05\x7f\x7f\x7f")
+    assert screen.shows() == ([">>> 日本e\u0301語'本本本"], (18, 0))
 
 
 def test_history_of_long_lines(sit):

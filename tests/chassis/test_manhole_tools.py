@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
 from types import SimpleNamespace
 
 import pytest
+from oscar import flag
 from twisted.internet import reactor as real_reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.trial.unittest import TestCase
 
-from chassis import logs
+from chassis import flags, logs
 from chassis.about import About
 from chassis.connections import connections
 from chassis.lifecycle import Part, Process
 from chassis.listener import Listener
 from chassis.logs.sink import Sink
-from chassis.manhole import completion, heap, profiler, stalls
+from chassis.manhole import completion, heap, profiler, stalls, views
 from chassis.manhole.tools import Tools
 from chassis.manhole.views import render
 from chassis.periodic import Periodic, Tasks
@@ -135,7 +138,9 @@ def test_growth_is_told_by_line(tools):
     assert "every allocation is traced" in growth.look()
     kept = [bytes(1000) for _ in range(1000)]
     told = growth.look()
-    assert "test_manhole_tools.py" in told.split("\n")[1], told
+    assert re.fullmatch(
+        r" +\+\d+\.\d KiB +\+\d+ blocks  tests/chassis/test_manhole_tools.py:\d+", told.split("\n")[1]
+    )
     assert len(kept) == 1000
     tools.end()
     assert not tracemalloc.is_tracing()
@@ -190,6 +195,44 @@ def test_the_tree_is_shown(tools):
     """Every part with its kind."""
     assert render(tools._process).split("\n")[1:] == ["  part-one: Part"]
     assert render(5) == "5"
+    assert render(Deferred()).endswith(">: await _ waits for it")
+
+
+@pytest.mark.parametrize(
+    ("line", "logged"),
+    [
+        ("flags.db.token = 'hush'", "flags.db.token = '********'"),
+        ("flags.db.token='it\\'s hush'; print(1)", "flags.db.token='********'; print(1)"),
+        ("x.token = b'''hush''' 'hush'", "x.token = '********'"),
+        ('token = "hush', "token = '********'"),
+        ("connect(token='hush', name='me')", "connect(token='********', name='me')"),
+        ("flags.db.token = 12345; 6", "flags.db.token = '********'; 6"),
+        ("flags.db.token == 'asked'", "flags.db.token == 'asked'"),
+        ("flags.db.name = 'shown'; tokens = 'shown'", "flags.db.name = 'shown'; tokens = 'shown'"),
+    ],
+)
+def test_a_secret_that_is_typed_is_not_logged(own_flags, line, logged):
+    """What is assigned to the name of a secret flag, that is; the rest of the line is as it was typed."""
+
+    @flags.declare(flag.namespace("db"))
+    class FLAGS:
+        name = flag.String("No secret.", default="")
+        token = flag.String("A secret.", default="", secure=True)
+
+    flags.parse(About("svc", "svc", "1", ""), [], {})
+    assert views.masked(line) == logged
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_the_greeting_fits_a_terminal(threaded):
+    """Of 80 columns and 24 lines, the last of which has the prompt."""
+    process = Process(About("hello-service", "hello_service", "0.1.0", ""), Reactor())
+    for name in ("admin", "manhole", "workers", "web", "tasks"):
+        process.add(Part(name))
+    lines = Tools(process, lambda: {"closes_at": 1e9}, threaded=threaded).welcome().splitlines()
+    assert lines[1] == "Every line is logged. The manhole closes at 01:46:40 UTC."
+    assert len(lines) < 24
+    assert max(map(len, lines)) < 80
 
 
 def test_tasks_are_shown():
@@ -276,8 +319,21 @@ class ConnectionsTests(TestCase):
         assert {each.peer for each in found} == {f"127.0.0.1:{peer.port}" for peer in peers}
         assert all(isinstance(peer, IPv4Address) for peer in peers)
         assert all(0 <= each.idle < PATIENCE for each in found)
+        assert {(each.age, each.asked, each.at) for each in found} == {(None, None, "")}
+        # What keeps them is found through wrappers, as TLS and the PROXY protocol are.
+        inner = SimpleNamespace(since=real_reactor.seconds() - 5, asked=3, requests=[])
+        for path in (b"/slow", b"/\xff"):
+            inner.requests.append(SimpleNamespace(method=b"GET", path=path, since=1.0))
+        inner.requests.append(SimpleNamespace(since=None))
+        for protocol in served:
+            protocol.transport.protocol = ProtocolWrapper(None, inner)
         tools = Tools(process, dict, threaded=False)
-        assert tools.connections().endswith("sample: 2")
+        *rows, totals = tools.connections().split("\n")
+        row = r"sample  127\.0\.0\.1:\d+  5\.\d s old  requests: 3  idle \d\.\d s  GET /slow, GET /\\xff"
+        assert len([each for each in rows if re.fullmatch(row, each)]) == 2, rows
+        assert "sample: 2" in totals
+        for protocol in served:
+            protocol.transport.protocol = protocol
         gone = Deferred()
         served[0].connectionLost = lambda _: gone.callback(None)
         served[0].transport.abortConnection()

@@ -8,8 +8,11 @@ import pytest
 from klein import Klein
 from structlog.testing import capture_logs
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -33,6 +36,21 @@ class Waiting(Resource):
     def render_GET(self, request):
         self.requests.append(request)
         return NOT_DONE_YET
+
+
+def test_a_connection_knows_its_age_and_how_much_it_was_asked():
+    """For whoever looks who is connected; what has not arrived whole is no request yet."""
+    connection = Connection()
+    assert (connection.channel.since, connection.channel.asked) == (0, 0)
+    connection.clock.advance(3)
+    connection.send(GET * 2)
+    connection.send(GET[:-4])
+    assert (connection.channel.since, connection.channel.asked) == (0, 2)
+    other = connection.site.buildProtocol(None)
+    other.makeConnection(StringTransport())
+    assert other.since == 3
+    for each in (connection.channel, other):
+        each.connectionLost(Failure(ConnectionDone()))
 
 
 class TestRefusals:

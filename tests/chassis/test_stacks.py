@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import threading
 
 from structlog.testing import capture_logs
@@ -32,6 +33,8 @@ def test_every_thread_is_shown_where_it_is():
     thread.join()
     assert stacks[0].name == "MainThread"
     assert any("test_every_thread_is_shown_where_it_is" in line for line in stacks[0].frames)
+    # Files as they are imported: the folder of a pex alone is wider than a terminal.
+    assert any(re.match(r"_pytest/python\.py:\d+ \w+: ", line) for line in stacks[0].frames)
     [waiter] = [stack for stack in stacks if stack.name == "waiter"]
     assert (waiter.ident, waiter.daemon) == (thread.ident, True)
     assert any("wait_for_release: release.wait(10)" in line for line in waiter.frames)

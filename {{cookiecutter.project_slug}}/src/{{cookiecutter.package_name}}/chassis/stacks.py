@@ -30,7 +30,7 @@ class ThreadStack:
     ident: int
     daemon: bool
     frames: list[str]
-    """`file:line function: code`, outermost call first."""
+    """`file:line function: code`, outermost call first; files as they are imported, without the folder."""
 
 
 def thread_stacks() -> list[ThreadStack]:
@@ -47,8 +47,14 @@ def thread_stacks() -> list[ThreadStack]:
 def frames_of(frame: FrameType) -> list[str]:
     """Return a stack as lines, outermost call first."""
     return [
-        f"{each.filename}:{each.lineno} {each.name}: {each.line}" for each in traceback.extract_stack(frame)
+        f"{imported_as(each.filename)}:{each.lineno} {each.name}: {each.line}"
+        for each in traceback.extract_stack(frame)
     ]
+
+
+def imported_as(file: str) -> str:
+    """Return the file without the folder of `sys.path` that it is in: a pex's is wider than a terminal."""
+    return min((file.removeprefix(f"{each}/") for each in sys.path if each), key=len, default=file)
 
 
 def holders(process: Process) -> dict[int, Holder]:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
+from structlog.contextvars import bind_contextvars
 from twisted.internet.defer import Deferred
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -24,8 +25,7 @@ from .metrics import CONTENT_TYPE, Metrics
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from twisted.web.http import Request
-
+    from ..http.request import Request
     from ..lifecycle import Process
     from ..manhole import Manhole
 
@@ -107,6 +107,8 @@ class Pages(Resource):
         arguments: list[Any] = [unquote(each) for each in match.groups()]
         if method not in ("GET", "HEAD"):
             guard.check(request)
+            # Whatever comes of it says in the log who wanted it.
+            bind_contextvars(peer=request.peer)
             arguments.append(request.content.read(body.LONGEST + 1) if request.content else b"")
         return await handler(*arguments)
 

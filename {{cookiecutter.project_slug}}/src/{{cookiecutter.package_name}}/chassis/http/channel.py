@@ -58,6 +58,10 @@ class Channel(StrictChannel):
     begun: float | None = None
     """When the first byte of the present request arrived; None between requests."""
     deadline = inf
+    since = 0.0
+    """When it was opened, in the reactor's seconds."""
+    asked = 0
+    """Requests whose head has arrived."""
     half_closed = False
     """The client has sent all that it will send; it may be gone altogether."""
     requestFactory = Request
@@ -128,6 +132,7 @@ class Channel(StrictChannel):
 
     def allHeadersReceived(self) -> None:
         """Refuse a body that is too large before any of it is read, or asked for."""
+        self.asked += 1
         if self._head is not None and (self._head.length or 0) > self.site.bounds.max_body:
             self.refuse(413)
         else:

@@ -60,6 +60,8 @@ class H2Channel(Protocol):
     """One connection; its site knows it as it knows a `Channel`."""
 
     transport: Any
+    since = 0.0
+    """When it was opened, in the reactor's seconds."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -157,6 +159,11 @@ class H2Channel(Protocol):
         """When `expire` has something to do."""
         own = min(self._deadline, self._last_word)
         return min(own, *(stream.deadline for stream in self.streams.values())) if self.streams else own
+
+    @property
+    def asked(self) -> int:
+        """How many requests have arrived: a client numbers its streams 1, 3, 5 (RFC 9113 section 5.1.1)."""
+        return (int(self.session.highest_inbound_stream_id) + 1) // 2
 
     @property
     def requests(self) -> list[Request]:

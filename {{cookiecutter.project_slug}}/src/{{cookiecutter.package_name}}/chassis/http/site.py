@@ -147,6 +147,7 @@ class Site(server.Site):
         """Take a connection into account; return the deadline of its first byte."""
         self._channels.add(channel)
         self.counts.connections += 1
+        channel.since = self.reactor.seconds()
         if self._sweeper is None:
             self._sweeper = self.reactor.callLater(self._period, self._sweep)
         return self.idle_deadline()
@@ -156,6 +157,7 @@ class Site(server.Site):
         from .h2 import H2Channel  # noqa: PLC0415  what it needs may not be there
 
         other = H2Channel(self)
+        other.since = channel.since
         self._channels.remove(channel)
         self._channels.add(other)
         other.take_over(channel.transport)

@@ -78,10 +78,10 @@ def reopen() -> None:
     log.info("log.reopened", file=_Running.path)
 
 
-def flush() -> None:
-    """Wait, for a second at most, until all that was logged is written."""
+def flush(timeout: float = 1.0) -> None:
+    """Wait, for so many seconds at most, until all that was logged is written."""
     if _Running.sink is not None:
-        _Running.sink.flush(1.0)
+        _Running.sink.flush(timeout)
 
 
 def _open(path: str) -> int:

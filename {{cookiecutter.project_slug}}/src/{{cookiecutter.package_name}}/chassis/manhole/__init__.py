@@ -7,6 +7,7 @@
     guard        who gets in
     session      what a connection carries: a prompt, a command, a script
     prompt       lines, blocks and keys on a terminal
+    editor       one line of it
     completion   what the tab key offers
     interpreter  running what was typed, with `await`
     aside        the same in a thread

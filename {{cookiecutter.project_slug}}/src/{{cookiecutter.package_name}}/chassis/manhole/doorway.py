@@ -29,6 +29,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from ..http.request import address_text
 from ..logs import get_logger
 from .guard import SIGNATURES, Guard, Login, Refused, Visit
 from .quiet import conch_log
@@ -142,19 +143,22 @@ class Transport(SSHServerTransport):
     visit: Visit | None = None
     leaving: str | None = None
     """Why, once it is told to."""
-    _since = 0.0
+    since = 0.0
+    """When it was opened, in the reactor's seconds."""
+    _logged_in = 0.0
     _ended = False
 
     def connectionMade(self) -> None:
         """Begin, with the clock running."""
         self.id = secrets.token_hex(4)
         peer = self.transport.getPeer()
-        self.peer = _text(peer)
+        self.peer = address_text(peer)
         if isinstance(peer, (IPv4Address, IPv6Address)):
             # A socket for both families shows IPv4 peers as ::ffff:192.0.2.1.
             self.address = (
                 peer.host.removeprefix("::ffff:") if "." in peer.host else peer.host.partition("%")[0]
             )
+        self.since = self.factory.reactor.seconds()
         self.factory.strangers.add(self)
         self._grace = self.factory.reactor.callLater(LOGIN_GRACE, self._too_late)
         if hasattr(self.transport, "setTcpKeepAlive"):
@@ -199,7 +203,7 @@ class Transport(SSHServerTransport):
         self.visit = self.avatar.visit = Visit.begin(self.id, self.avatar.user, self.avatar.key, self.peer)
         self.factory.counts.logins += 1
         self.factory.visits.add(self)
-        self._since = self.factory.reactor.seconds()
+        self._logged_in = self.factory.reactor.seconds()
         log.info("manhole.login", **self.visit.facts())
 
     def refuse(self, reason: str, **facts: str | None) -> None:
@@ -222,7 +226,7 @@ class Transport(SSHServerTransport):
             self._grace.cancel()
         SSHServerTransport.connectionLost(self, reason)
         if self.visit:
-            seconds = round(self.factory.reactor.seconds() - self._since, 3)
+            seconds = round(self.factory.reactor.seconds() - self._logged_in, 3)
             log.info("manhole.logout", **self.visit.facts(), seconds=seconds)
         self.factory.forget(self)
 
@@ -289,7 +293,7 @@ class Doorway(SSHFactory):
         if not self._crowded:
             self._crowded = True
             reason = f"{MAX_STRANGERS} others are not logged in yet"
-            log.warning("manhole.refused", peer=_text(addr), reason=reason)
+            log.warning("manhole.refused", peer=address_text(addr), reason=reason)
         return None
 
     def getService(self, transport: Any, service: bytes) -> Any:
@@ -331,9 +335,3 @@ class Doorway(SSHFactory):
         """Cut off whoever is left."""
         for transport in self.strangers | self.visits:
             transport.transport.abortConnection()
-
-
-def _text(address: IAddress | None) -> str:
-    if isinstance(address, IPv6Address):
-        return f"[{address.host}]:{address.port}"
-    return f"{address.host}:{address.port}" if isinstance(address, IPv4Address) else "unix"

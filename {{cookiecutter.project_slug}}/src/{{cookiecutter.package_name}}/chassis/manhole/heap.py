@@ -10,6 +10,8 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+from ..stacks import imported_as
+
 DEPTH = 5
 """Calls that are kept of each allocation; each more costs memory."""
 
@@ -38,7 +40,8 @@ class Growth:
             )
         grown = [each for each in _snapshot().compare_to(self._base, "lineno") if each.size_diff > 0]
         rows = [
-            f"{each.size_diff / 1024:+10.1f} KiB {each.count_diff:+8} blocks  {each.traceback}"
+            f"{each.size_diff / 1024:+10.1f} KiB {each.count_diff:+8} blocks  "
+            f"{imported_as(each.traceback[0].filename)}:{each.traceback[0].lineno}"
             for each in grown[:ROWS]
         ]
         return "\n".join([f"{_resident()} resident; grown since the first look:", *rows])
@@ -81,7 +84,8 @@ def _describe(holder: Any, thing: object) -> str:
         at = next((index for index, each in enumerate(holder) if each is thing), "?")
         return f"{type(holder).__name__} of {len(holder)}, at {at}"
     if isinstance(holder, FrameType):
-        return f"a call of {holder.f_code.co_qualname} ({holder.f_code.co_filename}:{holder.f_lineno})"
+        code = holder.f_code
+        return f"a call of {code.co_qualname} ({imported_as(code.co_filename)}:{holder.f_lineno})"
     names = [name for name, value in list(getattr(holder, "__dict__", {}).items()) if value is thing]
     return ", at ".join([_short(holder), *names])
 

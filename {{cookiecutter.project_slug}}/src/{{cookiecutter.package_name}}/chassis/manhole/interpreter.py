@@ -8,17 +8,20 @@ import codeop
 import contextvars
 import inspect
 import linecache
+import re
 import threading
 import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import FunctionType, TracebackType, coroutine
 from typing import TYPE_CHECKING, Any
 
 from structlog.contextvars import bind_contextvars
 from twisted.internet.defer import Deferred
 
+from ..stacks import imported_as
 from . import routes
 from .aside import aside
 from .completion import complete
@@ -81,7 +84,7 @@ class Interpreter:
         self._context.run(routes.current.set, self)
         # What the service logs on account of it can be found by the session.
         self._context.run(bind_contextvars, manhole=name)
-        routes.hold()
+        routes.enter(self)
 
     def close(self) -> None:
         """Interrupt what runs, and let go of the process's streams."""
@@ -91,7 +94,7 @@ class Interpreter:
         self.interrupt()
         for file in self._files:
             linecache.cache.pop(file, None)
-        routes.release()
+        routes.leave(self)
 
     # Reading
 
@@ -163,8 +166,9 @@ class Interpreter:
         loop = None
         with suppress(RuntimeError):
             loop = asyncio.get_running_loop()
-        steps = self._aside(function, file) if threaded else _call(function)
-        work = self._execute(steps, file, loop)
+        work = self._execute(
+            _call(partial(aside, self._reactor, function, file) if threaded else function), file, loop
+        )
         # As a task: what asyncio's own timeouts and task groups expect of whoever awaits them.
         return Deferred.fromFuture(loop.create_task(work)) if loop else Deferred.fromCoroutine(work)
 
@@ -174,8 +178,6 @@ class Interpreter:
         # Every exception ends here: SystemExit in a task of asyncio's would end the process.
         try:
             await _step_by_step(steps, loop, self._watch)
-        except GeneratorExit:
-            raise
         except SystemExit as error:
             if error.code is None or isinstance(error.code, int):
                 return Outcome(leave=(error.code or 0) & 0xFF)
@@ -188,9 +190,6 @@ class Interpreter:
                 self.write(_explain(error, file), error=True)
             return Outcome(failed=True)
         return Outcome()
-
-    async def _aside(self, function: Callable[[], object], file: str) -> None:
-        await aside(self._reactor, function, file)
 
     def _watch(self, seconds: float) -> None:
         if seconds > STALL:
@@ -221,7 +220,7 @@ class Interpreter:
 
 async def _call(function: Callable[[], object]) -> None:
     result = function()
-    if inspect.iscoroutine(result):
+    if inspect.isawaitable(result):
         await result
 
 
@@ -277,4 +276,5 @@ def _explain(error: BaseException, file: str) -> str:
     frames: TracebackType | None = error.__traceback__
     while frames and frames.tb_frame.f_code.co_filename != file:
         frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
+    text = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
+    return re.sub(r'(?m)(?<=^  File ")[^"]+', lambda match: imported_as(match[0]), text)

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..stacks import imported_as
+
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
@@ -103,7 +105,7 @@ def _tree(node: _Node, samples: int, depth: int = 0) -> list[str]:
     lines = []
     for code, call in sorted(node.calls.items(), key=lambda item: -item[1].samples):
         if call.samples >= LEAST * samples:
-            place = f"{'/'.join(Path(code.co_filename).parts[-2:])}:{code.co_firstlineno}"
+            place = f"{imported_as(code.co_filename)}:{code.co_firstlineno}"
             lines.append(f"{call.samples / samples:7.1%} {' ' * depth}{code.co_qualname}  {place}")
             lines += _tree(call, samples, depth + 1)
     return lines

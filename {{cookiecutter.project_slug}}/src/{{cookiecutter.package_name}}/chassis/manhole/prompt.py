@@ -5,24 +5,18 @@ from __future__ import annotations
 import codecs
 import os.path
 import textwrap
-import tokenize
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from twisted.conch import manhole, recvline
-from twisted.conch.insults import insults
+from .editor import PASTE_MODE, Editor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .interpreter import Interpreter, Outcome
 
-CTRL_A, CTRL_C, CTRL_D, CTRL_E = b"\x01", b"\x03", b"\x04", b"\x05"
-CTRL_K, CTRL_L, CTRL_U = b"\x0b", b"\x0c", b"\x15"
+CTRL_C, CTRL_D = b"\x03", b"\x04"
 
-# Bracketed paste: xterm's control sequences, "Set using Bracketed Paste Mode".
-PASTE_MODE = 2004
 PASTE_BEGINS, PASTE_ENDS = b"\x1b[200~", b"\x1b[201~"
 
 MAX_CHOICE = 200
@@ -32,31 +26,8 @@ MAX_AHEAD = 1 << 20
 """Keys that may be typed or pasted ahead of the prompt; more are dropped."""
 
 
-class Terminal(insults.ServerProtocol):
-    """The person's terminal; unlike conch's own it is left as it was found, its screen not cleared."""
-
-    transport: Any
-    typing = True
-    """False while more of what arrived together is to come, so that it is not coloured key by key."""
-
-    def dataReceived(self, data: bytes) -> None:
-        """Take what was typed, or a whole paste."""
-        for at in range(len(data)):
-            self.typing = at == len(data) - 1
-            insults.ServerProtocol.dataReceived(self, data[at : at + 1])
-
-    def loseConnection(self) -> None:
-        """Close the session."""
-        self.resetPrivateModes([PASTE_MODE])
-        self.transport.loseConnection()
-
-
-class Prompt(recvline.HistoricRecvLine):
+class Prompt(Editor):
     """Takes keys, makes lines and blocks of them, has them run, and shows what they print."""
-
-    terminal: Terminal
-    lineBuffer: list[bytes]
-    keyHandlers: dict[bytes, Callable[[], None]]
 
     def __init__(
         self,
@@ -64,13 +35,13 @@ class Prompt(recvline.HistoricRecvLine):
         *,
         welcome: str,
         size: tuple[int, int],
-        audit: Callable[[str], None],
+        audit: Callable[[list[str]], None],
         leave: Callable[[int], None],
     ) -> None:
         """Serve one person.
 
         :param size: columns and lines of the terminal.
-        :param audit: told every line that is entered.
+        :param audit: told the lines that are entered, before they are run.
         :param leave: ends the session with an exit code.
         """
         self._interpreter = interpreter
@@ -85,36 +56,20 @@ class Prompt(recvline.HistoricRecvLine):
         self._replaying = False
         self._paste: list[bytes] | None = None
         self._at_line_start = True
-        self._row = 0
-        """Of the rows that prompt and line take, the one with the cursor."""
+        self._unfinished = ""
+        """A line from behind the scenes that has no end yet."""
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def connectionMade(self) -> None:
         """Bind the keys, greet, prompt."""
-        recvline.HistoricRecvLine.connectionMade(self)
-        self.keyHandlers.update(
-            {
-                CTRL_A: self.handle_HOME,
-                CTRL_C: self._interrupt,
-                CTRL_D: self._end_of_file,
-                CTRL_E: self.handle_END,
-                CTRL_K: self._erase_right,
-                CTRL_L: self._clear,
-                CTRL_U: self._erase_left,
-                b"\x08": self.handle_BACKSPACE,
-            }
-        )
+        Editor.connectionMade(self)
+        self.keyHandlers.update({CTRL_C: self._interrupt, CTRL_D: self._end_of_file})
 
     def initializeScreen(self) -> None:
         """Greet below what the terminal shows already."""
         self.terminal.setPrivateModes([PASTE_MODE])
         self.terminal.write(self._welcome)
         self.drawInputLine()
-
-    def terminalSize(self, width: int, height: int) -> None:
-        """Take a new size; the terminal itself moves what it shows."""
-        self.width, self.height = width, height
-        self._row = (len(self.ps[self.pn]) + self.lineBufferIndex) // width
 
     # Keys
 
@@ -150,98 +105,6 @@ class Prompt(recvline.HistoricRecvLine):
             if character:
                 self.characterReceived(character.encode(), not self.terminal.typing)
 
-    def characterReceived(self, ch: bytes, moreCharactersComing: bool) -> None:  # noqa: FBT001  Twisted's
-        """Put a character into the line."""
-        self.lineBuffer.insert(self.lineBufferIndex, ch)
-        self.lineBufferIndex += 1
-        columns = len(self.ps[self.pn]) + len(self.lineBuffer)
-        if moreCharactersComing and self.lineBufferIndex == len(self.lineBuffer) and columns % self.width:
-            self._row = columns // self.width
-            self.terminal.write(ch)
-        else:
-            self._draw()
-
-    def _draw(self) -> None:
-        """Draw prompt and line anew."""
-        self._to_start()
-        self.drawInputLine()
-
-    def drawInputLine(self) -> None:
-        """Write prompt and line over as many rows as they take, coloured when it reads as Python."""
-        line = b"".join(self.lineBuffer)
-        with suppress(tokenize.TokenError, SyntaxError, IndexError):
-            # The last blank is lost on the way.
-            line = line if line.endswith(b" ") else bytes(manhole.lastColorizedLine(line))
-        self.terminal.write(self.ps[self.pn] + line)
-        columns = len(self.ps[self.pn]) + len(self.lineBuffer)
-        behind = len(self.lineBuffer) - self.lineBufferIndex
-        self._row, column = divmod(columns - behind, self.width)
-        if columns % self.width == 0:
-            # A terminal puts off going to the next row until there is something to show in it.
-            self.terminal.write(b"\r\n")
-        if self._row < columns // self.width:
-            self.terminal.cursorUp(columns // self.width - self._row)
-            self.terminal.write(b"\r")
-            if column:
-                self.terminal.cursorForward(column)
-        elif behind:
-            self.terminal.cursorBackward(behind)
-
-    def _to_start(self) -> None:
-        """Erase prompt and line, to write in their place."""
-        if self._row:
-            self.terminal.cursorUp(self._row)
-        self._row = 0
-        self.terminal.write(b"\r")
-        self.terminal.eraseToDisplayEnd()
-
-    def _deliverBuffer(self, buf: bytes) -> None:
-        for character in buf.decode("utf-8", "replace"):
-            self.lineBuffer.insert(self.lineBufferIndex, character.encode())
-            self.lineBufferIndex += 1
-        self._draw()
-
-    def _go(self, index: int) -> None:
-        self.lineBufferIndex = min(max(index, 0), len(self.lineBuffer))
-        self._draw()
-
-    def handle_LEFT(self) -> None:
-        """Go left."""
-        self._go(self.lineBufferIndex - 1)
-
-    def handle_RIGHT(self) -> None:
-        """Go right."""
-        self._go(self.lineBufferIndex + 1)
-
-    def handle_HOME(self) -> None:
-        """Go to the beginning."""
-        self._go(0)
-
-    def handle_END(self) -> None:
-        """Go to the end."""
-        self._go(len(self.lineBuffer))
-
-    def handle_BACKSPACE(self) -> None:
-        """Erase what is left of the cursor."""
-        if self.lineBufferIndex:
-            del self.lineBuffer[self.lineBufferIndex - 1]
-            self._go(self.lineBufferIndex - 1)
-
-    def handle_DELETE(self) -> None:
-        """Erase what is under the cursor."""
-        del self.lineBuffer[self.lineBufferIndex : self.lineBufferIndex + 1]
-        self._draw()
-
-    def handle_DOWN(self) -> None:
-        """Go to the next line of the history, or to an empty one."""
-        recvline.HistoricRecvLine.handle_DOWN(self)
-        self._draw()
-
-    def handle_RETURN(self) -> None:
-        """Take the line, from wherever in it."""
-        self.handle_END()
-        recvline.HistoricRecvLine.handle_RETURN(self)
-
     def handle_TAB(self) -> None:
         """Complete a name as far as there is no choice, or show the choice; indent where there is no name."""
         before = b"".join(self.lineBuffer[: self.lineBufferIndex]).decode("utf-8", "replace")
@@ -255,16 +118,13 @@ class Prompt(recvline.HistoricRecvLine):
         elif len(found) > 1:
             shown = [each.rpartition(".")[2] for each in found[:MAX_CHOICE]]
             shown += ["…"] if len(found) > MAX_CHOICE else []
-            self.show(textwrap.fill("  ".join(shown), self.width))
+            self.show(textwrap.fill("  ".join(shown), self.width) + "\n")
         else:
             self.terminal.write(b"\a")
 
     def _indent(self) -> None:
         for _ in range(self.TABSTOP - self.lineBufferIndex % self.TABSTOP):
             self.characterReceived(b" ", moreCharactersComing=True)
-
-    def handle_INSERT(self) -> None:
-        """Stay in insert mode."""
 
     def _interrupt(self) -> None:
         self.handle_END()
@@ -278,19 +138,6 @@ class Prompt(recvline.HistoricRecvLine):
         else:
             self.terminal.nextLine()
             self._leave(0)
-
-    def _erase_right(self) -> None:
-        del self.lineBuffer[self.lineBufferIndex :]
-        self._draw()
-
-    def _erase_left(self) -> None:
-        del self.lineBuffer[: self.lineBufferIndex]
-        self._go(0)
-
-    def _clear(self) -> None:
-        self.terminal.eraseDisplay()
-        self.terminal.cursorHome()
-        self.drawInputLine()
 
     def _discard(self) -> None:
         self.pn = 0
@@ -326,14 +173,16 @@ class Prompt(recvline.HistoricRecvLine):
                 self._deliverBuffer(last.encode())
 
     def _enter(self, lines: list[str], *, whole: bool) -> None:
-        for line in lines:
-            self._audit(line)
+        self._audit(lines)
         self._block += lines
         if not any(line.strip() for line in self._block):
             self._block = []
             self._ask(goes_on=False)
             return
         self._busy = True
+        if self._unfinished:
+            self.terminal.write(f"{self._unfinished}\n")
+            self._unfinished = ""
         running = self._interpreter.run("\n".join(self._block), whole=whole)
         if running:
             self._block = []
@@ -367,11 +216,15 @@ class Prompt(recvline.HistoricRecvLine):
 
     def show(self, text: str) -> None:
         """Show what a statement printed, or what comes from behind it while the person types."""
-        text = text.replace("\r\n", "\n")
+        # What has no encoding, as a part of a file's name may, is escaped.
+        text = text.replace("\r\n", "\n").encode("utf-8", "backslashreplace").decode()
         if self._busy:
             self._at_line_start = text.endswith("\n")
             self.terminal.write(text)
             return
-        self._to_start()
-        self.terminal.write(text if text.endswith("\n") else f"{text}\n")
-        self.drawInputLine()
+        # print writes each of its arguments by itself, and the end of the line, too.
+        lines, end, self._unfinished = (self._unfinished + text).rpartition("\n")
+        if end:
+            self._to_start()
+            self.terminal.write(lines + end)
+            self.drawInputLine()

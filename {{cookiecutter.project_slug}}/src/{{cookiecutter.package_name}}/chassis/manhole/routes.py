@@ -1,8 +1,9 @@
 """Routes: what the code of a session prints goes to that session, everything else where it always went.
 
 `sys.stdout`, `sys.stderr` and `sys.displayhook` belong to the whole process,
-so while a session is open each is stood in for by one that asks the current context for its session.
-Twisted and asyncio carry the context across every `await`; a thread starts with an empty one.
+so while a session is open each is stood in for by one that looks for the session it is called for.
+The current context knows it; Twisted and asyncio carry that across every `await`.
+A thread or a delayed call starts without: there it is the session whose code is among the callers.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import FrameType
     from typing import TextIO
 
 
 class Route(Protocol):
     """A session, as the code that runs in it meets it."""
+
+    namespace: dict[str, Any]
+    """The globals of its code."""
 
     def write(self, text: str, *, error: bool = False) -> None:
         """Show text to the person; from any thread."""
@@ -29,6 +34,16 @@ class Route(Protocol):
 current: ContextVar[Route | None] = ContextVar("manhole_route", default=None)
 
 
+def find() -> Route | None:
+    """Return the session that the calling code belongs to."""
+    route = current.get()
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  documented
+    while frame and not route:
+        route = _open.get(id(frame.f_globals))
+        frame = frame.f_back
+    return route
+
+
 class _Stream:
     """Stands in for `sys.stdout` or `sys.stderr`."""
 
@@ -37,7 +52,7 @@ class _Stream:
         self._error = error
 
     def write(self, text: str) -> int:
-        route = current.get()
+        route = find()
         if route:
             route.write(text, error=self._error)
         elif self._original:
@@ -49,7 +64,7 @@ class _Stream:
             self.write(line)
 
     def flush(self) -> None:
-        if self._original and not current.get():
+        if self._original and not find():
             self._original.flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -63,16 +78,31 @@ class _Display:
         self._original = original
 
     def __call__(self, value: object) -> None:
-        route = current.get()
+        route = find()
         if route:
             route.display(value)
         else:
             self._original(value)
 
 
+_open: dict[int, Route] = {}
+"""Sessions by the identity of their namespace."""
+
 _holders = 0
 _installed: dict[str, tuple[Any, Any]] = {}
 """name in sys: (what stands there, what stood there before)."""
+
+
+def enter(route: Route) -> None:
+    """Route to a session, until it is left."""
+    _open[id(route.namespace)] = route
+    hold()
+
+
+def leave(route: Route) -> None:
+    """Undo `enter`."""
+    del _open[id(route.namespace)]
+    release()
 
 
 def hold() -> None:

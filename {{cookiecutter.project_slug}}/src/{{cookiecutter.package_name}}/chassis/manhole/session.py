@@ -10,10 +10,12 @@ from twisted.conch.ssh.common import getNS
 from twisted.conch.ssh.connection import EXTENDED_DATA_STDERR
 from twisted.conch.ssh.session import parseRequest_pty_req, parseRequest_window_change
 
-from ..logs import get_logger
+from ..logs import flush, get_logger
+from .editor import Terminal
 from .interpreter import Interpreter
-from .prompt import Prompt, Terminal
+from .prompt import Prompt
 from .quiet import conch_log
+from .views import masked
 
 if TYPE_CHECKING:
     from .doorway import Avatar
@@ -29,6 +31,9 @@ PIPE_LIMIT = 10_000_000
 
 MAX_SCRIPT = 1 << 20
 """Bytes."""
+
+FLUSH = 0.1
+"""Seconds that the log may take to be written before a line is run."""
 
 
 class Session(SSHChannel):
@@ -156,8 +161,7 @@ class Session(SSHChannel):
         if not self._interpreter or self.localClosed:
             return
         source = command.decode("utf-8", "replace").replace("\r\n", "\n")
-        for line in source.splitlines():
-            self._audit(line)
+        self._audit(source.splitlines())
         running = self._interpreter.run(source, whole=True)
         if running:
             running.addCallback(self._ended)
@@ -186,8 +190,11 @@ class Session(SSHChannel):
         else:
             self.write(text.encode("utf-8", "backslashreplace"))
 
-    def _audit(self, line: str) -> None:
-        log.info("manhole.line", **self.visit.facts(), line=line)
+    def _audit(self, lines: list[str]) -> None:
+        for line in lines:
+            log.info("manhole.line", **self.visit.facts(), line=masked(line))
+        # Any line may be the last thing that the process does.
+        flush(FLUSH)
 
     def _stalled(self, seconds: float) -> None:
         log.warning("manhole.stalled", **self.visit.facts(), seconds=round(seconds, 3))

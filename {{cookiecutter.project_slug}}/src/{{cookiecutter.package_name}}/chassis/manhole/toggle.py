@@ -157,16 +157,16 @@ class Manhole(Part):
 
         :raises StartError: when a port, a key or a library is missing; nothing has changed then.
         """
-        await _undisturbed(self._in_turn(self._open(self._ttl if ttl is None else ttl)))
+        await self._in_turn(self._open(self._ttl if ttl is None else ttl))
 
     async def close(self, reason: str) -> None:
         """Close, and end every session, telling it the reason. Harmless when it is closed."""
-        await _undisturbed(self._in_turn(self._close(reason)))
+        await self._in_turn(self._close(reason))
 
     async def toggle(self) -> None:
         """Open or close; what prevents it goes to the log, for the caller is a signal."""
         try:
-            await _undisturbed(self._in_turn(self._toggle()))
+            await self._in_turn(self._toggle())
         except StartError as error:
             log.error("manhole.open_failed", problem=str(error))  # noqa: TRY400  the world is wrong, not the code
 
@@ -187,12 +187,15 @@ class Manhole(Part):
         }
 
     async def _in_turn(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
-        """Do one thing after the other: a second signal finds the first one's work done."""
-        await self._turn.acquire()
-        try:
-            await work
-        finally:
-            self._turn.release()
+        """Do one thing after the other: a second signal finds the first one's work done.
+
+        It goes on when the awaiting ends: a session may close the manhole,
+        which ends the session and cancels what it awaits.
+        """
+        done: Deferred[None] = Deferred()
+        turn = self._turn.run(Deferred.fromCoroutine, work)
+        turn.addBoth(lambda result: None if done.called else done.callback(result))
+        await done
 
     async def _toggle(self) -> None:
         if self._doorway:
@@ -306,13 +309,3 @@ def _user_name() -> str:
     except KeyError:
         # A container may run as any number.
         return "manhole"
-
-
-async def _undisturbed(work: Coroutine[Deferred[Any], Any, None]) -> None:
-    """Await work that goes on when the awaiting ends.
-
-    A session may close the manhole, which ends the session and cancels what it awaits.
-    """
-    done: Deferred[None] = Deferred()
-    Deferred.fromCoroutine(work).addBoth(lambda result: None if done.called else done.callback(result))
-    await done

@@ -31,24 +31,27 @@ T = TypeVar("T")
 log = logs.get_logger(__name__)
 
 HELP = """\
-  await …             waits for a Deferred or a coroutine, and shows the result; Ctrl-C cancels
-  & …                 runs a statement in a thread, ! … in the reactor; {default}
+  await …             waits for a Deferred or a coroutine; Ctrl-C cancels
+  & …                 runs a statement in a thread, ! … in the reactor;
+                      {default}
   in_thread(f, *args) calls a function in a thread: await it
-  service             the process and its parts, each also by its name: {parts}
-  tasks               last runs, errors; await tasks["name"].run_now()
-  flags               flags.web.threads shows one, flags.web.threads = 8 sets it; flags lists all
+  service             the process and its parts, which are here by name, too:
+                      {parts}
+  tasks               last runs and errors; await tasks["name"].run_now()
+  flags               all; flags.web.threads shows one, … = 8 sets it
   requests()          the requests in flight
   connections()       the open connections of every listener
   threads()           every thread's stack, and what it works on
-  stalls()            when the reactor stood still since the manhole opened, and what it was at
-  await profile(5)    where the threads spend five seconds; waiting=True shows the idle ones too
-  await memory()      traces allocations; again, what has grown since; memory(stop=True) ends it
+  stalls()            when the reactor stood still, and what it was at
+  await profile(5)    where the threads spend five seconds
+  await memory()      traces allocations; again: what has grown since
   refs(x)             who refers to an object
   log(level, for_=s)  sets the level of the log, for so many seconds
   reactor             Twisted's event loop
   help(x)             documentation; the tab key completes names
   exit()              or Ctrl-D leaves this session; the service runs on
 """
+"""No wider than a terminal of 80 columns, and with the greeting no higher than its 24 lines."""
 
 
 class Leave:
@@ -112,8 +115,8 @@ class Tools:
         closes = time.strftime("%H:%M:%S UTC", time.gmtime(closes_at)) if closes_at else "when told"
         up = time.time() - self._process.started
         return (
-            f"{about.name} {about.version}, process {os.getpid()}, up {up:.0f} s."
-            f" Every line is logged. The manhole closes at {closes}.\n{self._help()}"
+            f"{about.name} {about.version}, process {os.getpid()}, up {up:.0f} s.\n"
+            f"Every line is logged. The manhole closes at {closes}.\n{self._help()}"
         )
 
     def help(self, subject: object = None) -> None:
@@ -131,14 +134,15 @@ class Tools:
         return Text("\n".join(rows) or "no requests in flight")
 
     def connections(self, most: int = 100) -> Text:
-        """Show the open connections: listener, peer, time without data, unsent bytes, request in flight."""
-        at_work = {each.peer: f"{each.method} {each.path}" for each in stacks.requests(self._process)}
+        """Show the open connections: listener, peer, age, requests, time without data, unsent, in flight."""
         found = connections(self._process)
         rows = [
             f"{each.listener}  {each.peer}"
+            + (f"  {each.age:.1f} s old" if each.age is not None else "")
+            + (f"  requests: {each.asked}" if each.asked is not None else "")
             + (f"  idle {each.idle:.1f} s" if each.idle is not None else "")
             + (f"  {each.unsent} bytes unsent" if each.unsent else "")
-            + (f"  {at_work[each.peer]}" if each.peer in at_work else "")
+            + (f"  {each.at}" if each.at else "")
             for each in found[:most]
         ]
         totals = Counter(each.listener for each in found)
@@ -205,7 +209,9 @@ class Tools:
         return call
 
     def _help(self) -> str:
-        default = "without either, in a thread unless it awaits" if self.threaded else "! is the default"
+        default = (
+            "with neither, in a thread unless it awaits" if self.threaded else "with neither, in the reactor"
+        )
         return HELP.format(parts=", ".join(self._parts()), default=default)
 
     def _parts(self) -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from functools import singledispatch
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from .. import flags, logs
+from ..flags.registry import MASK
 from ..lifecycle import Process
 from ..periodic import Tasks
 
@@ -57,6 +61,24 @@ def _(value: Tasks) -> str:
         ]
         lines.append(f"{name}: {', '.join(filter(None, parts))}")
     return "\n".join(lines) or "no tasks"
+
+
+@render.register
+def _(value: Deferred) -> str:  # type: ignore[type-arg]  # singledispatch takes the class
+    """Tell those who forgot to wait how to."""
+    return f"{value!r}: await _ waits for it"
+
+
+_LITERAL = r"""(?:\w{0,2}(?P<quote>\'\'\'|\"\"\"|'|").*?(?:(?<!\\)(?P=quote)|$)\s*|\d[\w.]*\s*)+"""
+
+
+def masked(line: str) -> str:
+    """Return a line that was typed, for the log: a literal given to the name of a secret flag is left out."""
+    names = {each.name.rpartition(".")[2] for each in flags.states() if each.var.secure}
+    if not names:
+        return line
+    secret = rf"\b((?:{'|'.join(map(re.escape, sorted(names)))})\s*=(?!=)\s*){_LITERAL}"
+    return re.sub(secret, rf"\g<1>'{MASK}'", line)
 
 
 class Flags:
