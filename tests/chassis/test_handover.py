@@ -87,6 +87,7 @@ def test_one_after_the_other(processes: Processes):
     for _ in range(2):
         new = processes.start()
         new.wait_for("service.started")
+        assert "handover.taken" in [event["event"] for event in new.events], "it was told by the old one"
         code, events, err = old.end()
         assert (code, err) == (0, "")
         assert [each for each in events if each.startswith(("handover", "service"))] == [

@@ -194,13 +194,16 @@ class Handover:
     # The old process
 
     async def give(self, pid: int, taken: list[Bound]) -> None:
-        """Let go of the sockets that another process has taken, and retire."""
+        """Let go of the sockets that another process has taken, and of the path."""
         for bound in taken:
             await bound.close()
         if self._bound is not None:
             await self._bound.close()
         log.info("handover.given", taker=pid, sockets=[bound.address for bound in taken])
         self.systemd.succeeded_by(pid)
+
+    def leave(self, pid: int) -> None:
+        """Retire, as another process has taken over."""
         if self.process.state == "running":
             self.retire(f"process {pid} has taken over")
 

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -121,8 +122,11 @@ class Giver(LineOnlyReceiver):
     async def _give(self, pid: int, taken: list[Bound]) -> None:
         # What the new process does next is to listen at the path, which must be free by then.
         await self._handover.give(pid, taken)
-        self.sendLine(b"{}")
+        with suppress(OSError):
+            # Not by the reactor: a process that has nothing to drain ends before it would be its turn.
+            self.transport.socket.send(b"{}\n")
         self.transport.loseConnection()
+        self._handover.leave(pid)
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Go on serving, when the other process ended before it was ready."""
