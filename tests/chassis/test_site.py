@@ -71,6 +71,7 @@ class TestRefusals:
         assert reply.count(b"HTTP/1.1 ") == 1
         assert b"\r\nConnection: close\r\n" in reply
         assert b"Twisted" not in reply
+        assert parse(reply).headers["Date"]
         assert not connection.open
         assert connection.send(GET) == b""
         assert connection.site.counts.refused == {status: 1}

@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from ..logs import get_logger
 from .bounds import Bounds
-from .request import REASONS, Request, address_text
+from .request import Request, address_text
 from .strict import StrictChannel
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ class Channel(StrictChannel):
         elif version == b"HTTP/1.0" and self.persistent:
             # Only a client that knows where the response ends can wait for another one.
             self.persistent = any(part.startswith(b"Content-Length: ") for part in parts)
-            parts.append(b"Connection: keep-alive\r\n" if self.persistent else b"")
+            parts.append(b"Connection: Keep-Alive\r\n" if self.persistent else b"")
         parts.append(b"\r\n" if self.persistent else b"Connection: close\r\n\r\n")
         if body:
             parts.append(body)
@@ -287,9 +287,7 @@ class Channel(StrictChannel):
         if self.closing:
             return
         self.site.refused(self, code)
-        reason = REASONS[code]
-        body = reason + b"\n"
-        headers = [(b"Content-Type", b"text/plain"), (b"Content-Length", b"%d" % len(body))]
+        reason, headers, body = self.site.plain(code)
         if code == 503:
             headers.append((b"Retry-After", b"1"))
         self.persistent = False

@@ -15,7 +15,7 @@ from .access_log import printable
 from .channel import LINGER
 from .h2_head import CONNECTION_SPECIFIC, Head, Malformed
 from .h2_session import DATA_CREDIT
-from .request import REASONS, Request, address_text
+from .request import Request, address_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -311,13 +311,7 @@ class Stream:
             return
         self.site.refused(self, code)
         self.lose(Failure(ConnectionAborted()))
-        reason = REASONS[code]
-        body = reason + b"\n"
-        headers = [
-            (b"Content-Type", b"text/plain"),
-            (b"Content-Length", b"%d" % len(body)),
-            (b"Date", self.site.date()),
-        ]
+        reason, headers, body = self.site.plain(code)
         if self._head is not None and self._head.method == b"HEAD":
             body = b""
         self.write_response(b"HTTP/2", code, reason, headers, body)

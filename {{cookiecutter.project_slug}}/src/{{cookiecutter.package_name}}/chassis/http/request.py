@@ -13,7 +13,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.python.failure import Failure
 from twisted.web import http, server
 from twisted.web.error import UnsupportedMethod
-from twisted.web.http import NO_BODY_CODES, RESPONSES
+from twisted.web.http import NO_BODY_CODES
 
 from ..logs import get_logger
 from . import request_id
@@ -32,8 +32,6 @@ log = get_logger(__name__)
 
 IN_MEMORY = 256 * 1024
 """Bodies up to this size, in bytes, never touch the disk."""
-
-REASONS: dict[int, bytes] = {**RESPONSES, 431: b"Request Header Fields Too Large"}
 
 _ABSOLUTE = re.compile(rb"https?://([^/?#@]+)(/[^#]*|\?[^#]*)?\Z", re.IGNORECASE)
 
@@ -208,15 +206,8 @@ class Request(server.Request):
 
     def answer(self, code: int, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Send a whole short response of our own, in plain text."""
-        reason = REASONS[code]
-        body = reason + b"\n"
-        own = [
-            (b"Content-Type", b"text/plain"),
-            (b"Content-Length", b"%d" % len(body)),
-            (b"Date", self.site.date()),
-            (request_id.HEADER, self.request_id.encode("ascii")),
-            *headers,
-        ]
+        reason, own, body = self.site.plain(code)
+        own += [(request_id.HEADER, self.request_id.encode("ascii")), *headers]
         self.begin(code, reason, own, body if self.has_body(code) else b"", length=len(body))
         self.finish()
 

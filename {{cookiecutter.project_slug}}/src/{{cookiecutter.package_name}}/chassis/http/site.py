@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.web import server
-from twisted.web.http import datetimeToString
+from twisted.web.http import RESPONSES, datetimeToString
 
 from .access_log import Counts, log_refusal, log_request
 from .channel import Channel
@@ -39,6 +39,8 @@ closing after this time none.
 KNOWN_ADDRESSES = 100
 """Addresses of ours that are remembered; on IPv6 they may be many."""
 
+
+REASONS: dict[int, bytes] = {**RESPONSES, 431: b"Request Header Fields Too Large"}
 
 IN_MEMORY = 64 * 1024 * 1024
 """Bytes of long bodies, made in one piece, that may wait in memory for their clients without a thread."""
@@ -189,6 +191,17 @@ class Site(server.Site):
         self.counts.refused[code] = self.counts.refused.get(code, 0) + 1
         if self.access_log:
             log_refusal(address_text(channel.getPeer()), code)
+
+    def plain(self, code: int) -> tuple[bytes, list[tuple[bytes, bytes]], bytes]:
+        """Return reason, headers and body of a short answer of our own."""
+        reason = REASONS[code]
+        body = reason + b"\n"
+        headers = [
+            (b"Content-Type", b"text/plain"),
+            (b"Content-Length", b"%d" % len(body)),
+            (b"Date", self.date()),
+        ]
+        return reason, headers, body
 
     def own_address(self, address: IAddress) -> IAddress:
         """Return the one object there is for an address of ours: thousands of connections share it."""
