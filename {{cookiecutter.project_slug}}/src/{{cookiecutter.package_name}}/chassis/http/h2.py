@@ -33,9 +33,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..logs import get_logger
-from .channel import LINGER, unsent
+from .channel import LINGER
 from .h2_session import RESET_COST, RESPONSE_CREDIT, Session
 from .h2_stream import Stream
+from .pace import Pace, unsent, untaken
 from .request import address_text
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class H2Channel(Protocol):
         """Whether the connection ends with the streams it has."""
         self._turns: deque[Stream] = deque()
         self._paused = False
-        self._unsent = 0
+        self._pace = Pace(site.bounds)
+        """How the client takes what is sent; windows apart, which are their streams' own."""
         self._flushing = False
         self._flush_call: Any = None
         self._peer: IAddress | None = None
@@ -124,14 +126,17 @@ class H2Channel(Protocol):
     def pauseProducing(self) -> None:
         """Give the client time to take what fills the buffer; read nothing that would want an answer."""
         self._paused = True
-        self._unsent = unsent(self.transport)
-        self._deadline = self.site.reactor.seconds() + self.site.bounds.write_timeout
+        self._deadline = self._pace.wait(self.site.reactor.seconds(), untaken(self.transport))
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Go on: the client has taken it."""
         self._paused = False
         if not self.closing:
+            wait = self._pace.go_on(self.site.reactor.seconds(), untaken(self.transport))
+            for stream in self.streams.values():
+                # What it has to send was not read meanwhile.
+                stream.deadline += wait
             self._deadline = inf if self.streams else self.site.idle_deadline()
         self.transport.resumeProducing()
         self._flush()
@@ -328,6 +333,8 @@ class H2Channel(Protocol):
     def _write(self) -> None:
         data = self.session.data_to_send()
         if data:
+            if self._paused:
+                self._pace.taken += len(data)
             self.transport.write(data)
 
     def _leave(self) -> None:
@@ -350,9 +357,10 @@ class H2Channel(Protocol):
     def _close(self) -> None:
         self._write()
         self.closing = True
-        self._unsent = unsent(self.transport)
-        wait = self.site.bounds.write_timeout if self._unsent else LINGER
-        self._deadline = self.site.reactor.seconds() + wait
+        now = self.site.reactor.seconds()
+        self._pace = Pace(self.site.bounds)
+        deadline = self._pace.wait(now, untaken(self.transport))
+        self._deadline = deadline if unsent(self.transport) else now + LINGER
         self._last_word = inf
         self.transport.unregisterProducer()
         self.transport.loseConnection()
@@ -366,10 +374,9 @@ class H2Channel(Protocol):
 
     def _expire_transport(self, now: float) -> None:
         left = unsent(self.transport)
-        if 0 < left < self._unsent:
-            # A slow client, not a stalled one.
-            self._unsent = left
-            self._deadline = now + self.site.bounds.write_timeout
+        deadline = self._pace.judge(now, untaken(self.transport)) if left else None
+        if deadline is not None:
+            self._deadline = deadline
             return
         if left:
             log.info("http.stalled", peer=address_text(self.getPeer()), unsent=left)

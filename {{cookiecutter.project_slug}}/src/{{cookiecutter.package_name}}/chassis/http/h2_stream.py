@@ -15,6 +15,7 @@ from .access_log import printable
 from .channel import LINGER
 from .h2_head import CONNECTION_SPECIFIC, Head, Malformed
 from .h2_session import DATA_CREDIT
+from .pace import Pace
 from .request import Request, address_text
 
 if TYPE_CHECKING:
@@ -69,10 +70,8 @@ class Stream:
         self._producer: Any = None
         self._pulled = False
         self._paused = False
-        # How fast the client takes the response is judged over the time that its window was shut.
-        self._shut_since: float | None = None
-        self._shut = 0.0
-        self._taken = 0
+        self._pace = Pace(self.site.bounds)
+        """How the client takes what has found its window shut."""
 
     @property
     def transport(self) -> Stream:
@@ -159,15 +158,12 @@ class Stream:
             self.deadline = inf
             self.connection.ready(self)
             return
-        if self._shut_since is None:
+        if not self._pace.waiting:
             self.refuse(408)
             return
-        bounds = self.site.bounds
-        shut = self._shut + now - self._shut_since
-        if self._taken >= max(1, bounds.min_rate * shut):
-            # A slow client, not a stalled one.
-            self._shut_since, self._shut, self._taken = now, 0.0, 0
-            self.deadline = now + bounds.write_timeout
+        deadline = self._pace.judge(now)
+        if deadline is not None:
+            self.deadline = deadline
         else:
             log.info("http.stalled", peer=address_text(self.getPeer()), unsent=len(self._buffer))
             self.reset(ErrorCodes.CANCEL)
@@ -199,20 +195,17 @@ class Stream:
         session, buffer = self.connection.session, self._buffer
         window = session.local_flow_control_window(self.number)
         if window <= 0:
-            if self._shut_since is None:
-                self._shut_since = self.site.reactor.seconds()
-                self.deadline = self._shut_since + max(0, self.site.bounds.write_timeout - self._shut)
+            self.deadline = self._pace.wait(self.site.reactor.seconds())
             return False
         data = bytes(buffer[: min(window, session.max_outbound_frame_size, FRAME)])
         del buffer[: len(data)]
         end = self._ended and not buffer
         session.send_data(self.number, data, end_stream=end)
         session.earn(DATA_CREDIT)
-        if self._shut_since is not None:
-            self._taken += len(data)
+        if self._pace.waiting:
+            self._pace.taken += len(data)
             if not buffer:
-                self._shut += self.site.reactor.seconds() - self._shut_since
-                self._shut_since = None
+                self._pace.go_on(self.site.reactor.seconds())
                 self.deadline = inf
         if end:
             self._close()
