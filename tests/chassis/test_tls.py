@@ -215,7 +215,7 @@ class Serving(TestCase):
         tls.reload_all()
         assert renewed[0] == await self.shown(bound, "other.test")
 
-    @pytest.mark.skipif(not shutil.which("sslscan"), reason="there is no sslscan here")
+    @pytest.mark.skipif(not shutil.which("sslscan"), reason="Debian, Ubuntu: apt install sslscan")
     async def test_sslscan_finds_nothing_weak(self) -> None:
         """TLS 1.2 and 1.3 with forward secrecy and authenticated encryption, and nothing else."""
         path = write(self.folder / "site.pem", *SITE)
