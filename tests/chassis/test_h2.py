@@ -315,6 +315,8 @@ class TestRefusals:
             [*GET, ("Upper", "x")],
             [*GET, ("with space", "x")],
             [*GET, ("colon:", "x")],
+            [*GET[:3], (":authority", "%zz")],
+            [*GET[:3], (":authority", "[g]")],
             [*GET, ("x", "a\r\nb: c")],
             [*GET, ("x", "a\0b")],
             [*GET, ("x", " padded")],
@@ -340,6 +342,7 @@ class TestRefusals:
             (414, [*GET[:2], (":path", "/" + "x" * 17_000), GET[3]]),
             (431, [*GET, ("x", "y" * 17_000)]),
             (431, [*GET, *[(f"x{number}", "y") for number in range(101)]]),
+            (431, [*GET, ("x" * 257, "y")]),
         ],
     )
     def test_refused(self, status, headers):

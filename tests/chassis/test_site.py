@@ -60,6 +60,8 @@ class TestRefusals:
             (431, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20000),
             (431, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: %b\r\n" % (b"x" * 9000) * 2),
             (431, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 101 + b"\r\n"),
+            # Names are remembered.
+            (431, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"x" * 257 + b": y\r\n\r\n"),
         ],
     )
     def test_refused(self, status, request_bytes):
@@ -204,6 +206,47 @@ class TestResources:
             b"Content-Length: 3\r\n\r\nb=2"
         )
         assert parse(reply).data == b"2"
+
+    @pytest.mark.parametrize(
+        ("kind", "start", "end"),
+        [
+            (b"application/x-www-form-urlencoded", b"b=", b""),
+            (
+                b"multipart/form-data; boundary=B",
+                b'--B\r\nContent-Disposition: form-data; name="b"\r\n\r\n',
+                b"\r\n--B--\r\n",
+            ),
+        ],
+    )
+    def test_a_large_form(self, kind, start, end):
+        """It is the handler's to read: reading it here would hold up everyone."""
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_POST(self, request):
+                return b"%d %d" % (len(request.args.get(b"b", [b""])[0]), len(request.content.read()))
+
+        for more, form in ((0, 64 * 1024 - len(start + end)), (1, 0)):
+            body = start + b"x" * (64 * 1024 + more - len(start + end)) + end
+            connection = Connection(resource=Page())
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+            reply = connection.send(head % (kind, len(body)) + body)
+            assert parse(reply).data == b"%d %d" % (form, len(body))
+            connection.lose()
+
+    def test_a_reason_is_one_line(self):
+        """What a resource lets a client say there splits no response."""
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_GET(self, request):
+                request.setResponseCode(404, b"no\r\nX: y\r\n\r\nmore")
+                return b"done"
+
+        reply = parse(Connection(resource=Page()).send(GET))
+        assert (reply.status, reply.reason, reply.headers["X"]) == (404, "no X: y  more", None)
 
     def test_a_waiting_handler_is_in_flight(self):
         """An asynchronous request is seen while it waits, without a thread."""

@@ -176,6 +176,8 @@ class Channel(StrictChannel):
         if self.site.draining or not self.persistent:
             headers.removeHeader(b"Connection")
         pairs = [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
+        # Of all that a resource may say, only this is not looked at by twisted.web.
+        reason = b" ".join(reason.splitlines())
         self.write_response(version, int(code), reason, pairs, b"")
 
     def loseConnection(self) -> None:

@@ -15,6 +15,7 @@ from .access_log import printable
 from .channel import LINGER
 from .h2_head import CONNECTION_SPECIFIC, Head, Malformed
 from .h2_session import DATA_CREDIT
+from .head import LONGEST_NAME
 from .pace import Pace
 from .request import Request, address_text
 
@@ -91,7 +92,11 @@ class Stream:
             return
         if len(head.target) > bounds.max_head:
             self.refuse(414)
-        elif head.size > bounds.max_head or len(head.fields) > bounds.max_headers:
+        elif (
+            head.size > bounds.max_head
+            or len(head.fields) > bounds.max_headers
+            or head.longest_name > LONGEST_NAME
+        ):
             self.refuse(431)
         elif head.length is not None and head.length > bounds.max_body:
             self.refuse(413)
