@@ -119,12 +119,13 @@ class Ample(Resource):
         return self.BODY
 
 
-def h2_request() -> bytes:
-    """Say hello, open every window, and ask."""
-    head = HeadersFrame(1, Encoder().encode(h2_tools.GET))
+def h2_request(path: str = "/", window: int = 2**31 - 1) -> bytes:
+    """Say hello, open the windows, and ask."""
+    headers = [(name, path if name == ":path" else value) for name, value in h2_tools.GET]
+    head = HeadersFrame(1, Encoder().encode(headers))
     head.flags |= {"END_HEADERS", "END_STREAM"}
     frames = [
-        SettingsFrame(0, {SettingsFrame.INITIAL_WINDOW_SIZE: 2**31 - 1}),
+        SettingsFrame(0, {SettingsFrame.INITIAL_WINDOW_SIZE: window}),
         WindowUpdateFrame(0, 2**31 - 1 - 65535),
         head,
     ]
