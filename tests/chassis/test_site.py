@@ -235,6 +235,29 @@ class TestResources:
             assert parse(reply).data == b"%d %d" % (form, len(body))
             connection.lose()
 
+    @pytest.mark.parametrize(
+        ("status", "request_bytes"),
+        [
+            (400, b"POST /form HTTP/1.1\r\n\r\n"),
+            (408, b"POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nb="),
+            (413, b"POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 10485761\r\n\r\n"),
+            (414, b"GET /form?" + b"x" * 20000),
+            (431, b"POST /form HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20000),
+        ],
+    )
+    def test_the_same_bounds(self, status, request_bytes):
+        """What is refused before an application of WSGI is refused before klein's, and logged."""
+        connection = self.app()
+        connection.site.access_log = True
+        with capture_logs() as logs:
+            reply = connection.send(request_bytes)
+            connection.clock.pump([1] * 31)
+        reply = reply or connection.transport.value()
+        assert parse(reply).status == status
+        assert [(each["event"], each["status"]) for each in logs] == [("http.refused", status)]
+        assert not connection.open
+        connection.lose()
+
     def test_a_reason_is_one_line(self):
         """What a resource lets a client say there splits no response."""
 
@@ -349,6 +372,18 @@ class SiteTest(ServerCase):
         assert client.received.count(b"hello") == 3
         client = await self.connect(GET.replace(b"1.1", b"1.0"))
         assert (await client.closed()).endswith(b"hello")
+
+    async def test_any_number_of_requests(self):
+        """A connection serves as many as come."""
+        self.serve(queue=10)
+        client = await self.connect()
+        for number in range(2000):
+            client.received = b""
+            client.transport.write(GET)
+            await client.bytes(b"hello")
+            assert client.lost is None, number
+        assert self.site.counts.requests == {("GET", 200): 2000}
+        assert self.site.counts.connections == 1
 
     async def test_head(self):
         """HEAD leaves the connection in step."""
