@@ -497,6 +497,19 @@ class TestFlowControl:
         client.advance(62)
         assert not client.open
 
+    def test_shut_windows(self):
+        """What streams keep for a client that opens no window is bounded, and the rest accounted for."""
+        body = bytes(256 * 1024)
+        client = Client(lambda e, s: (s("200 OK", []), [body])[1], spool=0)
+        client.send(SettingsFrame(0, {SettingsFrame.INITIAL_WINDOW_SIZE: 0}))
+        for _ in range(100):
+            client.request()
+        kept = sum(len(stream._buffer) for stream in client.server.streams.values())
+        assert kept <= 100 * BUFFER
+        assert client.site.memory.taken == 100 * len(body)
+        client.lose()
+        assert client.site.memory.taken == 0
+
     def test_a_stalled_stream(self):
         """A window that does not open ends its stream after the write timeout, and no other."""
         resource = Waiting()

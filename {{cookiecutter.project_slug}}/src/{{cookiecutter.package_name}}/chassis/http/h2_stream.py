@@ -254,13 +254,14 @@ class Stream:
         if code < 200:
             # An interim status as the final one leaves the client waiting.
             self._reset = ErrorCodes.INTERNAL_ERROR
+            self.connection.ready(self)
+            return
         self._headers = [(b":status", b"%d" % code)]
         for name, value in headers:
             lower = name.lower()
             if lower not in CONNECTION_SPECIFIC:
                 self._headers.append((lower, value.strip(b" \t")))
-        self._buffer += body
-        self.connection.ready(self)
+        self.write(body)
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         """Send the head of a response that a resource has built."""
