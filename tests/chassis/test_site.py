@@ -18,6 +18,7 @@ from chassis.http.bounds import Bounds
 from chassis.http.listener import WebListener
 from chassis.testing import flags_set
 
+from .h2_tools import Client
 from .http_tools import GET, Connection, ServerCase, hello, parse
 
 
@@ -257,6 +258,26 @@ class TestResources:
         assert [(each["event"], each["status"]) for each in logs] == [("http.refused", status)]
         assert not connection.open
         connection.lose()
+
+    def test_no_content(self):
+        """What has no body has no length, on HTTP/2 neither; the connection goes on."""
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_GET(self, request):
+                request.setResponseCode(204)
+                return b"never"
+
+        connection = Connection(resource=Page())
+        for _ in range(2):
+            reply = connection.send(GET)
+            assert reply.startswith(b"HTTP/1.1 204 ")
+            assert reply.endswith(b"\r\n\r\n")
+            assert b"Content-Length" not in reply
+        response = Client(resource=Page()).request()
+        assert (response.status, response.ended, response.body) == (204, True, b"")
+        assert "content-length" not in dict(response.headers)
 
     def test_a_reason_is_one_line(self):
         """What a resource lets a client say there splits no response."""

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from ..logs import get_logger
 from .bounds import Bounds
 from .pace import Pace, unsent, untaken
-from .request import Request, address_text
+from .request import Request, address_text, listed
 from .strict import StrictChannel
 
 if TYPE_CHECKING:
@@ -175,10 +175,9 @@ class Channel(StrictChannel):
             self.persistent = False
         if self.site.draining or not self.persistent:
             headers.removeHeader(b"Connection")
-        pairs = [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
         # Of all that a resource may say, only this is not looked at by twisted.web.
         reason = b" ".join(reason.splitlines())
-        self.write_response(version, int(code), reason, pairs, b"")
+        self.write_response(version, int(code), reason, listed(int(code), headers), b"")
 
     def loseConnection(self) -> None:
         """Close once everything is sent."""

@@ -17,7 +17,7 @@ from .h2_head import CONNECTION_SPECIFIC, Head, Malformed
 from .h2_session import DATA_CREDIT
 from .head import LONGEST_NAME
 from .pace import Pace
-from .request import Request, address_text
+from .request import Request, address_text, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -265,8 +265,7 @@ class Stream:
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         """Send the head of a response that a resource has built."""
-        pairs = [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
-        self.write_response(version, int(code), reason, pairs, b"")
+        self.write_response(version, int(code), reason, listed(int(code), headers), b"")
 
     def write(self, data: bytes) -> None:
         """Send a piece of a body."""

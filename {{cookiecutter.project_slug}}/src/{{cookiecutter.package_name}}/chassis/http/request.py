@@ -22,6 +22,7 @@ from .access_log import log_request, printable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from twisted.web.http_headers import Headers
     from twisted.web.resource import IResource
 
     from .channel import Channel
@@ -270,6 +271,16 @@ class _Strict:
             return self._resource.render(request)
         except UnsupportedMethod as error:
             raise _NotAllowed(error.allowedMethods) from error
+
+
+def listed(code: int, headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return the headers that a resource has built, without a length where there can be none.
+
+    twisted.web says how long a body is that it then leaves out, and a client might wait for it.
+    """
+    if code < 200 or code == 204:
+        headers.removeHeader(b"Content-Length")
+    return [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
 
 
 def address_text(address: object) -> str:
