@@ -238,6 +238,14 @@ class TestAhead:
             connection.send(GET * 100)
             sent += len(GET) * 100
         assert sent < 100_000
+        connection.resource.enough = True
+        for _ in range(1 + sent // len(GET)):
+            connection.transport.take(1_000_000)
+            connection.resource.request.unregisterProducer()
+            connection.resource.request.finish()
+        connection.transport.take(1_000_000)
+        assert connection.transport.reading
+        assert connection.transport.received.count(b"HTTP/1.1 200 OK") == 1 + sent // len(GET)
 
     def test_each_has_its_time(self):
         """A request that had to wait for the client to take others is not too late for that."""

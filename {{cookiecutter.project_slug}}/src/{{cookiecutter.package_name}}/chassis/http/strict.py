@@ -44,6 +44,8 @@ class StrictChannel(HTTPChannel):
     _line_read = False
     """Whether the request line of a head that is not complete has been found right."""
     _reading = False
+    _held_back = False
+    """Whether no more is read because so much has come already."""
     _head: head.Head | None = None
     """Of the request that is arriving."""
     _handlingRequest: bool
@@ -83,16 +85,19 @@ class StrictChannel(HTTPChannel):
         finally:
             self._reading = False
         if len(self._buffer) > MOST_AHEAD and not self.closing:
+            self._held_back = True
             self._networkProducer.pauseProducing()
 
     def requestDone(self, request: Request) -> None:
         """Be ready for the next request."""
-        self.requests.remove(request)
+        del request
+        del self.requests[0]
         if not self.persistent:
             self.loseConnection()
             return
         self._handlingRequest = False
-        if not self._waitingForTransport:
+        if self._held_back and not self._waitingForTransport:
+            self._held_back = False
             self._networkProducer.resumeProducing()
 
     def allHeadersReceived(self) -> None:
