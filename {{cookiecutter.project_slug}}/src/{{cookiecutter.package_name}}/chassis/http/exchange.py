@@ -334,6 +334,14 @@ class Exchange:
 
     def _feed(self) -> None:
         """Send of what waits as much as the client takes, once it has what came before."""
+        try:
+            self._send_waiting()
+        except OSError as error:
+            # The disk does not give back what it has taken.
+            log.warning("http.spool_failed", problem=str(error))
+            self._request.abort()
+
+    def _send_waiting(self) -> None:
         flow = cast("Condition", self._flow)
         while self._spool is not None and not (self._gone or self._paused or self._behind):
             if data := self._spool.take(SLICE):
