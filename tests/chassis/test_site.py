@@ -9,6 +9,7 @@ from klein import Klein
 from structlog.testing import capture_logs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -160,6 +161,19 @@ class TestDeadlines:
         assert not connection.transport.disconnected
         connection.clock.pump([1] * 3)
         assert connection.transport.disconnected
+
+    def test_a_deadline_that_fails(self, monkeypatch):
+        """A bug in one connection's costs that connection, and no other its deadline."""
+        connection = Connection(idle_timeout=4)
+        others = [connection.site.buildProtocol(None) for _ in range(3)]
+        for each in others:
+            each.makeConnection(StringTransport(lenient=True))
+        monkeypatch.setattr(others[1], "expire", lambda _now: 1 / 0)
+        with capture_logs() as logs:
+            connection.clock.pump([1] * 5)
+        assert [each["event"] for each in logs] == ["http.expiry_failed"]
+        assert all(each.transport.disconnecting or each.transport.disconnected for each in others)
+        assert not connection.open
 
     def test_no_timer_without_connections(self):
         """An idle site has nothing to do."""

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.web import server
 from twisted.web.http import RESPONSES, datetimeToString
 
+from ..logs import get_logger
 from .access_log import Counts, log_refusal, log_request
 from .channel import Channel
 from .request import Request, address_text
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from .h2 import H2Channel
     from .h2_stream import Stream
     from .proxies import Proxies
+
+log = get_logger(__name__)
 
 GRACE = 0.5
 """Seconds that an idle connection stays open in a drain.
@@ -245,4 +248,9 @@ class Site(server.Site):
         self._sweeper = self.reactor.callLater(self._period, self._sweep)
         now = self.reactor.seconds()
         for channel in [each for each in self._channels if each.deadline <= now]:
-            channel.expire(now)
+            try:
+                channel.expire(now)
+            except Exception:
+                # The deadlines of all others are behind it.
+                log.exception("http.expiry_failed", peer=address_text(channel.getPeer()))
+                channel.abort()
