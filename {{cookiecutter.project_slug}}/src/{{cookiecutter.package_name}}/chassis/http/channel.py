@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from ..logs import get_logger
 from .bounds import Bounds
-from .pace import Pace, unsent, untaken
+from .pace import LINGER, Pace, untaken, wait_or_cut
 from .request import Request, address_text, listed
 from .strict import StrictChannel
 
@@ -34,12 +34,6 @@ log = get_logger(__name__)
 
 H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client sends first that knows already that we speak HTTP/2 (RFC 9113 section 3.3)."""
-
-LINGER = 2.0
-"""Seconds for a client to take a last answer and close, while what it still sends is dropped.
-
-Closing with unread input makes the kernel send a reset, which can overtake the answer (RFC 9112 section 9.6).
-"""
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
@@ -185,8 +179,7 @@ class Channel(StrictChannel):
             self.closing = True
             now = self.site.reactor.seconds()
             self._pace = Pace(self.site.bounds)
-            deadline = self._pace.wait(now, untaken(self.transport))
-            self.deadline = deadline if unsent(self.transport) else now + LINGER
+            self.deadline = self._pace.wait_for_the_rest(now, self.transport)
         HTTPChannel.loseConnection(self)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
@@ -289,14 +282,7 @@ class Channel(StrictChannel):
     def expire(self, now: float) -> None:
         """Do what the deadline is for."""
         if self.closing or self._waitingForTransport:
-            left = unsent(self.transport)
-            deadline = self._pace.judge(now, untaken(self.transport)) if self._pace and left else None
-            if deadline is not None:
-                self.deadline = deadline
-                return
-            if left:
-                log.info("http.stalled", peer=address_text(self.getPeer()), unsent=left)
-            self.abort()
+            self.deadline = wait_or_cut(self, self._pace, now)
         elif self._handlingRequest:
             # Only a connection that is half closed has a deadline then.
             # Once something has been sent, a client that is gone would have answered with a reset.

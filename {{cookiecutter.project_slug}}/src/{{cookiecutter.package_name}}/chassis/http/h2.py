@@ -33,10 +33,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..logs import get_logger
-from .channel import LINGER
 from .h2_session import RESET_COST, RESPONSE_CREDIT, Session
 from .h2_stream import Stream
-from .pace import Pace, unsent, untaken
+from .pace import Pace, untaken, wait_or_cut
 from .request import address_text
 
 if TYPE_CHECKING:
@@ -179,7 +178,7 @@ class H2Channel(Protocol):
         """Do what the deadline is for."""
         if self.closing or self._paused:
             if self._deadline <= now:
-                self._expire_transport(now)
+                self._deadline = wait_or_cut(self, self._pace, now)
             return
         if self._last_word <= now or (self._deadline <= now and not self.streams):
             self._leave()
@@ -357,10 +356,8 @@ class H2Channel(Protocol):
     def _close(self) -> None:
         self._write()
         self.closing = True
-        now = self.site.reactor.seconds()
         self._pace = Pace(self.site.bounds)
-        deadline = self._pace.wait(now, untaken(self.transport))
-        self._deadline = deadline if unsent(self.transport) else now + LINGER
+        self._deadline = self._pace.wait_for_the_rest(self.site.reactor.seconds(), self.transport)
         self._last_word = inf
         self.transport.unregisterProducer()
         self.transport.loseConnection()
@@ -371,16 +368,6 @@ class H2Channel(Protocol):
         self._turns.clear()
         for stream in streams:
             stream.lose(reason)
-
-    def _expire_transport(self, now: float) -> None:
-        left = unsent(self.transport)
-        deadline = self._pace.judge(now, untaken(self.transport)) if left else None
-        if deadline is not None:
-            self._deadline = deadline
-            return
-        if left:
-            log.info("http.stalled", peer=address_text(self.getPeer()), unsent=left)
-        self.abort()
 
 
 _ACTS: dict[type[Event], Callable[[H2Channel, Any], None]] = {

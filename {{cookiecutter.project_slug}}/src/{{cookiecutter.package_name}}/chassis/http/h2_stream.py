@@ -12,11 +12,10 @@ from twisted.python.failure import Failure
 
 from ..logs import get_logger
 from .access_log import printable
-from .channel import LINGER
 from .h2_head import CONNECTION_SPECIFIC, Head, Malformed
 from .h2_session import DATA_CREDIT
 from .head import LONGEST_NAME
-from .pace import Pace
+from .pace import LINGER, Pace
 from .request import Request, address_text, listed
 
 if TYPE_CHECKING:

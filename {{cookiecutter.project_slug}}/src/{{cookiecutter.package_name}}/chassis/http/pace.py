@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from fcntl import ioctl
+from math import inf
 from struct import unpack
 from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,22 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.tcp import Connection
 
+from ..logs import get_logger
+from .request import address_text
+
 if TYPE_CHECKING:
     from .bounds import Bounds
+    from .channel import Channel
+    from .h2 import H2Channel
+
+
+log = get_logger(__name__)
+
+LINGER = 2.0
+"""Seconds for a client to take a last answer and close, while what it still sends is dropped.
+
+Closing with unread input makes the kernel send a reset, which can overtake the answer (RFC 9112 section 9.6).
+"""
 
 
 class Pace:
@@ -45,6 +60,11 @@ class Pace:
             self.taken += left
         return self._since + max(0, self._bounds.write_timeout - self._waited)
 
+    def wait_for_the_rest(self, now: float, transport: Any) -> float:
+        """Begin to wait for a client to take what is left, and close; return when it is time to judge."""
+        deadline = self.wait(now, untaken(transport))
+        return deadline if unsent(transport) else now + LINGER
+
     def go_on(self, now: float, left: int = 0) -> float:
         """End a wait, if there is one; return how long it was."""
         if self._since is None:
@@ -61,6 +81,18 @@ class Pace:
             return None
         self._since, self._waited, self.taken = None, 0.0, 0
         return self.wait(now, left)
+
+
+def wait_or_cut(channel: Channel | H2Channel, pace: Pace | None, now: float) -> float:
+    """Return until when a connection may still wait for its client; cut one whose client is too slow."""
+    left = unsent(channel.transport)
+    deadline = pace.judge(now, untaken(channel.transport)) if pace and left else None
+    if deadline is not None:
+        return deadline
+    if left:
+        log.info("http.stalled", peer=address_text(channel.getPeer()), unsent=left)
+    channel.abort()
+    return inf
 
 
 def unsent(transport: Any) -> int:
