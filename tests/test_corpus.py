@@ -8,7 +8,6 @@ Each is a `.http` file, in a notation of its own, with what is expected of it in
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import os
 import re
@@ -19,21 +18,20 @@ import tarfile
 import tempfile
 from contextlib import closing
 from itertools import product
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 import pytest
 
 from tests.chassis.children import PATIENCE, SOURCES
+from tests.sdists import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 VERSION = "27.0.1"
 SHA256 = "b1514965361c8b7e8107a80aa2a92636878df1ccfac6dd204a676426e04d9e3e"
-ARCHIVE = f"gunicorn-{VERSION}.tar.gz"
-CACHE = Path(__file__).parent.parent / ".cache" / "corpus"
 
 PLAIN = "plain"
 SERVERS: dict[str, dict[str, Any]] = {
@@ -154,26 +152,6 @@ class Said(NamedTuple):
     body: bytes
 
 
-def fetch() -> Path:
-    """Return where the source distribution is; skip the test when it cannot be had."""
-    path = CACHE / ARCHIVE
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == SHA256:
-        return path
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        pinned = Path(folder, "pinned.txt")
-        pinned.write_text(f"gunicorn=={VERSION} --hash=sha256:{SHA256}\n")
-        command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
-        command += ["--no-binary", "gunicorn", "--require-hashes", "-d", folder, "-r", str(pinned)]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert "DO NOT MATCH THE HASHES" not in run.stderr, run.stderr
-        if run.returncode:
-            said = (run.stderr.strip() or run.stdout.strip() or "pip said nothing").splitlines()[-1]
-            pytest.skip(f"the source distribution of gunicorn {VERSION} cannot be fetched: {said}")
-        Path(folder, ARCHIVE).replace(path)
-    return path
-
-
 def decode(text: bytes) -> bytes:
     r"""Return what a `.http` file stands for: `\r\n` is spelled out, real line ends mean nothing."""
     known = {b"r": b"\r", b"n": b"\n", b"t": b"\t", b"0": b"\0"}
@@ -208,7 +186,7 @@ def expectation(source: str) -> _Names:
 def corpus() -> dict[str, Case]:
     """The cases by names such as `valid/001`."""
     cases = {}
-    with tarfile.open(fetch()) as archive:
+    with tarfile.open(fetch("gunicorn", VERSION, SHA256)) as archive:
         texts = {
             PurePosixPath(member.name): archive.extractfile(member).read()
             for member in archive

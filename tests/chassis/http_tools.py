@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from contextvars import copy_context
 from http.client import HTTPResponse
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
@@ -168,3 +169,8 @@ def parse(data: bytes, method: str = "GET") -> HTTPResponse:
     response.begin()
     response.data = response.read()
     return response
+
+
+def resident() -> int:
+    """Return how much memory this process holds, in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

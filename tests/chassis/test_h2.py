@@ -26,10 +26,12 @@ from twisted.web.server import NOT_DONE_YET
 from chassis.http import site as site_module
 from chassis.http.h2_stream import BUFFER
 from chassis.http.site import GRACE
+from chassis.http.wsgi import Gateway
+from chassis.workers import Busy
 
 from .h2_tools import GET, POST, PREFACE, Client, Transport, data
 from .http_tools import GET as HTTP_GET
-from .http_tools import Connection, hello
+from .http_tools import Connection, Inline, hello
 
 NO_LAST_STREAM = 2**31 - 1
 
@@ -228,6 +230,46 @@ class TestRequests:
         assert client.request().status == 200
         assert client.site.counts.aborted == 1
 
+    @pytest.mark.parametrize(
+        ("declared", "body", "reset"), [("4", b"hell", None), ("9", b"", ErrorCodes.INTERNAL_ERROR)]
+    )
+    def test_another_length_than_declared_by_the_application(self, declared, body, reset):
+        """What is too long is trimmed; what is too short is reset, so that the client can tell."""
+        client = Client(lambda e, s: (s("200 OK", [("Content-Length", declared)]), [b"hello"])[1])
+        with capture_logs():
+            response = client.request()
+        assert (response.reset, response.ended) == (reset, reset is None)
+        if not reset:
+            assert response.body == body
+
+    def test_no_thread_is_free(self):
+        """The answer is 503 with the time to come back, as on HTTP/1.1, and the connection goes on."""
+
+        class Full(Inline):
+            full = True
+
+            def submit(self, call, label):
+                if self.full:
+                    raise Busy(3)
+                super().submit(call, label)
+
+        workers = Full()
+        client = Client(resource=Gateway(hello, workers))
+        response = client.request()
+        assert (response.status, response.ended) == (503, True)
+        assert ("retry-after", "3") in response.headers
+        workers.full = False
+        assert client.request().status == 200
+
+    def test_any_number_of_requests(self):
+        """A connection serves as many as come, and keeps nothing of them."""
+        client = Client()
+        for _ in range(2500):
+            assert client.request().body == b"hello"
+        assert client.open
+        assert client.server.streams == {}
+        assert client.site.counts.requests == {("GET", 200): 2500}
+
     def test_a_resource_that_fails(self):
         """Before its first byte 500, afterwards a reset."""
 
@@ -330,6 +372,8 @@ class TestRefusals:
             [*GET, ("Upper", "x")],
             [*GET, ("with space", "x")],
             [*GET, ("colon:", "x")],
+            [*GET[:3], (":authority", "%zz")],
+            [*GET[:3], (":authority", "[g]")],
             [*GET, ("x", "a\r\nb: c")],
             [*GET, ("x", "a\0b")],
             [*GET, ("x", " padded")],
@@ -355,6 +399,7 @@ class TestRefusals:
             (414, [*GET[:2], (":path", "/" + "x" * 17_000), GET[3]]),
             (431, [*GET, ("x", "y" * 17_000)]),
             (431, [*GET, *[(f"x{number}", "y") for number in range(101)]]),
+            (431, [*GET, ("x" * 257, "y")]),
         ],
     )
     def test_refused(self, status, headers):
@@ -466,6 +511,19 @@ class TestFlowControl:
         client.server.pauseProducing()
         client.advance(62)
         assert not client.open
+
+    def test_shut_windows(self):
+        """What streams keep for a client that opens no window is bounded, and the rest accounted for."""
+        body = bytes(256 * 1024)
+        client = Client(lambda e, s: (s("200 OK", []), [body])[1], spool=0)
+        client.send(SettingsFrame(0, {SettingsFrame.INITIAL_WINDOW_SIZE: 0}))
+        for _ in range(100):
+            client.request()
+        kept = sum(len(stream._buffer) for stream in client.server.streams.values())
+        assert kept <= 100 * BUFFER
+        assert client.site.memory.taken == 100 * len(body)
+        client.lose()
+        assert client.site.memory.taken == 0
 
     def test_a_stalled_stream(self):
         """A window that does not open ends its stream after the write timeout, and no other."""

@@ -25,7 +25,7 @@ from twisted.internet.threads import deferToThread
 from chassis.endpoints import parse
 
 from .certificates import make_certificate, write
-from .http_tools import ServerCase, hello
+from .http_tools import ServerCase, hello, resident
 
 CHUNK = b"x" * 65536
 PIECES = 1600
@@ -42,11 +42,6 @@ def run(*command: str) -> str:
 
 
 PACKAGES = {"curl": "curl", "nghttp": "nghttp2-client", "h2load": "nghttp2-client"}
-
-
-def resident() -> int:
-    """Return how much memory this process holds, in bytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 class Reader:
@@ -171,6 +166,10 @@ class H2Test(ServerCase):
         self.serve_tls(resource=app.resource())
         out = await deferToThread(run, "curl", "-sk", "--http2", f"{self.url}/you", "-w", " %{http_version}")
         assert out == "hello you 2"
+        out = await deferToThread(run, "nghttp", "-nsm", "20", f"{self.url}/you")
+        assert out.count(" 200 ") == 20
+        out = await deferToThread(run, "h2load", "-n", "500", "-c", "4", "-m", "20", f"{self.url}/you")
+        assert "500 succeeded, 0 failed, 0 errored" in out
 
     async def test_prior_knowledge(self):
         """Without TLS, a client that knows already may speak HTTP/2."""

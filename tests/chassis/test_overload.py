@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from structlog.testing import capture_logs
 from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
 
-from .http_tools import GET, Connection, ServerCase, parse
+from .http_tools import GET, Connection, ServerCase, parse, resident
 
 
 class TestTooMany(ServerCase):
@@ -52,6 +53,43 @@ def endless(_environ, start_response):
 
 class TestSlowReaders(ServerCase):
     """A client that takes a little now and then."""
+
+    async def test_100_mb_unread(self):
+        """A stream that its client does not take costs under 2 MB while its thread waits."""
+        assert 0 < await self.leave_unread(spool=0) < 1600
+
+    async def test_100_mb_unread_and_on_the_disk(self):
+        """And no more when all of it is made."""
+        assert await self.leave_unread(spool=200_000_000) == 1600
+
+    async def leave_unread(self, spool):
+        """Ask for 1,600 pieces of 64 KiB, take none, and see what that costs; return how many were made."""
+        made = [0]
+
+        def app(environ, start_response):
+            start_response("200 OK", [])
+            return [b"hello"] if environ["PATH_INFO"] == "/small" else stream()
+
+        def stream():
+            for _ in range(1600):
+                made[0] += 1
+                yield b"x" * 65536
+
+        self.serve(app, threads=1, spool=spool)
+        # What the first connection of a process costs is no part of this.
+        first = await self.connect(GET.replace(b"/ ", b"/small "))
+        await first.bytes(b"hello")
+        before = resident()
+        client = await self.connect()
+        client.transport.pauseProducing()
+        client.transport.write(GET)
+        while not any(channel._waitingForTransport for channel in self.site._channels):
+            await deferToThread(int)
+        while spool and (made[0] < 1600 or self.pool.busy):
+            await deferToThread(int)
+        assert resident() - before < 2 * 1024 * 1024, (resident() - before, made)
+        client.transport.abortConnection()
+        return made[0]
 
     async def slow(self, pause, done):
         """Ask for the endless response, and take one piece after each pause until something is true."""

@@ -21,6 +21,7 @@ from chassis.http.bounds import Bounds
 from chassis.http.listener import WebListener
 from chassis.testing import flags_set
 
+from .h2_tools import Client
 from .http_tools import GET, Connection, ServerCase, hello, parse
 
 
@@ -78,6 +79,8 @@ class TestRefusals:
             (431, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20000),
             (431, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: %b\r\n" % (b"x" * 9000) * 2),
             (431, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 101 + b"\r\n"),
+            # Names are remembered.
+            (431, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"x" * 257 + b": y\r\n\r\n"),
         ],
     )
     def test_refused(self, status, request_bytes):
@@ -89,6 +92,7 @@ class TestRefusals:
         assert reply.count(b"HTTP/1.1 ") == 1
         assert b"\r\nConnection: close\r\n" in reply
         assert b"Twisted" not in reply
+        assert parse(reply).headers["Date"]
         assert not connection.open
         assert connection.send(GET) == b""
         assert connection.site.counts.refused == {status: 1}
@@ -175,6 +179,19 @@ class TestDeadlines:
         connection.clock.pump([1] * 3)
         assert connection.transport.disconnected
 
+    def test_a_deadline_that_fails(self, monkeypatch):
+        """A bug in one connection's costs that connection, and no other its deadline."""
+        connection = Connection(idle_timeout=4)
+        others = [connection.site.buildProtocol(None) for _ in range(3)]
+        for each in others:
+            each.makeConnection(StringTransport(lenient=True))
+        monkeypatch.setattr(others[1], "expire", lambda _now: 1 / 0)
+        with capture_logs() as logs:
+            connection.clock.pump([1] * 5)
+        assert [each["event"] for each in logs] == ["http.expiry_failed"]
+        assert all(each.transport.disconnecting or each.transport.disconnected for each in others)
+        assert not connection.open
+
     def test_no_timer_without_connections(self):
         """An idle site has nothing to do."""
         connection = Connection()
@@ -221,6 +238,90 @@ class TestResources:
             b"Content-Length: 3\r\n\r\nb=2"
         )
         assert parse(reply).data == b"2"
+
+    @pytest.mark.parametrize(
+        ("kind", "start", "end"),
+        [
+            (b"application/x-www-form-urlencoded", b"b=", b""),
+            (
+                b"multipart/form-data; boundary=B",
+                b'--B\r\nContent-Disposition: form-data; name="b"\r\n\r\n',
+                b"\r\n--B--\r\n",
+            ),
+        ],
+    )
+    def test_a_large_form(self, kind, start, end):
+        """It is the handler's to read: reading it here would hold up everyone."""
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_POST(self, request):
+                return b"%d %d" % (len(request.args.get(b"b", [b""])[0]), len(request.content.read()))
+
+        for more, form in ((0, 64 * 1024 - len(start + end)), (1, 0)):
+            body = start + b"x" * (64 * 1024 + more - len(start + end)) + end
+            connection = Connection(resource=Page())
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+            reply = connection.send(head % (kind, len(body)) + body)
+            assert parse(reply).data == b"%d %d" % (form, len(body))
+            connection.lose()
+
+    @pytest.mark.parametrize(
+        ("status", "request_bytes"),
+        [
+            (400, b"POST /form HTTP/1.1\r\n\r\n"),
+            (408, b"POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nb="),
+            (413, b"POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 10485761\r\n\r\n"),
+            (414, b"GET /form?" + b"x" * 20000),
+            (431, b"POST /form HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20000),
+        ],
+    )
+    def test_the_same_bounds(self, status, request_bytes):
+        """What is refused before an application of WSGI is refused before klein's, and logged."""
+        connection = self.app()
+        connection.site.access_log = True
+        with capture_logs() as logs:
+            reply = connection.send(request_bytes)
+            connection.clock.pump([1] * 31)
+        reply = reply or connection.transport.value()
+        assert parse(reply).status == status
+        assert [(each["event"], each["status"]) for each in logs] == [("http.refused", status)]
+        assert not connection.open
+        connection.lose()
+
+    def test_no_content(self):
+        """What has no body has no length, on HTTP/2 neither; the connection goes on."""
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_GET(self, request):
+                request.setResponseCode(204)
+                return b"never"
+
+        connection = Connection(resource=Page())
+        for _ in range(2):
+            reply = connection.send(GET)
+            assert reply.startswith(b"HTTP/1.1 204 ")
+            assert reply.endswith(b"\r\n\r\n")
+            assert b"Content-Length" not in reply
+        response = Client(resource=Page()).request()
+        assert (response.status, response.ended, response.body) == (204, True, b"")
+        assert "content-length" not in dict(response.headers)
+
+    def test_a_reason_is_one_line(self):
+        """What a resource lets a client say there splits no response."""
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_GET(self, request):
+                request.setResponseCode(404, b"no\r\nX: y\r\n\r\nmore")
+                return b"done"
+
+        reply = parse(Connection(resource=Page()).send(GET))
+        assert (reply.status, reply.reason, reply.headers["X"]) == (404, "no X: y  more", None)
 
     def test_a_waiting_handler_is_in_flight(self):
         """An asynchronous request is seen while it waits, without a thread."""
@@ -323,6 +424,18 @@ class SiteTest(ServerCase):
         assert client.received.count(b"hello") == 3
         client = await self.connect(GET.replace(b"1.1", b"1.0"))
         assert (await client.closed()).endswith(b"hello")
+
+    async def test_any_number_of_requests(self):
+        """A connection serves as many as come."""
+        self.serve(queue=10)
+        client = await self.connect()
+        for number in range(2000):
+            client.received = b""
+            client.transport.write(GET)
+            await client.bytes(b"hello")
+            assert client.lost is None, number
+        assert self.site.counts.requests == {("GET", 200): 2000}
+        assert self.site.counts.connections == 1
 
     async def test_head(self):
         """HEAD leaves the connection in step."""

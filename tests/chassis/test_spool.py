@@ -121,6 +121,24 @@ class SpoolTest(ServerCase):
             await self.take_all(client)
         assert events[0]["event"] == "http.spool_failed"
 
+    async def test_a_disk_that_gives_nothing_back(self):
+        """The response is broken off instead of waited for, and all that it held is free."""
+
+        def refuse(*_arguments):
+            raise OSError(5, "Input/output error")
+
+        self.serve(self.app, threads=1, spool=100 * MIB)
+        client = await self.ask_and_take_nothing()
+        await self.free_thread()
+        self.patch(spool.os, "pread", refuse)
+        with capture_logs() as events:
+            client.transport.resumeProducing()
+            await client.closed()
+        assert "http.spool_failed" in [each["event"] for each in events]
+        while self.site.connections:
+            await deferToThread(int)
+        assert self.site.space.taken == 0
+
     async def test_a_client_that_leaves_gives_its_space_back(self):
         self.serve(self.app, threads=1, spool=100 * MIB)
         client = await self.ask_and_take_nothing()

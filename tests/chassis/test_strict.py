@@ -366,7 +366,7 @@ class TestPersistence:
         assert reply.startswith(b"HTTP/%b 200 OK\r\n" % version)
         assert connection.open == goes_on
         assert (b"\r\nConnection: close\r\n" in reply) != goes_on
-        assert (b"\r\nConnection: keep-alive\r\n" in reply) == (goes_on and version == b"1.0")
+        assert (b"\r\nConnection: Keep-Alive\r\n" in reply) == (goes_on and version == b"1.0")
 
     def test_http_1_0_without_a_length(self):
         """Where only the end of the connection ends the response, it ends."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import tcp, unix
 from twisted.protocols.policies import ProtocolWrapper
 
-from .http.channel import unsent
+from .http.pace import unsent
 from .http.request import address_text
 
 if TYPE_CHECKING:

@@ -7,23 +7,19 @@ a client that trickles its headers keeps a connection for ever.
 
 from __future__ import annotations
 
-from contextlib import suppress
-from fcntl import ioctl
 from math import inf
-from struct import unpack
-from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
-from twisted.internet.tcp import Connection
 from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from ..logs import get_logger
 from .bounds import Bounds
-from .request import REASONS, Request, address_text
+from .pace import LINGER, Pace, untaken, wait_or_cut
+from .request import Request, address_text, listed
 from .strict import StrictChannel
 
 if TYPE_CHECKING:
@@ -38,12 +34,6 @@ log = get_logger(__name__)
 
 H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client sends first that knows already that we speak HTTP/2 (RFC 9113 section 3.3)."""
-
-LINGER = 2.0
-"""Seconds for a client to take a last answer and close, while what it still sends is dropped.
-
-Closing with unread input makes the kernel send a reset, which can overtake the answer (RFC 9112 section 9.6).
-"""
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
@@ -65,14 +55,8 @@ class Channel(StrictChannel):
     half_closed = False
     """The client has sent all that it will send; it may be gone altogether."""
     requestFactory = Request
-    _networkProducer: Any
-    # How fast the client takes a response is judged over the time that we waited for it.
-    _waiting_since = 0.0
-    _unsent = 0
-    """Bytes for the client to take, when the present wait began."""
-    _waited = 0.0
-    _taken = 0
-    """Seconds and bytes of the waits before."""
+    _pace: Pace | None = None
+    """How the client takes the present response, once that has had to wait for it."""
     _peer: IAddress | None = None
     _host: IAddress | None = None
     _secure: bool | None = None
@@ -123,12 +107,7 @@ class Channel(StrictChannel):
                 self.site.speak_h2(self).dataReceived(data)
                 return
             self._begin()
-        try:
-            self.read(data)
-        except Exception:
-            # A bug of ours costs one connection, and no one waits for its answer.
-            log.exception("http.parser_failed", peer=address_text(self.getPeer()))
-            self.refuse(400)
+        self._go_on(data)
 
     def allHeadersReceived(self) -> None:
         """Refuse a body that is too large before any of it is read, or asked for."""
@@ -148,46 +127,45 @@ class Channel(StrictChannel):
     def requestDone(self, request: Request) -> None:
         """Wait for the next request, which may be in the buffer already."""
         self.begun = None
-        self.deadline = self.site.idle_deadline()
-        if self._waited and not self._waitingForTransport:
-            self._waited = self._taken = 0
+        if self._pace is not None and not self._pace.waiting:
+            self._pace = None
         if self.site.draining:
             self.persistent = False
-        HTTPChannel.requestDone(self, request)
-        if self._buffer and self.begun is None and not self.closing:
+        StrictChannel.requestDone(self, request)
+        if self.closing:
+            return
+        if self._buffer:
             self._begin()
-        if self.half_closed and not (self._handlingRequest or self._reading or self.closing):
-            self._end_of_input()
+        else:
+            self._set_deadline()
+        if self._buffer or self.half_closed:
+            self._go_on()
 
     def pauseProducing(self) -> None:
         """Give the client time to take what fills the buffer."""
-        self._waiting_since = self.site.reactor.seconds()
-        self._unsent = untaken(self.transport)
-        self.deadline = self._waiting_since + max(0, self.site.bounds.write_timeout - self._waited)
+        if self._pace is None:
+            self._pace = Pace(self.site.bounds)
+        self.deadline = self._pace.wait(self.site.reactor.seconds(), untaken(self.transport))
         HTTPChannel.pauseProducing(self)
 
     def resumeProducing(self) -> None:
         """Go on: the client has taken it."""
-        if self._waitingForTransport:
-            self._waited += self.site.reactor.seconds() - self._waiting_since
-            self._taken += self._unsent - untaken(self.transport)
-        if self.closing:
-            # It still has to go.
-            pass
-        elif self._handlingRequest:
-            self.deadline = self._answer_deadline()
-        elif self.begun is not None:
-            self.deadline = self.site.reactor.seconds() + self.site.bounds.request_timeout
-        else:
-            self.deadline = self.site.idle_deadline()
+        if self._pace is not None and not self.closing:
+            self._pace.go_on(self.site.reactor.seconds(), untaken(self.transport))
         HTTPChannel.resumeProducing(self)
+        self._set_deadline()
+        self._go_on()
 
     def write(self, data: bytes) -> None:
         """Send a piece of a body."""
-        if self._waitingForTransport:
+        if self._pace is not None and self._pace.waiting:
             # It was on its way already when the buffer was full.
-            self._unsent += len(data)
+            self._pace.taken += len(data)
         self.transport.write(data)
+
+    def writeSequence(self, pieces: Iterable[bytes]) -> None:
+        """Send a piece of a body in its chunk."""
+        self.write(b"".join(pieces))
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Any) -> None:
         """Send the head of a response that a resource has built."""
@@ -196,16 +174,17 @@ class Channel(StrictChannel):
             self.persistent = False
         if self.site.draining or not self.persistent:
             headers.removeHeader(b"Connection")
-        pairs = [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
-        self.write_response(version, int(code), reason, pairs, b"")
+        # Of all that a resource may say, only this is not looked at by twisted.web.
+        reason = b" ".join(reason.splitlines())
+        self.write_response(version, int(code), reason, listed(int(code), headers), b"")
 
     def loseConnection(self) -> None:
         """Close once everything is sent."""
         if not self.closing:
             self.closing = True
-            wait = self.site.bounds.write_timeout if unsent(self.transport) else LINGER
-            self._judge_anew(self.site.reactor.seconds())
-            self.deadline = self.site.reactor.seconds() + wait
+            now = self.site.reactor.seconds()
+            self._pace = Pace(self.site.bounds)
+            self.deadline = self._pace.wait_for_the_rest(now, self.transport)
         HTTPChannel.loseConnection(self)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
@@ -241,10 +220,9 @@ class Channel(StrictChannel):
         self.half_closed = True
         if self.closing:
             self.transport.loseConnection()
-        elif self._handlingRequest:
-            self.deadline = self._answer_deadline()
         else:
-            self._end_of_input()
+            self._set_deadline()
+            self._go_on()
 
     def writeConnectionLost(self) -> None:
         """Our own doing."""
@@ -252,7 +230,7 @@ class Channel(StrictChannel):
     def skipped(self) -> None:
         """Go on waiting for the first byte of a request."""
         self.begun = None
-        self.deadline = self.site.idle_deadline()
+        self._set_deadline()
 
     # The site and its requests call these.
 
@@ -281,7 +259,7 @@ class Channel(StrictChannel):
         elif version == b"HTTP/1.0" and self.persistent:
             # Only a client that knows where the response ends can wait for another one.
             self.persistent = any(part.startswith(b"Content-Length: ") for part in parts)
-            parts.append(b"Connection: keep-alive\r\n" if self.persistent else b"")
+            parts.append(b"Connection: Keep-Alive\r\n" if self.persistent else b"")
         parts.append(b"\r\n" if self.persistent else b"Connection: close\r\n\r\n")
         if body:
             parts.append(body)
@@ -292,9 +270,7 @@ class Channel(StrictChannel):
         if self.closing:
             return
         self.site.refused(self, code)
-        reason = REASONS[code]
-        body = reason + b"\n"
-        headers = [(b"Content-Type", b"text/plain"), (b"Content-Length", b"%d" % len(body))]
+        reason, headers, body = self.site.plain(code)
         if code == 503:
             headers.append((b"Retry-After", b"1"))
         self.persistent = False
@@ -311,18 +287,7 @@ class Channel(StrictChannel):
     def expire(self, now: float) -> None:
         """Do what the deadline is for."""
         if self.closing or self._waitingForTransport:
-            bounds = self.site.bounds
-            left = unsent(self.transport)
-            waited = self._waited + now - self._waiting_since
-            taken = self._taken + self._unsent - untaken(self.transport)
-            if left and taken >= max(1, bounds.min_rate * waited):
-                # A slow client, not a stalled one.
-                self._judge_anew(now)
-                self.deadline = now + bounds.write_timeout
-                return
-            if left:
-                log.info("http.stalled", peer=address_text(self.getPeer()), unsent=left)
-            self.abort()
+            self.deadline = wait_or_cut(self, self._pace, now)
         elif self._handlingRequest:
             # Only a connection that is half closed has a deadline then.
             # Once something has been sent, a client that is gone would have answered with a reset.
@@ -341,15 +306,33 @@ class Channel(StrictChannel):
         self.deadline = inf
         self.transport.abortConnection()
 
-    def _judge_anew(self, now: float) -> None:
-        self._waiting_since = now
-        self._unsent = untaken(self.transport)
-        self._waited = self._taken = 0
-
     def _begin(self) -> None:
-        self.begun = now = self.site.reactor.seconds()
-        if not self._handlingRequest:
-            self.deadline = now + self.site.bounds.request_timeout
+        self.begun = self.site.reactor.seconds()
+        self._set_deadline()
+
+    def _go_on(self, data: bytes = b"") -> None:
+        """Read what has arrived, as far as it is time for it."""
+        try:
+            self.read(data)
+        except Exception:
+            # A bug of ours costs one connection, and no one waits for its answer.
+            log.exception("http.parser_failed", peer=address_text(self.getPeer()))
+            self.refuse(400)
+        if self.half_closed and not (
+            self._handlingRequest or self._waitingForTransport or self.closing or self._reading
+        ):
+            self._end_of_input()
+
+    def _set_deadline(self) -> None:
+        if self.closing or self._waitingForTransport:
+            # Until then the client has to take what there is.
+            return
+        if self._handlingRequest:
+            self.deadline = self._answer_deadline()
+        elif self.begun is not None:
+            self.deadline = self.site.reactor.seconds() + self.site.bounds.request_timeout
+        else:
+            self.deadline = self.site.idle_deadline()
 
     def _answer_deadline(self) -> float:
         return self.site.reactor.seconds() + self.site.bounds.request_timeout if self.half_closed else inf
@@ -359,36 +342,3 @@ class Channel(StrictChannel):
             self.loseConnection()
         else:
             self.refuse(400)
-
-
-def unsent(transport: Any) -> int:
-    """Return how many bytes wait for the client in our memory, below whatever wraps the socket."""
-    bottom = _bottom(transport)
-    if bottom is None:
-        return 0
-    waiting: int = len(bottom.dataBuffer) - bottom.offset + bottom._tempDataLen  # noqa: SLF001  nothing public
-    return waiting
-
-
-def untaken(transport: Any) -> int:
-    """Return how many bytes the client has not taken: those in our memory, and those in the kernel's.
-
-    The kernel frees room in its buffer, of up to megabytes, in large steps:
-    of an honest client that takes 2 KiB a second, our memory saw nothing for minutes.
-    """
-    bottom = _bottom(transport)
-    queued = 0
-    if isinstance(bottom, Connection):
-        # SIOCOUTQ of tcp(7) and unix(7). A socket that is closed already has none.
-        with suppress(OSError, AttributeError, ValueError):
-            (queued,) = unpack("i", ioctl(bottom.fileno(), TIOCOUTQ, bytes(4)))
-    return unsent(transport) + queued
-
-
-def _bottom(transport: Any) -> Any:
-    while not isinstance(transport, FileDescriptor):
-        inner = getattr(transport, "transport", None)
-        if inner is None or inner is transport:
-            return None
-        transport = inner
-    return transport

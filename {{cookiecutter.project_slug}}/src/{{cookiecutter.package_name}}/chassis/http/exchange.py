@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-AT_ONCE = 256 * 1024
-"""A body in one piece of up to this size, in bytes, is handed over whole, and its thread is free."""
-
 SLICE = 64 * 1024
-"""Longer ones go in pieces of this size, and at most so much is on its way to the reactor."""
+"""Bytes that are on their way to the reactor at most, and to the client before anything waits for it.
+
+A body in one piece of that size is handed over whole. There may be 100 such on a connection of HTTP/2.
+"""
 
 SLOW = 0.5
 """Seconds that a thread waits for a client before what follows goes to the disk."""
@@ -191,7 +191,7 @@ class Exchange:
         self._sent += len(data)
         if self._sent == head.length or not self._has_body():
             self._complete = True
-        if not self._started and self._complete and len(data) <= AT_ONCE:
+        if not self._started and self._complete and len(data) <= SLICE:
             self._started = True
             self._workers.in_reactor(self._answer, data)
             return
@@ -334,6 +334,14 @@ class Exchange:
 
     def _feed(self) -> None:
         """Send of what waits as much as the client takes, once it has what came before."""
+        try:
+            self._send_waiting()
+        except OSError as error:
+            # The disk does not give back what it has taken.
+            log.warning("http.spool_failed", problem=str(error))
+            self._request.abort()
+
+    def _send_waiting(self) -> None:
         flow = cast("Condition", self._flow)
         while self._spool is not None and not (self._gone or self._paused or self._behind):
             if data := self._spool.take(SLICE):

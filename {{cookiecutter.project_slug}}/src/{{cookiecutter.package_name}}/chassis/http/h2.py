@@ -33,9 +33,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..logs import get_logger
-from .channel import LINGER, unsent
 from .h2_session import RESET_COST, RESPONSE_CREDIT, Session
 from .h2_stream import Stream
+from .pace import Pace, untaken, wait_or_cut
 from .request import address_text
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ class H2Channel(Protocol):
         """Whether the connection ends with the streams it has."""
         self._turns: deque[Stream] = deque()
         self._paused = False
-        self._unsent = 0
+        self._pace = Pace(site.bounds)
+        """How the client takes what is sent; windows apart, which are their streams' own."""
         self._flushing = False
         self._flush_call: Any = None
         self._peer: IAddress | None = None
@@ -126,14 +127,17 @@ class H2Channel(Protocol):
     def pauseProducing(self) -> None:
         """Give the client time to take what fills the buffer; read nothing that would want an answer."""
         self._paused = True
-        self._unsent = unsent(self.transport)
-        self._deadline = self.site.reactor.seconds() + self.site.bounds.write_timeout
+        self._deadline = self._pace.wait(self.site.reactor.seconds(), untaken(self.transport))
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Go on: the client has taken it."""
         self._paused = False
         if not self.closing:
+            wait = self._pace.go_on(self.site.reactor.seconds(), untaken(self.transport))
+            for stream in self.streams.values():
+                # What it has to send was not read meanwhile.
+                stream.deadline += wait
             self._deadline = inf if self.streams else self.site.idle_deadline()
         self.transport.resumeProducing()
         self._flush()
@@ -181,7 +185,7 @@ class H2Channel(Protocol):
         """Do what the deadline is for."""
         if self.closing or self._paused:
             if self._deadline <= now:
-                self._expire_transport(now)
+                self._deadline = wait_or_cut(self, self._pace, now)
             return
         if self._last_word <= now or (self._deadline <= now and not self.streams):
             self._leave()
@@ -335,6 +339,8 @@ class H2Channel(Protocol):
     def _write(self) -> None:
         data = self.session.data_to_send()
         if data:
+            if self._paused:
+                self._pace.taken += len(data)
             self.transport.write(data)
 
     def _leave(self) -> None:
@@ -357,9 +363,8 @@ class H2Channel(Protocol):
     def _close(self) -> None:
         self._write()
         self.closing = True
-        self._unsent = unsent(self.transport)
-        wait = self.site.bounds.write_timeout if self._unsent else LINGER
-        self._deadline = self.site.reactor.seconds() + wait
+        self._pace = Pace(self.site.bounds)
+        self._deadline = self._pace.wait_for_the_rest(self.site.reactor.seconds(), self.transport)
         self._last_word = inf
         self.transport.unregisterProducer()
         self.transport.loseConnection()
@@ -370,17 +375,6 @@ class H2Channel(Protocol):
         self._turns.clear()
         for stream in streams:
             stream.lose(reason)
-
-    def _expire_transport(self, now: float) -> None:
-        left = unsent(self.transport)
-        if 0 < left < self._unsent:
-            # A slow client, not a stalled one.
-            self._unsent = left
-            self._deadline = now + self.site.bounds.write_timeout
-            return
-        if left:
-            log.info("http.stalled", peer=address_text(self.getPeer()), unsent=left)
-        self.abort()
 
 
 _ACTS: dict[type[Event], Callable[[H2Channel, Any], None]] = {

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .head import LENGTH_DIGITS, in_disguise, is_host
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -22,13 +24,9 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+\Z")
 _METHOD = re.compile(rb"[!$%&'*+.^_`|~0-9A-Z-]+\Z")
 _BAD_VALUE = re.compile(rb"\A[ \t]|[\x00-\x08\x0a-\x1f\x7f]|[ \t]\Z")
 _PATH = re.compile(rb"/[!-\"$-~]*\Z")
-_AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Za-z:._~-]+\])(?::[0-9]{0,5})?\Z")
-_LENGTH = re.compile(rb"[0-9]{1,18}\Z")
 
 SINGLE = frozenset((b"host", b"content-length", b"content-type"))
 """Headers of which there is at most one."""
-
-FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding"))
 
 
 class Malformed(ValueError):  # noqa: N818  the word of section 8.1.1
@@ -51,6 +49,11 @@ class Head:
     def size(self) -> int:
         """How long it is in HTTP/1.1, where a header has four bytes more: a colon, a space, CR and LF."""
         return len(self.target) + sum(len(name) + len(value) + 4 for name, value in self.fields)
+
+    @property
+    def longest_name(self) -> int:
+        """Bytes of the longest name of a header."""
+        return max((len(name) for name, _ in self.fields), default=0)
 
     @classmethod
     def read(cls, headers: Iterable[tuple[bytes, bytes]]) -> Head:
@@ -81,10 +84,10 @@ class Head:
             authority = known.get(b"host", b"")
         elif b"host" not in known:
             fields.append((b"host", authority))
-        if not _AUTHORITY.match(authority) or known.get(b"host", authority) != authority:
+        if not is_host(authority) or known.get(b"host", authority) != authority:
             raise Malformed(b":authority")
         length = known.get(b"content-length")
-        if length is not None and not _LENGTH.match(length):
+        if length is not None and not (length.isdigit() and len(length) <= LENGTH_DIGITS):
             raise Malformed(b"content-length")
         return cls(method, target, fields, None if length is None else int(length))
 
@@ -92,9 +95,7 @@ class Head:
 def _check_field(name: bytes, value: bytes) -> None:
     if not _NAME.match(name) or name in CONNECTION_SPECIFIC:
         raise Malformed(name)
-    if b"_" in name and name.replace(b"_", b"-") in FRAMING:
-        raise Malformed(name)
-    if name == b"te" and value.lower() != b"trailers":
+    if in_disguise(name) or (name == b"te" and value.lower() != b"trailers"):
         raise Malformed(name)
 
 

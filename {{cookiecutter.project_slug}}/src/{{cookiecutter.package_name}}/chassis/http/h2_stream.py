@@ -12,10 +12,11 @@ from twisted.python.failure import Failure
 
 from ..logs import get_logger
 from .access_log import printable
-from .channel import LINGER
 from .h2_head import CONNECTION_SPECIFIC, Head, Malformed
 from .h2_session import DATA_CREDIT
-from .request import REASONS, Request, address_text
+from .head import LONGEST_NAME
+from .pace import LINGER, Pace
+from .request import Request, address_text, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,10 +70,8 @@ class Stream:
         self._producer: Any = None
         self._pulled = False
         self._paused = False
-        # How fast the client takes the response is judged over the time that its window was shut.
-        self._shut_since: float | None = None
-        self._shut = 0.0
-        self._taken = 0
+        self._pace = Pace(self.site.bounds)
+        """How the client takes what has found its window shut."""
 
     @property
     def transport(self) -> Stream:
@@ -92,7 +91,11 @@ class Stream:
             return
         if len(head.target) > bounds.max_head:
             self.refuse(414)
-        elif head.size > bounds.max_head or len(head.fields) > bounds.max_headers:
+        elif (
+            head.size > bounds.max_head
+            or len(head.fields) > bounds.max_headers
+            or head.longest_name > LONGEST_NAME
+        ):
             self.refuse(431)
         elif head.length is not None and head.length > bounds.max_body:
             self.refuse(413)
@@ -159,15 +162,12 @@ class Stream:
             self.deadline = inf
             self.connection.ready(self)
             return
-        if self._shut_since is None:
+        if not self._pace.waiting:
             self.refuse(408)
             return
-        bounds = self.site.bounds
-        shut = self._shut + now - self._shut_since
-        if self._taken >= max(1, bounds.min_rate * shut):
-            # A slow client, not a stalled one.
-            self._shut_since, self._shut, self._taken = now, 0.0, 0
-            self.deadline = now + bounds.write_timeout
+        deadline = self._pace.judge(now)
+        if deadline is not None:
+            self.deadline = deadline
         else:
             log.info("http.stalled", peer=address_text(self.getPeer()), unsent=len(self._buffer))
             self.reset(ErrorCodes.CANCEL)
@@ -199,20 +199,17 @@ class Stream:
         session, buffer = self.connection.session, self._buffer
         window = session.local_flow_control_window(self.number)
         if window <= 0:
-            if self._shut_since is None:
-                self._shut_since = self.site.reactor.seconds()
-                self.deadline = self._shut_since + max(0, self.site.bounds.write_timeout - self._shut)
+            self.deadline = self._pace.wait(self.site.reactor.seconds())
             return False
         data = bytes(buffer[: min(window, session.max_outbound_frame_size, FRAME)])
         del buffer[: len(data)]
         end = self._ended and not buffer
         session.send_data(self.number, data, end_stream=end)
         session.earn(DATA_CREDIT)
-        if self._shut_since is not None:
-            self._taken += len(data)
+        if self._pace.waiting:
+            self._pace.taken += len(data)
             if not buffer:
-                self._shut += self.site.reactor.seconds() - self._shut_since
-                self._shut_since = None
+                self._pace.go_on(self.site.reactor.seconds())
                 self.deadline = inf
         if end:
             self._close()
@@ -256,18 +253,18 @@ class Stream:
         if code < 200:
             # An interim status as the final one leaves the client waiting.
             self._reset = ErrorCodes.INTERNAL_ERROR
+            self.connection.ready(self)
+            return
         self._headers = [(b":status", b"%d" % code)]
         for name, value in headers:
             lower = name.lower()
             if lower not in CONNECTION_SPECIFIC:
                 self._headers.append((lower, value.strip(b" \t")))
-        self._buffer += body
-        self.connection.ready(self)
+        self.write(body)
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         """Send the head of a response that a resource has built."""
-        pairs = [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
-        self.write_response(version, int(code), reason, pairs, b"")
+        self.write_response(version, int(code), reason, listed(int(code), headers), b"")
 
     def write(self, data: bytes) -> None:
         """Send a piece of a body."""
@@ -311,13 +308,7 @@ class Stream:
             return
         self.site.refused(self, code)
         self.lose(Failure(ConnectionAborted()))
-        reason = REASONS[code]
-        body = reason + b"\n"
-        headers = [
-            (b"Content-Type", b"text/plain"),
-            (b"Content-Length", b"%d" % len(body)),
-            (b"Date", self.site.date()),
-        ]
+        reason, headers, body = self.site.plain(code)
         if self._head is not None and self._head.method == b"HEAD":
             body = b""
         self.write_response(b"HTTP/2", code, reason, headers, body)

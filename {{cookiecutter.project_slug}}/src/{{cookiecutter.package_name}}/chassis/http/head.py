@@ -26,6 +26,9 @@ from twisted.web.http_headers import Headers
 KNOWN_NAMES = 1000
 """How many header names are remembered; clients choose them, so there is a bound."""
 
+LONGEST_NAME = 256
+"""Bytes of a header's name; beyond it 431. twisted.web remembers 10,000 of them for good."""
+
 LENGTH_DIGITS = 18
 """Of a Content-Length; more of them is no length of anything."""
 
@@ -109,6 +112,11 @@ def is_host(value: bytes) -> bool:
     return _HOST.match(value) is not None
 
 
+def in_disguise(name: bytes) -> bool:
+    """Say whether a name passes for one that frames a request, where underscores are dashes."""
+    return b"_" in name and name.replace(b"_", b"-").lower() in FRAMING
+
+
 def read_request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
     """Return method, target and version.
 
@@ -143,8 +151,10 @@ def _name(raw: bytes) -> bytes:
     # Whitespace before the colon, and at the start of a folded line, is no part of a token either.
     if _NAME.match(raw) is None:
         raise Refused(400)
-    if b"_" in raw and raw.replace(b"_", b"-").lower() in FRAMING:
+    if in_disguise(raw):
         raise Refused(400)
+    if len(raw) > LONGEST_NAME:
+        raise Refused(431)
     name, _ = next(iter(Headers({raw: []}).getAllRawHeaders()))
     if len(_names) < KNOWN_NAMES:
         _names[raw] = name

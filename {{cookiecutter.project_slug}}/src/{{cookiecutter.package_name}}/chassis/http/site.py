@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.web import server
-from twisted.web.http import datetimeToString
+from twisted.web.http import RESPONSES, datetimeToString
 
+from ..logs import get_logger
 from .access_log import Counts, log_refusal, log_request
 from .channel import Channel
 from .request import Request, address_text
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from .h2_stream import Stream
     from .proxies import Proxies
 
+log = get_logger(__name__)
+
 GRACE = 0.5
 """Seconds that an idle connection stays open in a drain.
 
@@ -39,6 +42,8 @@ closing after this time none.
 KNOWN_ADDRESSES = 100
 """Addresses of ours that are remembered; on IPv6 they may be many."""
 
+
+REASONS: dict[int, bytes] = {**RESPONSES, 431: b"Request Header Fields Too Large"}
 
 IN_MEMORY = 64 * 1024 * 1024
 """Bytes of long bodies, made in one piece, that may wait in memory for their clients without a thread."""
@@ -192,6 +197,17 @@ class Site(server.Site):
         if self.access_log:
             log_refusal(address_text(channel.getPeer()), code)
 
+    def plain(self, code: int) -> tuple[bytes, list[tuple[bytes, bytes]], bytes]:
+        """Return reason, headers and body of a short answer of our own."""
+        reason = REASONS[code]
+        body = reason + b"\n"
+        headers = [
+            (b"Content-Type", b"text/plain"),
+            (b"Content-Length", b"%d" % len(body)),
+            (b"Date", self.date()),
+        ]
+        return reason, headers, body
+
     def own_address(self, address: IAddress) -> IAddress:
         """Return the one object there is for an address of ours: thousands of connections share it."""
         known = self._own_addresses.get(address)
@@ -234,4 +250,9 @@ class Site(server.Site):
         self._sweeper = self.reactor.callLater(self._period, self._sweep)
         now = self.reactor.seconds()
         for channel in [each for each in self._channels if each.deadline <= now]:
-            channel.expire(now)
+            try:
+                channel.expire(now)
+            except Exception:
+                # The deadlines of all others are behind it.
+                log.exception("http.expiry_failed", peer=address_text(channel.getPeer()))
+                channel.abort()

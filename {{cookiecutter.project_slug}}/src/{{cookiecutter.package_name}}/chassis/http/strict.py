@@ -18,6 +18,12 @@ from .body import Chunks, Counted
 if TYPE_CHECKING:
     from .request import Request
 
+MOST_AHEAD = 16 * 1024
+"""Bytes that may come ahead of an answer before no more is read; until then, who leaves is noticed.
+
+twisted.web has that bound, too, but not while the answer waits for the client: then 200 MB were taken.
+"""
+
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)|(?<!\r)\n")
 """In any head: control characters, bare CR, and bare LF."""
 
@@ -38,10 +44,14 @@ class StrictChannel(HTTPChannel):
     _line_read = False
     """Whether the request line of a head that is not complete has been found right."""
     _reading = False
+    _held_back = False
+    """Whether no more is read because so much has come already."""
     _head: head.Head | None = None
     """Of the request that is arriving."""
     _handlingRequest: bool
     _transferDecoder: Any
+    _networkProducer: Any
+    _waitingForTransport: bool
 
     def refuse(self, code: int) -> None:
         """Answer a request that cannot be read to its end, and close."""
@@ -58,34 +68,37 @@ class StrictChannel(HTTPChannel):
     def read(self, data: bytes) -> None:
         """Read as many requests as there are, one after the other."""
         self._buffer += data
-        # A response that is made at once calls setLineMode, and that comes back here.
+        # A response that is made at once comes back here.
         if self._reading:
             return
         self._reading = True
         try:
-            while self._buffer and not self.closing:
-                if not self.line_mode:
+            # twisted.web goes on while answers wait: 80 KB of requests for large responses took 500 MB.
+            while self._buffer and not (self._handlingRequest or self._waitingForTransport or self.closing):
+                if self._transferDecoder is not None:
                     data, self._buffer = self._buffer, b""
-                    self.rawDataReceived(data)
+                    self._transferDecoder.dataReceived(data)
                 elif not self._read_head():
                     break
         except head.Refused as refusal:
             self.refuse(refusal.code)
         finally:
             self._reading = False
+        if len(self._buffer) > MOST_AHEAD and not self.closing:
+            self._held_back = True
+            self._networkProducer.pauseProducing()
 
-    def setLineMode(self, extra: bytes = b"") -> None:
-        """Read a request after the one that has been answered."""
-        self.line_mode = 1
-        if extra:
-            self.dataReceived(extra)
-
-    def rawDataReceived(self, data: bytes) -> None:
-        """Take a piece of a body, or keep what comes while a request is being answered."""
-        if self._handlingRequest:
-            HTTPChannel.rawDataReceived(self, data)
-        else:
-            self._transferDecoder.dataReceived(data)
+    def requestDone(self, request: Request) -> None:
+        """Be ready for the next request."""
+        del request
+        del self.requests[0]
+        if not self.persistent:
+            self.loseConnection()
+            return
+        self._handlingRequest = False
+        if self._held_back and not self._waitingForTransport:
+            self._held_back = False
+            self._networkProducer.resumeProducing()
 
     def allHeadersReceived(self) -> None:
         """Prepare for the body; ask for it if the client waits to be asked (RFC 9110 section 10.1.1)."""
@@ -104,7 +117,6 @@ class StrictChannel(HTTPChannel):
         read = cast("head.Head", self._head)
         self._head = self._transferDecoder = None
         self._handlingRequest = True
-        self.setRawMode()
         self.requests[-1].requestReceived(read.method, read.target, read.version)
 
     def checkPersistence(self, request: Request, version: bytes) -> bool:
@@ -162,9 +174,12 @@ class StrictChannel(HTTPChannel):
         if read.length == 0:
             self.allContentReceived()
             return
-        deliver, finish = request.handleContentChunk, self._finishRequestBody
+        deliver, finish = request.handleContentChunk, self._body_read
         if read.length is None:
             self._transferDecoder = Chunks(deliver, finish)
         else:
             self._transferDecoder = Counted(read.length, deliver, finish)
-        self.setRawMode()
+
+    def _body_read(self, rest: bytes) -> None:
+        self._buffer = rest
+        self.allContentReceived()
