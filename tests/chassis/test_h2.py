@@ -250,14 +250,14 @@ class TestRequests:
 
             def submit(self, call, label):
                 if self.full:
-                    raise Busy(3)
+                    raise Busy
                 super().submit(call, label)
 
         workers = Full()
         client = Client(resource=Gateway(hello, workers))
         response = client.request()
         assert (response.status, response.ended) == (503, True)
-        assert ("retry-after", "3") in response.headers
+        assert ("retry-after", "1") in response.headers
         workers.full = False
         assert client.request().status == 200
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import fields
 
 import pytest
 from klein import Klein
@@ -533,7 +534,7 @@ def test_bounds_are_the_flags():
     assert listener.factory.bounds == Bounds()
     assert (Bounds().max_body, Bounds().idle_timeout, Bounds().request_timeout) == (10485760, 60, 30)
     assert listener.factory.access_log is True
-    values = {"max_body": "1", "idle_timeout": "2", "request_timeout": "3", "write_timeout": "4"}
-    with flags_set({f"web.{name}": text for name, text in values.items()}):
+    values = {each.name: number for number, each in enumerate(fields(Bounds), start=1)}
+    with flags_set({f"web.{name}": str(number) for name, number in values.items()}):
         bounds = WebListener.from_flags(Resource(), Clock()).factory.bounds
-    assert bounds == Bounds(max_body=1, idle_timeout=2, request_timeout=3, write_timeout=4)
+    assert bounds == Bounds(**values), "each bound is a flag"

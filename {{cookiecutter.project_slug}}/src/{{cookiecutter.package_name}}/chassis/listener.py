@@ -26,10 +26,9 @@ log = get_logger(__name__)
 class Endpoints(_Strings):
     """The flag of a listener: endpoint strings separated by spaces; none turns it off."""
 
-    type_str = "endpoints"
-
     def __init__(self, description: str, default: str) -> None:
         super().__init__(flag.String, " ", description, default.split())
+        self.type_str = "endpoints"
 
     def set(self, value: str) -> None:
         """Take endpoint strings that can be read; whether one can listen there is the world's affair."""

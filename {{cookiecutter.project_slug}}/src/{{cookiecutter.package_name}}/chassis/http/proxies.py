@@ -50,10 +50,9 @@ class Origin(NamedTuple):
 class TrustedProxies(_Strings):
     """Addresses, networks (`10.0.0.0/8`, `fd00::/8`), and `unix` for peers on UNIX sockets."""
 
-    type_str = "addresses"
-
     def __init__(self, description: str) -> None:
         super().__init__(flag.String, " ", description, [])
+        self.type_str = "addresses"
 
     def set(self, value: str) -> None:
         """Take what names proxies without doubt: a network with host bits is two different meanings."""
