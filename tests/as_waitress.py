@@ -25,11 +25,11 @@ from pathlib import Path
 
 from twisted.internet.defer import Deferred
 
+from chassis.endpoints.listener import Listener
 from chassis.http.bounds import Bounds
 from chassis.http.proxies import Proxies
 from chassis.http.site import Site
 from chassis.http.wsgi import Gateway
-from chassis.listener import Listener
 from chassis.workers import WorkerPool
 
 

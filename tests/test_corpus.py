@@ -110,7 +110,7 @@ from twisted.internet.defer import Deferred
 from chassis.http.bounds import Bounds
 from chassis.http.site import Site
 from chassis.http.wsgi import Gateway
-from chassis.listener import Listener
+from chassis.endpoints.listener import Listener
 from chassis.workers import WorkerPool
 
 def echo(environ, start_response):

@@ -23,21 +23,20 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from chassis import endpoints, sockets
-from chassis.certificates import Files, Folder
-from chassis.endpoints import EndpointError, ListenError, check, parse
+from chassis.endpoints import EndpointError, ListenError, check, parse, parsing, sockets
+from chassis.endpoints.certificates import Files, Folder
 
 from .certificates import make_certificate, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chassis.ports import Bound
+    from chassis.endpoints.ports import Bound
 
 WRONG = {
     "": "is no endpoint; write for example tcp:8080",
     "8080": "is no endpoint",
-    "tpc:8080": f"is no endpoint; write for example {endpoints.EXAMPLES}",
+    "tpc:8080": f"is no endpoint; write for example {parsing.EXAMPLES}",
     "TCP:8080": "is no endpoint",
     "stdio:": "is no endpoint",
     ":": "is no endpoint",
@@ -163,7 +162,7 @@ def test_tls_goes_over_any_endpoint() -> None:
     """The key file defaults to the certificate file; any endpoint stands inside; escapes are honoured."""
     endpoint = parse(reactor, r"tls-over:cert=/a\:b.pem:unix:/run/x\:y")
     assert endpoint.certificates == Files("/a:b.pem", "/a:b.pem")
-    assert endpoint.source == sockets.Unix("/run/x:y", 0o666, int(endpoints.BACKLOG))
+    assert endpoint.source == sockets.Unix("/run/x:y", 0o666, int(parsing.BACKLOG))
     endpoint = parse(reactor, "tls-over:chain=/h:key=/k:cert=/c:haproxy:fd:3")
     assert endpoint.certificates == Files("/c", "/k", "/h")
     assert endpoint.proxied

@@ -23,7 +23,7 @@ import os, subprocess, sys, threading
 from chassis.endpoints import Endpoint
 from chassis.http.bounds import Bounds
 from chassis.http.site import Site
-from chassis.listener import Listener
+from chassis.endpoints.listener import Listener
 from chassis.periodic import Periodic, Tasks
 from twisted.web.resource import Resource
 class Page(Resource):

@@ -10,7 +10,7 @@ from oscar import flag
 
 from chassis import flags, flagtypes
 from chassis.about import About
-from chassis.listener import Endpoints
+from chassis.endpoints.listener import Endpoints
 
 ABOUT = About(name="hello-service", package="hello_service", version="1.2.3", summary="Says hello.")
 

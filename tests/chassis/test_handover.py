@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CODE = """
-from chassis import handover, listener
+from chassis import handover
+from chassis.endpoints import listener
 from twisted.internet.protocol import Factory, Protocol
 class Hello(Protocol):
     def connectionMade(self):

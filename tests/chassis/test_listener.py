@@ -15,8 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
+from chassis.endpoints.listener import Listener
 from chassis.errors import StartError
-from chassis.listener import Listener
 
 from .certificates import make_certificate, write
 from .children import child
@@ -140,7 +140,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 assert "chassis" not in sys.modules
-from chassis.listener import Listener
+from chassis.endpoints.listener import Listener
 
 class Hello(Protocol):
     def connectionMade(self):
@@ -282,7 +282,7 @@ say("drained", open=os.path.samestat(os.fstat(number), os.stat(os.devnull)))
 def test_importing_the_chassis_chooses_no_reactor() -> None:
     """`--service.reactor` must be able to choose after the imports."""
     code = """
-import json, sys, chassis.listener
+import json, sys, chassis.endpoints.listener
 print(json.dumps({"event": "imported", "reactor": "twisted.internet.reactor" in sys.modules}))
 """
     with child(code, prelude="") as process:

@@ -262,8 +262,8 @@ from twisted.internet import reactor
 readers = reactor.getReaders()
 manhole = Manhole(Process(ABOUT, reactor), listen=["tcp:0"], authorized_keys="x")
 Deferred.fromCoroutine(manhole.start())
-ours = ("chassis.manhole.", "chassis.connections")
-print(*sorted(m for m in sys.modules if m.startswith(("twisted.conch", "pydoc", "tracemalloc", *ours))))
+ours = "chassis.manhole."
+print(*sorted(m for m in sys.modules if m.startswith(("twisted.conch", "pydoc", "tracemalloc", ours))))
 import threading
 print(threading.active_count(), "thread")
 assert reactor.getReaders() == readers and not reactor.getDelayedCalls()

@@ -21,11 +21,11 @@ from twisted.trial.unittest import TestCase
 
 from chassis import flags, logs
 from chassis.about import About
-from chassis.connections import connections
+from chassis.endpoints.listener import Listener
 from chassis.lifecycle import Part, Process
-from chassis.listener import Listener
 from chassis.logs.sink import Sink
 from chassis.manhole import completion, heap, profiler, stalls, views
+from chassis.manhole.connections import connections
 from chassis.manhole.tools import Tools
 from chassis.manhole.views import render
 from chassis.periodic import Periodic, Tasks

@@ -12,10 +12,10 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
 
-from chassis import tls
 from chassis.about import About
 from chassis.admin.metrics import Metrics
-from chassis.certificates import Files
+from chassis.endpoints import tls
+from chassis.endpoints.certificates import Files
 from chassis.http.bounds import Bounds
 from chassis.http.site import Site
 from chassis.lifecycle import Part, Process

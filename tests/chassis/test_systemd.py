@@ -135,7 +135,7 @@ def test_a_life(manager: Manager):
     """Ready with what it listens on, reloading with the time, stopping with the reason."""
     code = """
     import os
-    from chassis.listener import Listener
+    from chassis.endpoints.listener import Listener
     from twisted.internet.protocol import Factory
     assert "NOTIFY_SOCKET" in os.environ
     def parts(process):

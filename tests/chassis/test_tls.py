@@ -28,14 +28,13 @@ from twisted.trial.unittest import TestCase
 from twisted.web.pages import errorPage
 from twisted.web.server import Site
 
-from chassis import tls
-from chassis.certificates import CertificateError, Files, Folder
-from chassis.endpoints import ListenError, check, parse
+from chassis.endpoints import ListenError, check, parse, tls
+from chassis.endpoints.certificates import CertificateError, Files, Folder
 
 from .certificates import make_certificate, pem, write
 
 if TYPE_CHECKING:
-    from chassis.ports import Bound
+    from chassis.endpoints.ports import Bound
 
 TESTSSL = shutil.which("testssl") or shutil.which("testssl.sh")
 

@@ -23,18 +23,18 @@ from typing import TYPE_CHECKING, Any
 from oscar import flag
 from twisted.internet.protocol import Factory
 
-from . import flags, flagtypes, ports, sockets
-from .endpoints import Endpoint
+from . import flags, flagtypes
+from .endpoints import Endpoint, ports, sockets
+from .endpoints.sockets import ListenError, Unix
 from .errors import StartError
 from .handover_ends import Givers, Relief, peer
 from .logs import get_logger
-from .sockets import ListenError, Unix
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .endpoints import Bound
     from .lifecycle import Process
-    from .ports import Bound
     from .systemd import Systemd
 
 log = get_logger(__name__)

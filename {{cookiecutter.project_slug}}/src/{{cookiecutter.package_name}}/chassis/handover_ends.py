@@ -18,8 +18,8 @@ from .logs import get_logger
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
+    from .endpoints import Bound
     from .handover import Handover
-    from .ports import Bound
 
 log = get_logger(__name__)
 

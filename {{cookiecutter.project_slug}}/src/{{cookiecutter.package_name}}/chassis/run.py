@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 from oscar import flag
 from twisted.internet.defer import CancelledError, Deferred
 
-from . import collector, flags, flagtypes, handover, limits, logs, ports, reactors, stacks, tls
+from . import collector, flags, flagtypes, handover, limits, logs, reactors, stacks
+from .endpoints import ports, tls
 from .errors import StartError
 from .lifecycle import Process
 from .logs import get_logger

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from oscar import flag
 
 from .. import flags
+from ..endpoints.listener import Endpoints, Listener
 from ..http.bounds import Bounds
 from ..http.site import Site
-from ..listener import Endpoints, Listener
 from .body import LONGEST
 from .pages import Pages
 

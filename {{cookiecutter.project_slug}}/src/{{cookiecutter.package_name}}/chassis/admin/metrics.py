@@ -22,7 +22,8 @@ from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.registry import Collector
 from twisted import __version__ as twisted_version
 
-from .. import stacks, tls
+from .. import stacks
+from ..endpoints import tls
 from ..http.access_log import BUCKETS
 from ..http.site import Site
 from ..logs import get_logger

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from oscar import flag
 
 from .. import flags, flagtypes
-from ..listener import Endpoints, Listener
+from ..endpoints.listener import Endpoints, Listener
 from . import proxies
 from .bounds import Bounds
 from .site import Site

@@ -14,9 +14,9 @@ from oscar import flag
 from twisted.internet.defer import Deferred, DeferredLock
 
 from .. import flags, flagtypes
+from ..endpoints.listener import Endpoints, Listener
 from ..errors import StartError
 from ..lifecycle import Part
-from ..listener import Endpoints, Listener
 from ..logs import get_logger
 from . import keys
 

@@ -13,9 +13,9 @@ from twisted.internet.threads import blockingCallFromThread
 from twisted.python import threadable
 
 from .. import logs, stacks
-from ..connections import connections
 from . import heap, profiler
 from .aside import aside
+from .connections import connections
 from .stalls import Stalls
 from .views import Flags, Text
 

@@ -14,9 +14,9 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
-from . import flags, flagtypes
+from .. import flags, flagtypes
+from ..logs import get_logger
 from .certificates import CertificateError
-from .logs import get_logger
 
 if TYPE_CHECKING:
     from OpenSSL import SSL

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import tcp, unix
 from twisted.protocols.policies import ProtocolWrapper
 
-from .http.pace import unsent
-from .http.request import address_text
+from ..http.pace import unsent
+from ..http.request import address_text
 
 if TYPE_CHECKING:
-    from .lifecycle import Process
+    from ..lifecycle import Process
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from oscar import flag
 
-from .endpoints import Bound, EndpointError, ListenError, check, parse
-from .errors import StartError
-from .lifecycle import Part
-from .logs import get_logger
+from ..errors import StartError
+from ..lifecycle import Part
+from ..logs import get_logger
+from .parsing import EndpointError, check, parse
+from .sockets import ListenError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from twisted.internet.interfaces import IProtocolFactory
+
+    from .ports import Bound
 
     _Strings = flag.List[str]
 else:

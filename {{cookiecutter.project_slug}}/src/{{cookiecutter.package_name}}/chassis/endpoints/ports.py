@@ -16,7 +16,7 @@ from twisted.internet import tcp, unix
 from twisted.internet.main import CONNECTION_DONE
 from twisted.logger import Logger
 
-from .logs import get_logger
+from ..logs import get_logger
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocolFactory

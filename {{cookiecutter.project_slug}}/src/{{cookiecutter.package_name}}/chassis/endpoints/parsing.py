@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IProtocolFactory
 
-__all__ = ["Bound", "Endpoint", "EndpointError", "ListenError", "check", "parse"]
 
 EXAMPLES = "tcp:8080, tcp:8080:interface=127.0.0.1, unix:/run/x.sock, fd:3"
 BACKLOG = "1024"
