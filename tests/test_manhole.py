@@ -141,7 +141,7 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
         # In the order in which their import ended: the service's own ended, and there was nothing of conch.
         enter("import sys; order = list(sys.modules); order = order[:order.index('hello_service.main')]")
         enter("[name for name in order if 'conch' in name], len(order) > 500", "([], True)")
-        enter("help()", "await profile(5)    where the threads")
+        enter("help()", "profile(5)          where the threads")
         enter("help(web.addresses)", "Give each endpoint")
 
         # What is there, and what it is at
@@ -214,12 +214,12 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
         enter("input()", "RuntimeError: a session has no standard input")
 
         # Where time and memory go
-        enter("await profile(0.2)", "samples in 0.2 s")
+        enter("profile(0.2)", "samples in 0.2 s")
         enter("& sum(range(100_000_000)) and None")
-        enter("await memory()", "every allocation is traced")
+        enter("memory()", "every allocation is traced")
         enter("kept = [bytes(1000) for _ in range(1000)]")
-        enter("await memory()", "grown since the first look:", "KiB")
-        enter("await memory(stop=True)", "allocations are not traced")
+        enter("memory()", "grown since the first look:", "KiB")
+        enter("memory(stop=True)", "allocations are not traced")
 
         state = json.loads(running.get("admin", "/manhole"))
         assert (state["open"], state["sessions"][0]["user"]) == (True, getpass.getuser())

@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 
 from chassis.manhole import interpreter as module
 from chassis.manhole import routes
+from chassis.manhole.aside import aside
 from chassis.manhole.interpreter import Interpreter, Outcome
 
 
@@ -319,6 +320,20 @@ def test_awaiting_in_a_thread_is_refused(make):
     session = make(d=succeed(1))
     assert session.run("& await d") == [Outcome(failed=True)]
     assert session.err() == "SyntaxError: await belongs in the reactor: without the &\n"
+
+
+def test_what_runs_aside_is_waited_for(make):
+    """Its value is shown when it is there; of somebody else's Deferred a person decides."""
+    session = make(d=Deferred())
+    session.interpreter.namespace["later"] = lambda function: aside(session.reactor, function, "later")
+    outcomes = session.run("later(lambda: 1); 2; later(lambda: 3); given_a_name = later(lambda: 4)")
+    session.settle(outcomes)
+    assert (outcomes, session.out(), session.err()) == ([Outcome()], "2\n1\n3\n", "")
+    assert session.run("_") == [Outcome()]
+    assert session.out().endswith("\n3\n")
+    assert session.run("d") == [Outcome()]
+    assert session.out().endswith(": await _ waits for it\n")
+    session.settle_threads()
 
 
 def test_an_interrupt_ends_python_code_in_a_thread(make):

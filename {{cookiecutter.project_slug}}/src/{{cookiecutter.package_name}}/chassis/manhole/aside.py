@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def aside(reactor: Any, function: Callable[[], T], name: str) -> Deferred[T]:
+class Aside(Deferred[T]):
+    """The result of what runs aside."""
+
+
+def aside(reactor: Any, function: Callable[[], T], name: str) -> Aside[T]:
     """Call a function in a thread; what it prints goes to the session.
 
     Cancelling raises KeyboardInterrupt in the thread.
@@ -33,7 +37,7 @@ def aside(reactor: Any, function: Callable[[], T], name: str) -> Deferred[T]:
                 ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt)
             )
 
-    done: Deferred[T] = Deferred(interrupt)
+    done: Aside[T] = Aside(interrupt)
 
     def finish(result: T | Failure) -> None:
         routes.release()

@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 
 from ..stacks import imported_as
 from . import routes
-from .aside import aside
+from .aside import Aside, aside
 from .completion import complete
 from .held import bounded
 from .views import render
@@ -78,6 +78,8 @@ class Interpreter:
         self._files: list[str] = []
         self._left = limit
         self._running: Deferred[Outcome] | None = None
+        self._owed: list[Aside[Any]] = []
+        """Values of the running statement that are still to come."""
         self._interrupted = False
         self._closed = False
         self._context = contextvars.copy_context()
@@ -167,7 +169,7 @@ class Interpreter:
         with suppress(RuntimeError):
             loop = asyncio.get_running_loop()
         work = self._execute(
-            _call(partial(aside, self._reactor, function, file) if threaded else function), file, loop
+            self._call(partial(aside, self._reactor, function, file) if threaded else function), file, loop
         )
         # As a task: what asyncio's own timeouts and task groups expect of whoever awaits them.
         return Deferred.fromFuture(loop.create_task(work)) if loop else Deferred.fromCoroutine(work)
@@ -191,6 +193,14 @@ class Interpreter:
             return Outcome(failed=True)
         return Outcome()
 
+    async def _call(self, function: Callable[[], object]) -> None:
+        self._owed.clear()
+        result = function()
+        if inspect.isawaitable(result):
+            await result
+        while self._owed:
+            self.display(await self._owed.pop(0))
+
     def _watch(self, seconds: float) -> None:
         if seconds > STALL:
             self._stalled(seconds)
@@ -212,16 +222,12 @@ class Interpreter:
         self._show(f"\n[cut: a statement may print {self._limit} characters]\n", True)  # noqa: FBT003  an error
 
     def display(self, value: object) -> None:
-        """Show the value of an expression and keep it as `_`."""
-        if value is not None:
+        """Show the value of an expression and keep it as `_`; wait for one that is made aside."""
+        if isinstance(value, Aside):
+            self._owed.append(value)
+        elif value is not None:
             self.namespace["_"] = value
             self.write(f"{render(value)}\n")
-
-
-async def _call(function: Callable[[], object]) -> None:
-    result = function()
-    if inspect.isawaitable(result):
-        await result
 
 
 @coroutine

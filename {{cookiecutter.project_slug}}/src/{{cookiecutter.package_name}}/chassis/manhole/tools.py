@@ -34,7 +34,7 @@ HELP = """\
   await …             waits for a Deferred or a coroutine; Ctrl-C cancels
   & …                 runs a statement in a thread, ! … in the reactor;
                       {default}
-  in_thread(f, *args) calls a function in a thread: await it
+  in_thread(f, *args) calls a function in a thread, and waits for it
   service             the process and its parts, which are here by name, too:
                       {parts}
   tasks               last runs and errors; await tasks["name"].run_now()
@@ -43,8 +43,8 @@ HELP = """\
   connections()       the open connections of every listener
   threads()           every thread's stack, and what it works on
   stalls()            when the reactor stood still, and what it was at
-  await profile(5)    where the threads spend five seconds
-  await memory()      traces allocations; again: what has grown since
+  profile(5)          where the threads spend five seconds
+  memory()            traces allocations; again: what has grown since
   refs(x)             who refers to an object
   log(level, for_=s)  sets the level of the log, for so many seconds
   reactor             Twisted's event loop
@@ -167,14 +167,14 @@ class Tools:
         return Text("\n".join(lines) or "no stalls since the manhole was opened")
 
     def profile(self, seconds: float = 5, *, waiting: bool = False) -> Deferred[Text]:
-        """Show where the threads spend their time: await it. The service runs on meanwhile.
+        """Show where the threads spend their time. The service runs on meanwhile.
 
         :param waiting: count a thread also while it has nothing to do.
         """
         return self.in_thread(lambda: Text(profiler.profile(seconds, waiting=waiting)))
 
     def memory(self, *, stop: bool = False) -> Deferred[Text]:
-        """Show what has been allocated between two calls, by line: await it."""
+        """Show what has been allocated between two calls, by line."""
         return self.in_thread(lambda: Text(self._growth.stop() if stop else self._growth.look()))
 
     def refs(self, thing: object) -> Text:
@@ -190,8 +190,9 @@ class Tools:
         )
 
     def in_thread(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Deferred[T]:
-        """Call a function in a thread of its own: await it. What it prints goes to the session.
+        """Call a function in a thread of its own. What it prints goes to the session.
 
+        The prompt waits for its result, unless that is given a name: `await` the name then.
         Ctrl-C ends it when it is Python code; a call into C that blocks goes on, unawaited.
         """
         name = getattr(function, "__name__", "?")
