@@ -198,6 +198,27 @@ def test_values_without_end_are_cut():
             assert line.count("\n") == 1
 
 
+def test_the_short_way_is_as_the_long_one():
+    """What every request logs is written, judged by its level, and captured like anything else."""
+    code = """
+        import logging
+        said = logging.getLogger("hello.app")
+        log.info("app.did", n=1, text="a")
+        logs.put(said, "app.did", {"n": 1, "text": "a"})
+        logs.set_level("warning")
+        logs.put(said, "app.did", {"n": 2})
+        logs.set_level("info")
+        from structlog.testing import capture_logs
+        with capture_logs() as events:
+            logs.put(said, "app.did", {"n": 3})
+        log.info("captured", events=events)
+        """
+    long, short, captured = events_of(run(code))
+    assert {**short, "timestamp": long["timestamp"]} == long
+    assert list(short) == list(long)
+    assert captured["events"] == [{"n": 3, "event": "app.did", "log_level": "info"}]
+
+
 def test_what_cannot_be_read_costs_its_field_only():
     """A `__repr__` that raises, or a dict whose items do, leaves the event and its other fields."""
 

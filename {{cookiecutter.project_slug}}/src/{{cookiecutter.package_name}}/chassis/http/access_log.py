@@ -6,15 +6,16 @@ adding to them costs a fraction of what a metrics library's counters with labels
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from ..logs import get_logger
+from ..logs import put
 
 if TYPE_CHECKING:
     from .request import Request
 
-log = get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of durations, in seconds; what is longer has a bucket of its own after them."""
@@ -70,12 +71,12 @@ def log_request(request: Request, seconds: float, *, aborted: bool = False) -> N
     }
     if aborted:
         fields["aborted"] = True
-    log.info("http.request", **fields)
+    put(_log, "http.request", fields)
 
 
 def log_refusal(peer: str, code: int) -> None:
     """Log what was refused before there was a whole request."""
-    log.info("http.refused", status=code, peer=peer)
+    put(_log, "http.refused", {"status": code, "peer": peer})
 
 
 def printable(text: bytes) -> str:

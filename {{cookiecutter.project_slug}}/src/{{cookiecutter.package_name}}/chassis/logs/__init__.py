@@ -9,9 +9,9 @@ On a terminal it is a coloured line, elsewhere a line of JSON:
 In tests, `structlog.testing.capture_logs` sees every event of a logger made here.
 """
 
-from .events import get_logger
+from .events import get_logger, put
 from .loudness import level, levels, set_level
 from .render import timestamp
 from .stream import flush, reopen, start
 
-__all__ = ["flush", "get_logger", "level", "levels", "reopen", "set_level", "start", "timestamp"]
+__all__ = ["flush", "get_logger", "level", "levels", "put", "reopen", "set_level", "start", "timestamp"]
