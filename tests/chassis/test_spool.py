@@ -7,9 +7,11 @@ import tempfile
 
 import pytest
 from structlog.testing import capture_logs
+from twisted.internet.tcp import Connection
 from twisted.internet.threads import deferToThread
 
-from chassis.http import exchange, site, spool
+from chassis.http import channel, exchange, site, spool
+from chassis.http.channel import Channel
 
 from .http_tools import GET, ServerCase
 
@@ -71,6 +73,32 @@ class SpoolTest(ServerCase):
         assert self.site.memory.taken == len(WHOLE)
         await self.take_all(client)
         assert self.site.memory.taken == 0
+
+    async def test_a_fast_client_leaves_the_others_their_turns(self):
+        """What goes past Twisted's buffer is bounded; then the reactor goes round before there is more."""
+        self.patch(channel, "A_TURN", MIB // 4)
+        limit = channel.A_TURN + Connection.SEND_LIMIT
+        turns = []
+
+        class Counting(Channel):
+            def write_now(self, data):
+                turns.append(Channel.write_now(self, data))
+                return turns[-1]
+
+            def resumeProducing(self):
+                turns.append("resumed")
+                Channel.resumeProducing(self)
+
+        self.patch(site, "Channel", Counting)
+        self.serve(self.in_one_piece, threads=1)
+        client = await self.connect()
+        client.transport.write(GET)
+        assert (await client.bytes(WHOLE[-MIB:])).partition(b"\r\n\r\n")[2] == WHOLE
+        head, *rest = turns
+        assert 0 < head < 1000
+        for burst in " ".join(map(str, rest)).split("resumed"):
+            assert sum(map(int, burst.split())) <= limit
+        assert sum(each for each in rest if each != "resumed") > MIB, "some of it did go that way"
 
     async def test_more_in_one_piece_than_memory_is_for(self):
         """It goes to the disk."""

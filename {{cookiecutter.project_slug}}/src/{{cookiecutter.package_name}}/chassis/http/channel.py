@@ -8,17 +8,18 @@ a client that trickles its headers keeps a connection for ever.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
+from twisted.internet.tcp import Connection
 from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from ..logs import get_logger
 from .bounds import Bounds
-from .pace import LINGER, Pace, untaken, wait_or_cut
+from .pace import LINGER, Pace, unsent, untaken, wait_or_cut
 from .request import Request, address_text, listed
 from .strict import StrictChannel
 
@@ -34,6 +35,9 @@ log = get_logger(__name__)
 
 H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client sends first that knows already that we speak HTTP/2 (RFC 9113 section 3.3)."""
+
+A_TURN = 1024 * 1024
+"""Bytes that a connection may send before the others have their turn."""
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
@@ -161,7 +165,24 @@ class Channel(StrictChannel):
         if self._pace is not None and self._pace.waiting:
             # It was on its way already when the buffer was full.
             self._pace.taken += len(data)
+        # Not at once: who makes pieces as fast as the kernel takes them would have every turn.
         self.transport.write(data)
+
+    def write_now(self, data: memoryview) -> int:
+        """Send what the kernel takes at once, up to A_TURN, unless something is before it; return how much.
+
+        By way of Twisted's buffer it is copied once or twice more, and the reactor has to be told to wait for
+        the socket, and not to: small responses took a tenth longer, and 1 MB half as long again.
+        """
+        sent, transport = 0, self.transport
+        if isinstance(transport, Connection) and transport.connected and not unsent(transport):
+            while sent < min(len(data), A_TURN):
+                more = transport.writeSomeData(cast("bytes", data[sent:]))
+                if not isinstance(more, int) or not more:
+                    # That the connection is lost will be found by whoever writes the rest.
+                    break
+                sent += more
+        return sent
 
     def writeSequence(self, pieces: Iterable[bytes]) -> None:
         """Send a piece of a body in its chunk."""
@@ -263,7 +284,10 @@ class Channel(StrictChannel):
         parts.append(b"\r\n" if self.persistent else b"Connection: close\r\n\r\n")
         if body:
             parts.append(body)
-        self.transport.write(b"".join(parts))
+        data = b"".join(parts)
+        sent = self.write_now(memoryview(data))
+        if sent < len(data):
+            self.transport.write(data[sent:])
 
     def refuse(self, code: int) -> None:
         """Answer a request that cannot be read to its end, and close."""

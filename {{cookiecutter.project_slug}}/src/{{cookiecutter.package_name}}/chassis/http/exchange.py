@@ -315,7 +315,7 @@ class Exchange:
         self._spool = held
         self._ending = True
         self._request.registerProducer(self, streaming=True)
-        self._begin(held.take(SLICE))
+        self._begin(b"")
         self._feed()
 
     def _take(self, data: bytes) -> None:
@@ -344,6 +344,8 @@ class Exchange:
     def _send_waiting(self) -> None:
         flow = cast("Condition", self._flow)
         while self._spool is not None and not (self._gone or self._paused or self._behind):
+            if isinstance(self._spool, Held):
+                self._spool.skip(self._request.write_now(self._spool.rest))
             if data := self._spool.take(SLICE):
                 self._request.write(data)
                 continue

@@ -275,6 +275,11 @@ class Stream:
                 self._paused = True
                 self._producer.pauseProducing()
 
+    def write_now(self, data: memoryview) -> int:
+        """Send nothing: it is not the stream's turn."""
+        del data
+        return 0
+
     def writeSequence(self, pieces: Iterable[bytes]) -> None:
         """Send pieces of a body."""
         self.write(b"".join(pieces))

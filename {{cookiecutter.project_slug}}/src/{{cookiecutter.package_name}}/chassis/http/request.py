@@ -212,6 +212,12 @@ class Request(server.Request):
                 body = b"%x\r\n%b\r\n" % (len(body), body)
         self.channel.write_response(self.clientproto, code, reason, headers, body)
 
+    def write_now(self, data: memoryview) -> int:
+        """Send what the client takes at once of a body whose length was said; return how much that is."""
+        sent = self.channel.write_now(data)
+        self.sentLength += sent
+        return sent
+
     def answer(self, code: int, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Send a whole short response of our own, in plain text."""
         reason, own, body = self.site.plain(code)

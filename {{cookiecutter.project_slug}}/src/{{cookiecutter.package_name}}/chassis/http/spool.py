@@ -53,19 +53,24 @@ class Held:
         """Hold data for which room has been taken."""
         self._space = space
         self._size = len(data)
-        self._rest = memoryview(data)
+        self.rest = memoryview(data)
+        """What has not been taken."""
 
     def take(self, size: int) -> bytes:
         """Return the next bytes, at most `size`; none when all are taken."""
-        data = bytes(self._rest[:size])
-        self._rest = self._rest[size:]
+        data = bytes(self.rest[:size])
+        self.skip(size)
         return data
+
+    def skip(self, size: int) -> None:
+        """Count bytes as taken."""
+        self.rest = self.rest[size:]
 
     def close(self) -> None:
         """Give the room back."""
         self._space.give_back(self._size)
         self._size = 0
-        self._rest = memoryview(b"")
+        self.rest = memoryview(b"")
 
 
 class Spool:
