@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import tempfile
 
 import pytest
 from structlog.testing import capture_logs
-from twisted.internet.tcp import Connection
+from twisted.internet import tcp
 from twisted.internet.threads import deferToThread
 
 from chassis.http import channel, exchange, site, spool
 from chassis.http.channel import Channel
 
-from .http_tools import GET, ServerCase
+from .http_tools import GET, Connection, ServerCase
 
 MIB = 1024 * 1024
 PIECES = 12
@@ -77,7 +78,7 @@ class SpoolTest(ServerCase):
     async def test_a_fast_client_leaves_the_others_their_turns(self):
         """What goes past Twisted's buffer is bounded; then the reactor goes round before there is more."""
         self.patch(channel, "A_TURN", MIB // 4)
-        limit = channel.A_TURN + Connection.SEND_LIMIT
+        limit = channel.A_TURN + tcp.Connection.SEND_LIMIT
         turns = []
 
         class Counting(Channel):
@@ -180,6 +181,51 @@ class SpoolTest(ServerCase):
 @pytest.fixture
 def space():
     return spool.Space(10)
+
+
+def upload(length, **patches):
+    """POST a body of so many bytes in three pieces; return what held it, and the room taken by half of it."""
+    seen = []
+
+    def app(environ, start_response):
+        seen.append(type(environ["wsgi.input"]).__name__)
+        start_response("200 OK", [])
+        return [hashlib.sha256(environ["wsgi.input"].read()).hexdigest().encode()]
+
+    connection = Connection(app)
+    for name, value in patches.items():
+        setattr(connection.site.uploads, name, value)
+    body = bytes(range(256)) * (length // 256)
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    connection.send(head + body[: length // 3])
+    connection.send(body[length // 3 : length // 2])
+    taken = connection.site.uploads.taken
+    answer = connection.send(body[length // 2 :])
+    assert hashlib.sha256(body).hexdigest().encode() in answer
+    assert connection.site.uploads.taken == 0, "it has all been given back"
+    return seen, taken
+
+
+def test_a_long_request_is_in_memory_while_there_is_room():
+    """Reading it from the disk took the third part of the time of a 1 MB upload."""
+    assert upload(3 * MIB) == (["Upload"], 3 * MIB // 2)
+
+
+def test_a_long_request_goes_to_the_disk_when_there_is_none():
+    """Wherever in it the room ends, no byte is lost; and a short one needs none."""
+    seen, taken = upload(3 * MIB, limit=2 * MIB)
+    assert (seen[0] != "Upload", taken) == (True, 3 * MIB // 2)
+    seen, taken = upload(3 * MIB, limit=0)
+    assert (seen[0] != "Upload", taken) == (True, 0)
+    assert upload(60 * 1024, limit=0) == (["BytesIO"], 0)
+
+
+def test_a_client_that_leaves_in_its_upload_gives_the_room_back():
+    connection = Connection()
+    connection.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    assert connection.site.uploads.taken == 5
+    connection.lose()
+    assert connection.site.uploads.taken == 0
 
 
 def test_bytes_come_back_in_order(space):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from contextvars import copy_context
 from io import BytesIO
-from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import unquote_to_bytes
 
@@ -18,6 +17,7 @@ from twisted.web.http import NO_BODY_CODES
 from ..logs import get_logger
 from . import request_id
 from .access_log import log_request, printable
+from .spool import Upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-IN_MEMORY = 256 * 1024
-"""Bodies up to this size, in bytes, never touch the disk."""
+SMALL = 64 * 1024
+"""Bodies up to this size, in bytes, are in memory whatever else is."""
 
 MAX_FORM = 64 * 1024
 """Bytes of a form that is read into `request.args`; a larger one is left in `request.content`.
@@ -85,17 +85,19 @@ class Request(server.Request):
 
     def gotLength(self, length: int | None) -> None:
         """Make room for the body."""
-        if length is not None and length <= IN_MEMORY:
-            self.content = BytesIO()
-        else:
-            self.content = cast("IO[bytes]", SpooledTemporaryFile(IN_MEMORY))  # noqa: SIM115  lives with the request
+        small = length is not None and length <= SMALL
+        self.content = BytesIO() if small else Upload(self.channel.site.uploads)
 
     def handleContentChunk(self, data: bytes) -> None:
         """Take a piece of the body, up to the bound: a chunked one does not say its length before."""
         self._received += len(data)
         if self._received > self.channel.site.bounds.max_body:
             self.channel.refuse(413)
-        elif not self.channel.closing:
+        elif self.channel.closing:
+            return
+        elif isinstance(self.content, Upload):
+            self.content = self.content.add(data)
+        else:
             cast("IO[bytes]", self.content).write(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:

@@ -46,7 +46,7 @@ KNOWN_ADDRESSES = 100
 REASONS: dict[int, bytes] = {**RESPONSES, 431: b"Request Header Fields Too Large"}
 
 IN_MEMORY = 64 * 1024 * 1024
-"""Bytes of long bodies, made in one piece, that may wait in memory for their clients without a thread."""
+"""Bytes of long bodies that may wait in memory: of requests, and as much of responses made in one piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ class Site(server.Site):
         self.bounds = bounds
         self.space = Space(bounds.spool)
         self.memory = Space(IN_MEMORY)
+        self.uploads = Space(IN_MEMORY)
         self.access_log = access_log
         self.draining = False
         self.counts = Counts()

@@ -1,13 +1,17 @@
-"""What of a response waits for its client: in memory or on the disk, so that no worker thread does.
+"""Bodies that wait, in memory or on the disk, so that no worker thread does.
 
-nginx and waitress do the same: once an application has made its response, its thread has better things to do.
+A response waits for its client, as with nginx and waitress:
+once an application has made it, its thread has better things to do.
+A request waits until it is there in whole.
 """
 
 from __future__ import annotations
 
 import os
+from io import BytesIO
 from tempfile import TemporaryFile
 from threading import Lock
+from typing import IO
 
 from ..logs import get_logger
 
@@ -44,6 +48,37 @@ class Space:
         except OSError as error:
             log.warning("http.spool_failed", problem=str(error))
             return None
+
+
+class Upload(BytesIO):
+    """The body of a request, in memory as long as there is room for it."""
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self._space = space
+        self._size = 0
+
+    def add(self, data: bytes) -> IO[bytes]:
+        """Put data behind what is there; return what holds it from now on: this, or a file without a name.
+
+        :raises OSError: when the disk does not allow one.
+        """
+        if self._space.take(len(data)):
+            self._size += len(data)
+            self.write(data)
+            return self
+        file: IO[bytes] = TemporaryFile()  # noqa: SIM115  lives with the request
+        with self.getbuffer() as before:
+            file.write(before)
+        file.write(data)
+        self.close()
+        return file
+
+    def close(self) -> None:
+        """Give the room back."""
+        self._space.give_back(self._size)
+        self._size = 0
+        super().close()
 
 
 class Held:
