@@ -126,7 +126,7 @@ def readme(results: Results) -> str:
     """Return the README's section: the plot, a sentence of figures each, and who is faster."""
     machine = results["machine"]
     told = "\n".join(
-        _told(results, name, what) for name, what in TOLD.items() if name in results["scenarios"]
+        f"- {_told(results, name, what)}" for name, what in TOLD.items() if name in results["scenarios"]
     )
     return f"""## How fast
 
@@ -141,23 +141,30 @@ Here are [all tables](bench/results/results.md), and [how to read them](docs/per
 """
 
 
-TOLD = {"hello": "A bare hello", "flask": "A Flask hello"}
+TOLD = {
+    "hello": "A bare hello",
+    "flask": "A Flask hello",
+    "big": "A response of 1 MB",
+    "upload": "A request of 1 MB",
+}
 
 
 def _told(results: Results, name: str, what: str) -> str:
     mine, p99 = (middle(results, name, OURS, figure) for figure in ("rate", "p99"))
     if mine is None or p99 is None:
         return f"{what}: no figures."
-    slower, faster = [], []
+    slower, even, faster = [], [], []
     for server in ranked(results, name):
         times = compared(results, name, server) if server != OURS else None
         if times is None or failures(results, name, server):
             continue
-        if times.median >= 1:
+        if times.low <= 1 <= times.high:
+            even.append(f"{server} is about as fast")
+        elif times.median >= 1:
             slower.append(f"{times.median:.1f} x {server}")
         else:
             faster.append(f"{server} is faster ({1 / times.median:.1f} x)")
     text = f"{what}: {_number(mine.median)} requests/s, p99 {_number(p99.median)} ms"
     if slower:
         text += f": {', '.join(slower)}"
-    return ". ".join([text, *([", ".join(faster)] if faster else [])]) + "."
+    return ". ".join([text, *([", ".join(faster + even)] if faster + even else [])]) + "."

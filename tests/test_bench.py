@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from bench import environment, memory, servers
-from bench.__main__ import arguments, describe, write
+from bench.__main__ import RESULTS, arguments, describe, write
 from bench.environment import Environment, locked_versions, split
 from bench.figures import Spread, order, ratios, spread
+from bench.plot import svg
 from bench.report import compared, failures, markdown, readme
 from bench.scenarios import Settings
 from bench.servers import Died, Server, running
@@ -108,6 +109,14 @@ def test_the_readme_tells_who_is_faster(results):
     assert "15,000 requests/s, p99 4 ms. granian is faster (4.0 x)." in section
     assert "waitress" not in section, "a server that fails requests is no measure"
     assert markdown(results).startswith("# Results")
+
+
+def test_the_readme_shows_the_last_results():
+    """Section, tables and plot are those that the stored figures make."""
+    stored = json.loads((RESULTS / "results.json").read_text())
+    assert readme(stored) in (ROOT / "README.md").read_text()
+    assert markdown(stored) == (RESULTS / "results.md").read_text()
+    assert svg(stored) == (RESULTS / "plot.svg").read_text()
 
 
 def test_every_package_is_pinned_with_its_hashes():
