@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import json
 import os
@@ -10,16 +11,19 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import asyncssh
+import paramiko
 import pytest
 
 from .conftest import Bake, furnish, make, pythons
 from .terminal import Screen
-from .test_pex import Running
+from .test_pex import Running, path_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +34,10 @@ def project(request: pytest.FixtureRequest, bake: Bake) -> Path:
     """A project with its pex, for one of the Pythons."""
     python = pythons()[request.param]
     project = furnish(bake(python_version=request.param), python)
+    # The example has no secret; this one is looked for where it must not be.
+    tasks = project / "src" / "hello_service" / "tasks.py"
+    secret = '    token = flag.String("A secret.", default="", secure=True)\n'
+    tasks.write_text(tasks.read_text().replace("    interval = ", f"{secret}    interval = ", 1))
     make(project, "pex", python=python)
     return project
 
@@ -72,7 +80,12 @@ def other(project: Path, tmp_path_factory: pytest.TempPathFactory, taken: socket
     """One that listens on a UNIX socket and a port, which is taken, and runs statements in threads."""
     folder = tmp_path_factory.mktemp("other")
     listen = f"--manhole.listen=unix:{folder}/manhole.sock tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
-    flags = (listen, "--manhole.authorized_keys=authorized_keys", "--manhole.threaded")
+    flags = (
+        listen,
+        "--manhole.authorized_keys=authorized_keys",
+        "--manhole.threaded",
+        "--tasks.token=hunter2",
+    )
     with run(project, folder, *flags) as running:
         yield running
 
@@ -133,7 +146,7 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
         names = (
             "service tasks flags requests() connections() threads() stalls() refs(x) reactor help(x) exit()"
         )
-        names += " in_thread(f,*args) awaitprofile(5) awaitmemory() log(level,for_=s)"
+        names += " in_thread(f,*args) profile(5) memory() log(level,for_=s)"
         assert set(names.split()) <= {
             line[2:22].replace(" ", "") for line in greeting.replace("\r", "").split("\n")
         }
@@ -378,6 +391,47 @@ def test_each_key_on_its_terms(other: Running) -> None:
         shown = subprocess.check_output(["ssh-keygen", "-lf", other.folder / f"{key}.pub"], text=True)
         assert refused["fingerprint"] == shown.split()[1]
         assert refused["peer"].startswith("127.0.0.1:")
+
+
+def test_a_secret_stays_one(other: Running, project: Path) -> None:
+    """It is masked wherever flags are shown, and in the log of the line that sets it."""
+    assert ssh(other, "flags.tasks.token, repr(flags).count('hunt' + 'er')").stdout == "('********', 0)\n"
+    assert ssh(other, "flags.tasks.token = 'hunter3'; flags.tasks.token").stdout == "'********'\n"
+    assert other.wait_for("flags.set")["value"] == "********"
+    lines = [each["line"] for each in other.events if each["event"] == "manhole.line"]
+    assert lines[-1] == "flags.tasks.token = '********'; flags.tasks.token"
+    shown = other.get("admin", "/flags")
+    assert json.loads(shown)["tasks.token"]["overrode"][0] == {"source": "command line", "value": "********"}
+    pex = project / "dist" / "hello-service.pex"
+    printed = subprocess.run(
+        ["env", f"PATH={path_for(pex)}", pex, "--print_config", "--tasks.token=hunter2"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "tasks.token = ********  (command line" in printed.stdout
+    assert "hunter" not in printed.stdout + shown + json.dumps(other.events)
+
+
+def test_other_clients_and_an_auditor(other: Running) -> None:
+    """asyncssh and paramiko get in as OpenSSH does; ssh-audit finds nothing that it fails."""
+    port, key = int(other.port("manhole")), str(other.folder / "key")
+
+    async def visit() -> str:
+        where = {"username": getpass.getuser(), "known_hosts": None, "config": None}
+        async with asyncssh.connect("127.0.0.1", port, client_keys=[key], **where) as connection:
+            return str((await connection.run("6 * 7")).stdout)
+
+    assert asyncio.run(asyncio.wait_for(visit(), 60)) == "42\n"
+    with paramiko.SSHClient() as client:
+        client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+        client.connect("127.0.0.1", port, getpass.getuser(), key_filename=key, allow_agent=False, timeout=60)
+        assert client.exec_command("6 * 7", timeout=60)[1].read() == b"42\n"
+    audit = Path(sys.executable).with_name("ssh-audit")
+    words = [audit, "--skip-rate-test", "--no-colors", "-p", str(port), "127.0.0.1"]
+    told = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False).stdout
+    assert "(kex) curve25519-sha256 " in told
+    assert "[fail]" not in told, told
 
 
 def test_statements_in_threads(other: Running) -> None:

@@ -31,7 +31,7 @@ class Running:
         command = [
             "env",
             "-i",
-            f"PATH={_path(pex)}",
+            f"PATH={path_for(pex)}",
             f"HOME={folder}",
             f"./{pex.name}",
             "--log.format=json",
@@ -78,7 +78,7 @@ class Running:
         return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
-def _path(pex: Path) -> str:
+def path_for(pex: Path) -> str:
     """Return a PATH with the Python that the pex was built for."""
     configuration = (pex.parents[1] / ".venv" / "pyvenv.cfg").read_text()
     home = re.search(r"^home = (.*)$", configuration, re.MULTILINE)
@@ -154,7 +154,7 @@ def test_wrong_python_is_told(pex: Path, tmp_path: Path) -> None:
 def in_cache(pex: Path, folder: Path, script: str, *wrapper: str) -> subprocess.CompletedProcess[str]:
     """Run a script in which $PEX is the pex, with a folder as its cache, and another for temporary files."""
     (folder / "tmp").mkdir()
-    environ = [f"PATH={_path(pex)}", f"HOME={folder}", f"PEX_ROOT={folder}/cache", f"TMPDIR={folder}/tmp"]
+    environ = [f"PATH={path_for(pex)}", f"HOME={folder}", f"PEX_ROOT={folder}/cache", f"TMPDIR={folder}/tmp"]
     command = ["env", "-i", *environ, f"PEX={pex}", *wrapper, "sh", "-ec", script]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
