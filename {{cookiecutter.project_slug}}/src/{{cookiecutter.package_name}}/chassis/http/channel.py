@@ -197,7 +197,8 @@ class Channel(StrictChannel):
             headers.removeHeader(b"Connection")
         # Of all that a resource may say, only this is not looked at by twisted.web.
         reason = b" ".join(reason.splitlines())
-        self.write_response(version, int(code), reason, listed(int(code), headers), b"")
+        # Not at once: its body comes right behind it, and both are one piece then.
+        self.transport.write(self._response(version, int(code), reason, listed(int(code), headers)))
 
     def loseConnection(self) -> None:
         """Close once everything is sent."""
@@ -272,6 +273,19 @@ class Channel(StrictChannel):
 
         :param headers: names and values that hold no CR, LF or NUL; without `Connection`.
         """
+        data = self._response(version, code, reason, headers, body)
+        sent = self.write_now(memoryview(data))
+        if sent < len(data):
+            self.transport.write(data[sent:])
+
+    def _response(
+        self,
+        version: bytes,
+        code: int,
+        reason: bytes,
+        headers: Iterable[tuple[bytes, bytes]],
+        body: bytes = b"",
+    ) -> bytes:
         parts = [b"%b %d %b\r\n" % (version, code, reason)]
         parts += [b"%b: %b\r\n" % pair for pair in headers]
         if self.site.draining or code < 200:
@@ -284,10 +298,7 @@ class Channel(StrictChannel):
         parts.append(b"\r\n" if self.persistent else b"Connection: close\r\n\r\n")
         if body:
             parts.append(body)
-        data = b"".join(parts)
-        sent = self.write_now(memoryview(data))
-        if sent < len(data):
-            self.transport.write(data[sent:])
+        return b"".join(parts)
 
     def refuse(self, code: int) -> None:
         """Answer a request that cannot be read to its end, and close."""
