@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 from twisted.internet import tcp
 from twisted.internet.threads import deferToThread
+from twisted.web.resource import Resource
 
 from chassis.http import channel, exchange, site, spool
 from chassis.http.channel import Channel
@@ -181,6 +182,44 @@ class SpoolTest(ServerCase):
 @pytest.fixture
 def space():
     return spool.Space(10)
+
+
+class Page(Resource):
+    """A small resource of twisted.web's."""
+
+    isLeaf = True
+
+    def render_GET(self, _request):
+        return b"hello"
+
+
+class SendTest(ServerCase):
+    """How an answer gets to the kernel, over a real socket."""
+
+    def setUp(self):
+        self.sent = []
+        self.waits = []
+        send, wait = tcp.Server.writeSomeData, tcp.Server.startWriting
+        self.patch(
+            tcp.Server,
+            "writeSomeData",
+            lambda server, data: self.sent.append(bytes(data)) or send(server, data),
+        )
+        self.patch(tcp.Server, "startWriting", lambda server: self.waits.append(server) or wait(server))
+
+    async def test_a_short_response_goes_at_once(self):
+        """In one piece, and the reactor is not asked to wait for the socket."""
+        self.serve()
+        client = await self.connect(GET)
+        assert (await client.bytes(b"hello")).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert (len(self.sent), self.waits) == (1, [])
+
+    async def test_a_resources_head_goes_with_its_body(self):
+        """They are written one after the other, and are one packet all the same."""
+        self.serve(resource=Page())
+        client = await self.connect(GET)
+        assert (await client.bytes(b"hello")).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert len(self.sent) == 1
 
 
 def upload(length, **patches):
