@@ -9,9 +9,7 @@ override PYTHON := $(PYTHON)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 SKELETON = {{cookiecutter.project_slug}}
-PACKAGE = $(SKELETON)/src/{{cookiecutter.package_name}}
-LINTED = "$(PACKAGE)/chassis" "$(SKELETON)/typings" hooks local_extensions.py scripts bench tests
-# Named, as the nearest pyproject.toml to chassis/ is the skeleton's, which is not TOML before it is rendered.
+LINTED = halfsync typings hooks local_extensions.py scripts bench tests
 STYLE = --config pyproject.toml
 ARGS =
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
@@ -28,6 +26,7 @@ demo: setup ## generate a service, build it, run it, look inside, stop it; it is
 test: setup ## run all tests; one of them: make test ARGS="tests/test_answers.py -k slug"
 	@command -v ssh >/dev/null || { echo "There is no ssh client, and some tests need one. Debian, Ubuntu: \
 	apt install openssh-client" >&2; exit 1; }
+	@cd halfsync && ../.venv/bin/python -m pytest --timeout 600 $(ARGS)
 	@.venv/bin/python -m pytest --timeout 600 $(ARGS)
 
 bench: setup ## measure ours beside its peers (12 min.): make bench ARGS="--only hello,flask --seconds 4", or --quick
@@ -39,7 +38,7 @@ restarts: setup ## restart and hand over a real pex under load for 75 s, and cou
 lint: setup ## check format, style and types
 	@.venv/bin/ruff format $(STYLE) --check $(LINTED) || { echo "make format puts it right"; exit 1; }
 	@.venv/bin/ruff check $(STYLE) $(LINTED)
-	@MYPYPATH="$(PACKAGE):$(SKELETON)/typings" .venv/bin/mypy --explicit-package-bases -p chassis
+	@.venv/bin/mypy -p halfsync
 	@.venv/bin/mypy hooks local_extensions.py scripts bench/*.py
 
 format: setup ## format the code, and fix what ruff can

@@ -22,7 +22,7 @@ import paramiko
 import pytest
 
 from .conftest import Bake, furnish, make, pythons
-from .terminal import Screen
+from terminal import Screen
 from .test_pex import Running, path_for
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
         enter("tasks", "check_page: every ", "runs, 0 failures")
         enter("await tasks['check_page'].run_now()")
         enter("flags.web.threads", "\n16")
-        failing = '  File "hello_service/chassis/manhole/views.py", line '
+        failing = '  File "hello_service/halfsync/manhole/views.py", line '
         enter("flags.web.threads = 'many'", failing, "--web.threads: 'many' is no whole number")
         enter("refs(service)", "at")
         enter("log('debug', for_=0.2)", "everything is logged from debug on for 0.2 s")
@@ -220,7 +220,7 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
         enter("await in_thread(time.sleep, 0.01)")
         enter("time.sleep(1.1)", "[held the reactor for 1.1 s; with & before it")
         enter("stalls()", "UTC: ", "time.sleep(1.1)")
-        enter("from hello_service.chassis.manhole import held; bound = held.bounded.__wrapped__")
+        enter("from halfsync.manhole import held; bound = held.bounded.__wrapped__")
         enter("bound.__defaults__ = (0.3,)")
         enter("while True: pass\r", "while True: pass\n", "HeldTooLong: it held the reactor for 0.3 s;")
         enter("bound.__defaults__ = (held.LIMIT,)")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .disks import needs_mount, with_disk
+from disks import needs_mount, with_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

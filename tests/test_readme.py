@@ -24,7 +24,7 @@ def helped(pex: Path) -> str:
 
 
 def flags(helped: str) -> set[str]:
-    """Return every flag of the chassis; those of the user's example modules are not the README's."""
+    """Return every flag of the halfsync; those of the user's example modules are not the README's."""
     every = set(re.findall(r"^  --([a-z_.]+)=", helped, re.MULTILINE))
     return {name for name in every if not re.match(r"tasks\.|web\.greeting", name)}
 

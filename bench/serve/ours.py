@@ -1,4 +1,4 @@
-"""Ours: the main of a generated service around the benchmark's application, on the chassis in place.
+"""Ours: the main of a generated service around the benchmark's application, on the halfsync in place.
 
 The arguments are the service's own flags.
 """
@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "{{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}"))
+sys.path.insert(0, str(ROOT / "halfsync" / "src"))
 
 from app import application  # noqa: E402
 
-from chassis import flags  # noqa: E402
-from chassis.about import About  # noqa: E402
-from chassis.admin import Admin  # noqa: E402
-from chassis.http.listener import WebListener  # noqa: E402
-from chassis.http.wsgi import Gateway, workers_from_flags  # noqa: E402
-from chassis.manhole import Manhole  # noqa: E402
-from chassis.run import run  # noqa: E402
+from halfsync import flags  # noqa: E402
+from halfsync.life.about import About  # noqa: E402
+from halfsync.admin import Admin  # noqa: E402
+from halfsync.http.listener import WebListener  # noqa: E402
+from halfsync.http.wsgi import Gateway, workers_from_flags  # noqa: E402
+from halfsync.manhole import Manhole  # noqa: E402
+from halfsync.life.run import run  # noqa: E402
 
 if TYPE_CHECKING:
-    from chassis.lifecycle import Process
+    from halfsync.life.parts import Process
 
 ABOUT = About(name="bench", package="bench", version="0", summary="The benchmark's application.")
 

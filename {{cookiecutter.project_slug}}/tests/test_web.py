@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from {{ cookiecutter.package_name }}.chassis.testing import Client, flags_set
+from halfsync.testing import Client, flags_set
 from {{ cookiecutter.package_name }}.web import app
 
 

@@ -1,6 +1,6 @@
 """The service; `main.py` is its table of contents."""
 
-from .chassis import reactors
+from halfsync.life import reactors
 
 # Ahead of the imports of everything else, which may import the reactor: --service.reactor chooses it.
 reactors.arrange(__name__)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import __version__, tasks
-from .chassis import flags
-from .chassis.about import About
-from .chassis.admin import Admin
+from halfsync import flags
+from halfsync.life.about import About
+from halfsync.admin import Admin
 {%- if cookiecutter.web != "none" %}
-from .chassis.http.listener import WebListener
+from halfsync.http.listener import WebListener
 {%- endif %}
 {%- if cookiecutter.web == "wsgi" %}
-from .chassis.http.wsgi import Gateway, workers_from_flags
+from halfsync.http.wsgi import Gateway, workers_from_flags
 {%- endif %}
-from .chassis.manhole import Manhole
-from .chassis.run import run
+from halfsync.manhole import Manhole
+from halfsync.life.run import run
 {%- if cookiecutter.web != "none" %}
 from .web import app
 {%- endif %}
@@ -23,7 +23,7 @@ from .web import app
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .chassis.lifecycle import Process
+    from halfsync.life.parts import Process
 
 ABOUT = About(
     name="{{ cookiecutter.project_slug }}",

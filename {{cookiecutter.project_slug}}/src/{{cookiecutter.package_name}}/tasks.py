@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import treq
 from oscar import flag
 
-from .chassis import flags, flagtypes
-from .chassis.logs import get_logger
-from .chassis.periodic import Periodic, Tasks
+from halfsync import flags
+from halfsync.flags import types as flagtypes
+from halfsync.logs import get_logger
+from halfsync.tasks import Periodic, Tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable

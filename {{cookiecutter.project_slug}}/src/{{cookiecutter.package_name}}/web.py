@@ -11,8 +11,8 @@ import time
 from flask import Flask, Response, jsonify, request
 from oscar import flag
 
-from .chassis import flags
-from .chassis.logs import get_logger
+from halfsync import flags
+from halfsync.logs import get_logger
 
 log = get_logger(__name__)
 
@@ -54,8 +54,8 @@ from typing import TYPE_CHECKING
 from klein import Klein
 from oscar import flag
 
-from .chassis import flags
-from .chassis.logs import get_logger
+from halfsync import flags
+from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from twisted.web.iweb import IRequest

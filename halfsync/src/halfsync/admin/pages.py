@@ -1,0 +1,272 @@
+"""The paths of the admin interface and what they answer, in JSON unless said."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
+
+from structlog.contextvars import bind_contextvars
+from twisted.internet.defer import Deferred
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from halfsync import flags, logs, stacks
+from halfsync.admin import access as guard
+from halfsync.admin import body
+from halfsync.admin.access import RefusedError
+from halfsync.admin.info import info
+from halfsync.life.errors import StartError
+from halfsync.metrics import CONTENT_TYPE, Metrics
+from halfsync.tasks import TaskStoppedError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from halfsync.http.request import Request
+    from halfsync.life.parts import Process
+    from halfsync.manhole import Manhole
+
+    Handler = Callable[..., Awaitable["Answer"]]
+
+log = logs.get_logger(__name__)
+
+Answer = tuple[int, object]
+"""A status, and what becomes JSON; bytes stay what they are."""
+
+
+class Pages(Resource):
+    """All paths in one table."""
+
+    isLeaf = True
+
+    def __init__(self, process: Process) -> None:
+        Resource.__init__(self)
+        self._process = process
+        self._metrics = Metrics(process)
+        self._paths: dict[str, tuple[str, dict[str, Handler]]] = {
+            "/": ("these paths", {"GET": self._index}),
+            "/health/live": ("200 while the process answers", {"GET": self._live}),
+            "/health/ready": ("200 when it is ready for work, else 503 and why", {"GET": self._ready}),
+            "/metrics": ("for Prometheus", {"GET": self._show_metrics}),
+            "/info": ("version, build, uptime, Python, dependencies", {"GET": self._info}),
+            "/flags": ("every flag: value, source, what it overrode", {"GET": self._flags}),
+            "/threads": ("every thread: what holds it, its stack", {"GET": self._threads}),
+            "/tasks": ("every periodic task: last run, next run, failures", {"GET": self._tasks}),
+            "/tasks/<name>/run": ("run a task now and wait for it: {}", {"POST": self._run_task}),
+            "/log-level": (
+                'the level of the log: {"level": "debug", "logger": "a.b", "duration": 60}',
+                {"GET": self._log_level, "PUT": self._set_log_level},
+            ),
+            "/manhole": (
+                'the SSH prompt: {"open": true, "ttl": 600}',
+                {"GET": self._manhole, "PUT": self._set_manhole},
+            ),
+        }
+        self._patterns = [
+            (re.compile(re.escape(path).replace("<name>", "([^/]+)")), methods)
+            for path, (_, methods) in self._paths.items()
+        ]
+
+    def render(self, request: Request) -> int:
+        """Answer any request."""
+        Deferred.fromCoroutine(self._respond(request)).addErrback(_gone)
+        return NOT_DONE_YET
+
+    async def _respond(self, request: Request) -> None:
+        ended = request.notifyFinish()
+        lost: list[object] = []
+        ended.addErrback(lost.append)
+        method = request.method.decode("latin-1")
+        path = request.path.decode("latin-1")
+        try:
+            status, content = await self._answer(request, method, path)
+        except RefusedError as refusal:
+            status, content = refusal.status, {"error": str(refusal)}
+        except Exception:
+            log.exception("admin.failed", method=method, path=path)
+            status, content = 500, {"error": "a bug, which the log tells more about"}
+        log.debug("admin.request", method=method, path=path, status=status)
+        if not lost:
+            _write(request, status, content)
+
+    async def _answer(self, request: Request, method: str, path: str) -> Answer:
+        match, methods = next(
+            ((match, methods) for pattern, methods in self._patterns if (match := pattern.fullmatch(path))),
+            (None, {}),
+        )
+        if match is None:
+            raise RefusedError(404, "no such path; GET / lists them")
+        handler = methods.get("GET" if method == "HEAD" else method)
+        if handler is None:
+            allowed = sorted({*methods, "HEAD"} if "GET" in methods else methods)
+            request.setHeader("Allow", ", ".join(allowed))
+            raise RefusedError(405, f"{path} takes {' and '.join(allowed)}")
+        arguments: list[Any] = [unquote(each) for each in match.groups()]
+        if method not in ("GET", "HEAD"):
+            guard.check(request)
+            # Whatever comes of it says in the log who wanted it.
+            bind_contextvars(peer=request.peer)
+            arguments.append(request.content.read(body.LONGEST + 1) if request.content else b"")
+        return await handler(*arguments)
+
+    async def _index(self) -> Answer:
+        return 200, {
+            "service": self._process.about.name,
+            "paths": {
+                path: {"about": about, "methods": sorted(methods)}
+                for path, (about, methods) in self._paths.items()
+            },
+        }
+
+    async def _live(self) -> Answer:
+        return 200, {"live": True}
+
+    async def _ready(self) -> Answer:
+        problems = self._process.problems()
+        return (503 if problems else 200), {"ready": not problems, "problems": problems}
+
+    async def _show_metrics(self) -> Answer:
+        return 200, self._metrics.text()
+
+    async def _info(self) -> Answer:
+        return 200, info(self._process)
+
+    async def _flags(self) -> Answer:
+        return 200, {
+            state.name: {
+                "value": state.text,
+                "source": state.source,
+                "overrode": [{"source": source, "value": text} for source, text in state.overrode],
+                "environment": state.environment,
+                "description": state.var.description,
+            }
+            for state in flags.states()
+            if state.environment
+        }
+
+    async def _threads(self) -> Answer:
+        held = stacks.holders(self._process)
+        threads = []
+        for thread in stacks.thread_stacks():
+            holder = held.get(thread.ident)
+            since = holder.since if holder else None
+            threads.append(
+                {
+                    **asdict(thread),
+                    "holds": holder.label if holder else None,
+                    "seconds": round(time.time() - since, 3) if since else None,
+                }
+            )
+        return 200, {"threads": threads}
+
+    async def _tasks(self) -> Answer:
+        return 200, {"tasks": {task.label: _dated(task.snapshot()) for task in stacks.tasks(self._process)}}
+
+    async def _run_task(self, name: str, data: bytes) -> Answer:
+        body.read(data, {}, {})
+        try:
+            task = stacks.tasks(self._process)[name]
+        except KeyError:
+            raise RefusedError(404, f"{name!r}: no such task; GET /tasks lists them") from None
+        joined = task.busy
+        log.info("admin.changed", what="task run", task=name, joined=joined)
+        error = None
+        try:
+            await task.run_now()
+        except TaskStoppedError as stopped:
+            raise RefusedError(409, str(stopped)) from None
+        except Exception:  # noqa: BLE001  logged as task.failed
+            error = task.last_error
+        answer = {"task": name, "joined": joined, **_dated(task.snapshot())}
+        return (500, {"error": error, **answer}) if error else (200, answer)
+
+    async def _log_level(self) -> Answer:
+        return 200, _levels(self._process)
+
+    async def _set_log_level(self, data: bytes) -> Answer:
+        fields = body.read(data, {"level": str}, {"logger": str, "duration": float})
+        try:
+            logs.set_level(reactor=self._process.reactor, **fields)
+        except ValueError as error:
+            raise RefusedError(400, str(error)) from None
+        log.info(
+            "admin.changed",
+            what="log level",
+            to=fields["level"],
+            of=fields["logger"] or "",
+            duration=fields["duration"],
+        )
+        return 200, _levels(self._process)
+
+    async def _manhole(self) -> Answer:
+        return 200, _dated(self._manhole_part().state())
+
+    async def _set_manhole(self, data: bytes) -> Answer:
+        fields = body.read(data, {"open": bool}, {"ttl": float})
+        if fields["ttl"] is not None and not fields["open"]:
+            raise RefusedError(400, "ttl: only what is opened has one")
+        manhole = self._manhole_part()
+        log.info("admin.changed", what="manhole", open=fields["open"], ttl=fields["ttl"])
+        try:
+            if fields["open"]:
+                await manhole.open(fields["ttl"])
+            else:
+                await manhole.close("closed by the admin interface")
+        except StartError as error:
+            raise RefusedError(409, str(error)) from None
+        return 200, _dated(manhole.state())
+
+    def _manhole_part(self) -> Manhole:
+        try:
+            return cast("Manhole", self._process.part("manhole"))
+        except KeyError:
+            raise RefusedError(404, "this process has no manhole") from None
+
+
+def _levels(process: Process) -> dict[str, Any]:
+    state = logs.levels()
+    offset = time.time() - process.reactor.seconds()
+    for each in (state, *state["loggers"].values()):
+        at = each["reverts_at"]
+        each["reverts_at"] = None if at is None else logs.timestamp(at + offset)
+    return state
+
+
+_TIMES = ("last_started", "next_at", "closes_at", "since")
+
+
+def _dated(value: Any) -> Any:
+    """Write times as people and programs read them, ISO 8601."""
+    if isinstance(value, list):
+        return [_dated(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: logs.timestamp(each) if key in _TIMES and each is not None else _dated(each)
+        for key, each in value.items()
+    }
+
+
+def _write(request: Request, status: int, content: object) -> None:
+    kind = "application/json"
+    if isinstance(content, bytes):
+        kind, data = CONTENT_TYPE, content
+    else:
+        data = json.dumps(content, indent=1, default=str).encode() + b"\n"
+    request.setResponseCode(status)
+    request.responseHeaders.removeHeader(b"Server")
+    request.setHeader("Content-Type", kind)
+    request.setHeader("Content-Length", str(len(data)))
+    request.setHeader("Cache-Control", "no-store")
+    request.setHeader("X-Content-Type-Options", "nosniff")
+    if request.method != b"HEAD":
+        request.write(data)
+    request.finish()
+
+
+def _gone(failure: Any) -> None:
+    log.error("admin.failed", failure=failure)

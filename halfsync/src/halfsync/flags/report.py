@@ -1,0 +1,72 @@
+"""What `--help` and `--print_config` print."""
+
+from __future__ import annotations
+
+import textwrap
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from oscar import flag
+
+from halfsync.flags.values import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from halfsync.flags.registry import Setting
+    from halfsync.life.about import About
+
+_TYPES: dict[type[flag.Var[Any]], str] = {
+    flag.Bool: "true|false",
+    flag.Int: "whole number",
+    flag.Float: "number",
+    flag.String: "text",
+}
+
+
+def usage(about: About, settings: Sequence[Setting]) -> str:
+    """Return the help text: every flag by namespace, with its type, default, meaning and environment name."""
+    lines = [
+        f"{about.name} {about.version}",
+        *textwrap.wrap(about.summary, 100),
+        "",
+        f"usage: {about.name} [--flag=value ...]",
+        "",
+        "A value is taken from the command line, else from the environment, else from the --config file,",
+        "else it is the default.",
+    ]
+    for namespace, members in groupby(settings, key=lambda setting: setting.name.rpartition(".")[0]):
+        lines += ["", f"[{namespace}]" if namespace else "This command"]
+        for setting in members:
+            lines += _usage_of(setting)
+    return "\n".join(lines)
+
+
+def _usage_of(setting: Setting) -> list[str]:
+    var = setting.var
+    kind = _TYPES.get(type(var), var.type_str)
+    if var.default is flag.REQUIRED:
+        default = "required"
+    else:
+        text = setting.show(text_of(var, var.default))
+        default = f"default {text}" if text else "default empty"
+    lines = [f"  --{setting.name}=<{kind}>  ({default})"]
+    lines += textwrap.wrap(var.description, 100, initial_indent="      ", subsequent_indent="      ")
+    if setting.environment:
+        lines.append(f"      {setting.environment}")
+    return lines
+
+
+def configuration(settings: Sequence[Setting]) -> str:
+    """Return one line a flag: its value, where that came from, and what it overrode; secrets are masked."""
+    lines = []
+    for setting in settings:
+        if not setting.environment:
+            continue
+        told = [setting.source] + [f"over {source}: {_one_line(text)}" for source, text in setting.overrode]
+        lines.append(f"{setting.name} = {_one_line(setting.text)}  ({'; '.join(told)})")
+    return "\n".join(lines)
+
+
+def _one_line(text: str) -> str:
+    return text if text.isprintable() else repr(text)

@@ -1,0 +1,110 @@
+"""What someone wants the flags to be: the command line, the environment, a file."""
+
+from __future__ import annotations
+
+import configparser
+import os.path
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oscar import flag
+
+from halfsync.flags.values import FlagError, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from halfsync.flags.registry import Registry, Setting
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One value that someone wants a flag to have."""
+
+    setting: Setting
+    text: str
+    source: str
+
+
+def read_command_line(
+    registry: Registry, argv: Sequence[str], errors: list[FlagError]
+) -> Iterator[Assignment]:
+    """Read arguments in oscar's syntax: one dash or two, `--name=value` or `--name value`, `--switch`."""
+    words = iter(argv)
+    unknown = False
+    for word in words:
+        name, equals, text = word.lstrip("-").partition("=")
+        if not re.match(r"--?[^-=]", word):
+            # What follows a misspelt name is its value, and may be a secret.
+            if not unknown:
+                errors.append(FlagError(f"{shorten(word)}: not a flag; write --name=value"))
+            unknown = False
+            continue
+        try:
+            setting = registry.find(name)
+        except FlagError as error:
+            errors.append(error)
+            unknown = not equals
+            continue
+        unknown = False
+        if not equals and isinstance(setting.var, flag.Bool):
+            text = "true"
+        elif not equals:
+            following = next(words, None)
+            if following is None:
+                errors.append(FlagError(f"--{setting.name}: no value; write --{setting.name}=value"))
+                continue
+            text = following
+        yield Assignment(setting, text, "command line")
+
+
+def read_environment(
+    registry: Registry, environ: Mapping[str, str], errors: list[FlagError]
+) -> Iterator[Assignment]:
+    """Read the variables with the service's prefix, and those that are a flag's dotted name."""
+    for name, text in sorted(environ.items()):
+        try:
+            setting = registry.from_environment(name)
+        except FlagError as error:
+            errors.append(error)
+            continue
+        if setting:
+            yield Assignment(setting, text, f"environment {name}")
+
+
+def read_file(registry: Registry, path: str, errors: list[FlagError]) -> Iterator[Assignment]:
+    """Read an INI file: namespaces are sections, flags are keys."""
+    parser = configparser.ConfigParser(
+        interpolation=None, default_section="\0", delimiters=("=",), empty_lines_in_values=False
+    )
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case; so documented
+    try:
+        full = os.path.expanduser(path)  # noqa: PTH111  that of pathlib raises where there is no such user
+        parser.read_string(Path(full).read_text(encoding="utf-8-sig"), source=path)
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        errors.append(FlagError(f"--config: {shorten(path)}: {_why(error)}"))
+        return
+    for section in parser.sections():
+        for key, text in parser.items(section):
+            source = f"file {path}"
+            try:
+                setting = registry.find(f"{section}.{key}")
+            except FlagError as error:
+                problem = str(error).partition(": ")[2]
+                errors.append(FlagError(f"[{section}] {key}: {problem} ({source})"))
+                continue
+            yield Assignment(setting, text, source)
+
+
+def _why(error: OSError | UnicodeDecodeError | configparser.Error) -> str:
+    """Say what is wrong with a file, without showing a line of it, which may hold a secret."""
+    if isinstance(error, OSError):
+        return (error.strerror or str(error)).lower()
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 text at byte {error.start}"
+    if isinstance(error, configparser.ParsingError):
+        number = getattr(error, "lineno", None) or error.errors[0][0]
+        return f"line {number} is neither a [section] nor a name = value below one"
+    return " ".join(str(error).split())

@@ -1,0 +1,116 @@
+"""What an HTTP/2 request begins with, checked (RFC 9113 sections 8.2 and 8.3).
+
+It is as strict as on HTTP/1.1: methods have no lower-case letters, a target is printable ASCII without `#`,
+what must be there once is there once, and no name passes for one that frames a body.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from halfsync.http.head import LENGTH_DIGITS, in_disguise, is_host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CONNECTION_SPECIFIC = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
+)
+"""Headers that have no place in HTTP/2 (section 8.2.2)."""
+
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+\Z")
+_METHOD = re.compile(rb"[!$%&'*+.^_`|~0-9A-Z-]+\Z")
+_BAD_VALUE = re.compile(rb"\A[ \t]|[\x00-\x08\x0a-\x1f\x7f]|[ \t]\Z")
+_PATH = re.compile(rb"/[!-\"$-~]*\Z")
+
+SINGLE = frozenset((b"host", b"content-length", b"content-type"))
+"""Headers of which there is at most one."""
+
+
+class Malformed(ValueError):  # noqa: N818  the word of section 8.1.1
+    """A head that HTTP/2 does not allow; its argument is the name of a header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a request begins with."""
+
+    method: bytes
+    target: bytes
+    """As in a request line: a path with its query, `*`, or the authority of CONNECT."""
+    fields: list[tuple[bytes, bytes]]
+    """Headers; `host` is among them."""
+    length: int | None
+    """The body's, as declared."""
+
+    @property
+    def size(self) -> int:
+        """How long it is in HTTP/1.1, where a header has four bytes more: a colon, a space, CR and LF."""
+        return len(self.target) + sum(len(name) + len(value) + 4 for name, value in self.fields)
+
+    @property
+    def longest_name(self) -> int:
+        """Bytes of the longest name of a header."""
+        return max((len(name) for name, _ in self.fields), default=0)
+
+    @classmethod
+    def read(cls, headers: Iterable[tuple[bytes, bytes]]) -> Head:
+        """Check a list of headers.
+
+        :raises Malformed: when it is none of a request.
+        """
+        pseudo: dict[bytes, bytes] = {}
+        fields: list[tuple[bytes, bytes]] = []
+        known: dict[bytes, bytes] = {}
+        for name, value in headers:
+            if _BAD_VALUE.search(value):
+                raise Malformed(name)
+            if name.startswith(b":"):
+                if fields or name in pseudo:
+                    raise Malformed(name)
+                pseudo[name] = value
+            else:
+                _check_field(name, value)
+                if name in SINGLE and name in known:
+                    raise Malformed(name)
+                known[name] = value
+                fields.append((name, value))
+        method = pseudo.pop(b":method", b"")
+        authority = pseudo.pop(b":authority", None)
+        target = _target(method, authority, pseudo)
+        if authority is None:
+            authority = known.get(b"host", b"")
+        elif b"host" not in known:
+            fields.append((b"host", authority))
+        if not is_host(authority) or known.get(b"host", authority) != authority:
+            raise Malformed(b":authority")
+        length = known.get(b"content-length")
+        if length is not None and not (length.isdigit() and len(length) <= LENGTH_DIGITS):
+            raise Malformed(b"content-length")
+        return cls(method, target, fields, None if length is None else int(length))
+
+
+def _check_field(name: bytes, value: bytes) -> None:
+    if not _NAME.match(name) or name in CONNECTION_SPECIFIC:
+        raise Malformed(name)
+    if in_disguise(name) or (name == b"te" and value.lower() != b"trailers"):
+        raise Malformed(name)
+
+
+def _target(method: bytes, authority: bytes | None, pseudo: dict[bytes, bytes]) -> bytes:
+    if method == b"CONNECT":
+        # Not with a `:protocol`, either: the setting that allows it (RFC 8441) is not sent.
+        if pseudo or authority is None:
+            raise Malformed(b":method")
+        return authority
+    path = pseudo.pop(b":path", b"")
+    scheme = pseudo.pop(b":scheme", b"")
+    if pseudo or not _METHOD.match(method):
+        raise Malformed(next(iter(pseudo), b":method"))
+    if scheme not in {b"http", b"https"}:
+        raise Malformed(b":scheme")
+    if not _PATH.match(path) and (method, path) != (b"OPTIONS", b"*"):
+        raise Malformed(b":path")
+    return path

@@ -1,0 +1,76 @@
+"""The service's own listener, as `--web.*` describes it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from oscar import flag
+
+from halfsync import flags
+from halfsync.endpoints.listener import Endpoints, Listener
+from halfsync.flags import types as flagtypes
+from halfsync.http import proxies
+from halfsync.http.bounds import Bounds
+from halfsync.http.site import Site
+
+if TYPE_CHECKING:
+    from twisted.web.resource import IResource
+
+SAFE = Bounds()
+
+
+@flags.declare(flag.namespace("web"))
+class FLAGS:
+    """Where the service answers, and what a client may cost."""
+
+    listen = Endpoints("Where the service answers.", default="tcp:8080")
+    max_body = flagtypes.Size("Larger request bodies are refused with 413.", default=SAFE.max_body)
+    max_head = flagtypes.Size(
+        "Longer request lines are refused with 414, with longer headers 431.", default=SAFE.max_head
+    )
+    max_headers = flagtypes.Count(
+        "Headers of a request; more are refused with 431.", default=SAFE.max_headers
+    )
+    idle_timeout = flagtypes.Seconds(
+        "Time that a connection may stay open between requests.", default=SAFE.idle_timeout
+    )
+    request_timeout = flagtypes.Seconds(
+        "Time in which headers and body must arrive.", default=SAFE.request_timeout
+    )
+    write_timeout = flagtypes.Seconds(
+        "Time over which the rate is judged at which a client takes a response.", default=SAFE.write_timeout
+    )
+    min_rate = flagtypes.Size(
+        "Bytes a second; a client that takes a response more slowly is cut.", default=SAFE.min_rate
+    )
+    spool = flagtypes.Size(
+        "Disk for responses that wait for slow clients, so that no thread does; 0 turns it off.",
+        default=SAFE.spool,
+        minimum=0,
+    )
+    max_connections = flagtypes.Count(
+        "Connections open at a time; beyond it 503.", default=SAFE.max_connections
+    )
+    trusted_proxies = proxies.TrustedProxies(
+        "Whose forwarding headers are believed: addresses, networks, `unix`; separated by spaces."
+    )
+    proxy_headers = flagtypes.Choice(
+        "The headers that these proxies set, and take from clients: X-Forwarded-*, or Forwarded (RFC 7239).",
+        default=proxies.X_FORWARDED,
+        choices=(proxies.X_FORWARDED, proxies.FORWARDED),
+    )
+    access_log = flag.Bool("One structured event a request.", default=True)
+
+
+class WebListener(Listener):
+    """The part `web`: a resource on the endpoints of `--web.listen`, within the bounds of its flags."""
+
+    @classmethod
+    def from_flags(cls, resource: IResource, reactor: Any) -> WebListener:
+        """Serve a resource where and as the flags say."""
+        bounds = Bounds(**{each.name: getattr(FLAGS, each.name) for each in fields(Bounds)})
+        site = Site(resource, bounds=bounds, access_log=FLAGS.access_log, reactor=reactor)
+        if FLAGS.trusted_proxies:
+            site.proxies = proxies.Proxies(FLAGS.trusted_proxies, headers=FLAGS.proxy_headers)
+        return cls("web", flag="web.listen", endpoints=FLAGS.listen, factory=site, reactor=reactor)

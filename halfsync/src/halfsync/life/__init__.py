@@ -1,0 +1,1 @@
+"""From parts to an exit code: what starts, serves, drains and stops a process."""

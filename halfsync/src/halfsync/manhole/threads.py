@@ -1,0 +1,61 @@
+"""Running a function aside: in a thread of its own, for a session that awaits it."""
+
+from __future__ import annotations
+
+import contextvars
+import ctypes
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from halfsync.manhole import stdout as routes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+class Aside(Deferred[T]):
+    """The result of what runs aside."""
+
+
+def aside(reactor: Any, function: Callable[[], T], name: str) -> Aside[T]:
+    """Call a function in a thread; what it prints goes to the session.
+
+    Cancelling raises KeyboardInterrupt in the thread.
+    Python code is ended by it; a call into C that blocks goes on until it returns.
+    """
+    context = contextvars.copy_context()
+    running = True
+
+    def interrupt(_: Deferred[T]) -> None:
+        if running and thread.ident:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt)
+            )
+
+    done: Aside[T] = Aside(interrupt)
+
+    def finish(result: T | Failure) -> None:
+        routes.release()
+        if not done.called:
+            done.callback(result)
+
+    def work() -> None:
+        nonlocal running
+        result: T | Failure | None = None
+        try:
+            result = context.run(function)
+        except BaseException:  # noqa: BLE001  it is raised where the Deferred is awaited
+            result = Failure()
+        finally:
+            running = False
+            reactor.callFromThread(finish, result)
+
+    routes.hold()
+    thread = threading.Thread(target=work, name=f"manhole-{name}", daemon=True)
+    thread.start()
+    return done

@@ -1,0 +1,312 @@
+"""The manhole as a part of the process: opened and closed while it runs, and by itself after a time."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shlex
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from oscar import flag
+from twisted.internet.defer import Deferred, DeferredLock
+
+from halfsync import flags
+from halfsync.endpoints.listener import Endpoints, Listener
+from halfsync.flags import types as flagtypes
+from halfsync.life.errors import StartError
+from halfsync.life.parts import Part
+from halfsync.logs import get_logger
+from halfsync.manhole import keys
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from halfsync.life.parts import Process
+    from halfsync.manhole.ssh_server import Doorway
+
+log = get_logger(__name__)
+
+DEFAULT_AUTHORIZED_KEYS = "~/.ssh/authorized_keys"
+
+
+def _check_authorized_keys(path: str) -> str | None:
+    # Who leaves it as it is may never open the manhole, and need not have the file.
+    if path == os.path.expanduser(DEFAULT_AUTHORIZED_KEYS) and not FLAGS.open:  # noqa: PTH111  as the flag does
+        return None
+    try:
+        keys.read_authorized_keys(path)
+    except keys.KeyFileError as fault:
+        return str(fault)
+    return None
+
+
+def _check_host_key(path: str) -> str | None:
+    if not path:
+        return None
+    try:
+        keys.read_host_key(path)
+    except FileNotFoundError:
+        return None
+    except keys.KeyFileError as fault:
+        return str(fault)
+    return None
+
+
+@flags.declare(flag.namespace("manhole"))
+class FLAGS:
+    """The SSH prompt inside the process."""
+
+    listen = Endpoints("Where it listens while it is open.", default="tcp:8022:interface=127.0.0.1")
+    open = flag.Bool("Open at start; a USR2 signal opens and closes it later.", default=False)
+    authorized_keys = flagtypes.Path(
+        "Public keys that may enter, one a line; read again at each login.",
+        default=DEFAULT_AUTHORIZED_KEYS,
+        check=_check_authorized_keys,
+    )
+    host_key = flagtypes.Path(
+        "Its own ed25519 key, made when missing; empty is one in the user's state folder.",
+        default="",
+        check=_check_host_key,
+    )
+    ttl = flagtypes.Seconds("Closes itself after this time.", default=3600)
+    threaded = flag.Bool(
+        "Statements run in a thread, and so cannot stall the service; without it, those that begin with &.",
+        default=False,
+    )
+    user = flag.String("Name to log in by; empty is that of the user the process runs as.", default="")
+
+
+@dataclass
+class Counts:
+    """What has happened at the door since the process began."""
+
+    opened: int = 0
+    logins: int = 0
+    refused: int = 0
+
+
+class Manhole(Part):
+    """An SSH prompt inside the process: closed at start, costing nothing until it is opened.
+
+    conch is imported when it opens, and not before.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        *,
+        listen: Sequence[str],
+        authorized_keys: str,
+        host_key: str = "",
+        ttl: float = 3600,
+        user: str = "",
+        threaded: bool = False,
+        open_at_start: bool = False,
+    ) -> None:
+        """Prepare; the parameters are those of the flags.
+
+        :param ttl: seconds.
+        """
+        super().__init__("manhole")
+        self._process = process
+        self._reactor = process.reactor
+        self._listen = [_private(text) for text in listen]
+        self._authorized_keys = authorized_keys
+        self._host_key = host_key or keys.default_host_key(process.about.name)
+        self._ttl = ttl
+        self._user = user or _user_name()
+        self._threaded = threaded
+        self._open_at_start = open_at_start
+        self.counts = Counts()
+        self._turn = DeferredLock()
+        self._doorway: Doorway | None = None
+        self._listener: Listener | None = None
+        self._expiry: Any = None
+        self._closes_at: float | None = None
+
+    @classmethod
+    def from_flags(cls, process: Process) -> Manhole:
+        """Prepare as the flags say."""
+        return cls(
+            process,
+            listen=FLAGS.listen,
+            authorized_keys=FLAGS.authorized_keys,
+            host_key=FLAGS.host_key,
+            ttl=FLAGS.ttl,
+            user=FLAGS.user,
+            threaded=FLAGS.threaded,
+            open_at_start=FLAGS.open,
+        )
+
+    async def start(self) -> None:
+        """Stay closed, unless it is to be open from the start.
+
+        :raises StartError: when it cannot be opened.
+        """
+        if self._open_at_start:
+            await self.open()
+
+    async def stop(self) -> None:
+        """Close."""
+        await self.close("the process stops")
+
+    async def open(self, ttl: float | None = None) -> None:
+        """Open for `ttl` seconds; when it is open, stay open for that long from now.
+
+        :raises StartError: when a port, a key or a library is missing; nothing has changed then.
+        """
+        await self._in_turn(self._open(self._ttl if ttl is None else ttl))
+
+    async def close(self, reason: str) -> None:
+        """Close, and end every session, telling it the reason. Harmless when it is closed."""
+        await self._in_turn(self._close(reason))
+
+    async def toggle(self) -> None:
+        """Open or close; what prevents it goes to the log, for the caller is a signal."""
+        try:
+            await self._in_turn(self._toggle())
+        except StartError as error:
+            log.error("manhole.open_failed", problem=str(error))  # noqa: TRY400  the world is wrong, not the code
+
+    def addresses(self) -> list[str]:
+        """Give the addresses at which it listens; none while it is closed."""
+        return self._listener.addresses() if self._listener else []
+
+    def state(self) -> dict[str, Any]:
+        """Return what can be seen from outside; times in seconds since the epoch."""
+        visits = [each.visit for each in self._doorway.visits] if self._doorway else []
+        return {
+            "open": self._doorway is not None,
+            "addresses": self.addresses(),
+            "closes_at": self._closes_at,
+            "sessions": sorted(
+                (visit.state() for visit in visits if visit), key=lambda state: state["since"]
+            ),
+        }
+
+    async def _in_turn(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
+        """Do one thing after the other: a second signal finds the first one's work done.
+
+        It goes on when the awaiting ends: a session may close the manhole,
+        which ends the session and cancels what it awaits.
+        """
+        done: Deferred[None] = Deferred()
+        turn = self._turn.run(Deferred.fromCoroutine, work)
+        turn.addBoth(lambda result: None if done.called else done.callback(result))
+        await done
+
+    async def _toggle(self) -> None:
+        if self._doorway:
+            await self._close("toggled")
+        else:
+            await self._open(self._ttl)
+
+    async def _open(self, ttl: float) -> None:
+        event = "manhole.extended"
+        if not self._doorway:
+            event = "manhole.opened"
+            await self._begin()
+        self._expire_after(ttl)
+        log.info(event, ttl=ttl, **self._invitation())
+
+    async def _begin(self) -> None:
+        if not self._listen:
+            raise StartError(
+                "--manhole.listen: empty; name an endpoint, such as tcp:8022:interface=127.0.0.1"
+            )
+        try:
+            authorized = keys.read_authorized_keys(self._authorized_keys)
+        except keys.KeyFileError as fault:
+            raise StartError(f"--manhole.authorized_keys: {fault}") from None
+        doorway = self._make_doorway()
+        listener = Listener(
+            "manhole", flag="manhole.listen", endpoints=self._listen, factory=doorway, reactor=self._reactor
+        )
+        await listener.start()
+        self._doorway, self._listener = doorway, listener
+        doorway.tools.begin()
+        self.counts.opened += 1
+        for line, reason in authorized.unusable():
+            log.warning("manhole.key_skipped", file=self._authorized_keys, line=line, reason=reason)
+
+    def _make_doorway(self) -> Doorway:
+        try:
+            from halfsync.manhole.ssh_server import Doorway  # noqa: PLC0415  it imports conch
+            from halfsync.manhole.tools import Tools  # noqa: PLC0415  the same
+        except ImportError as error:
+            raise StartError(f"--manhole.open: Twisted[conch] is not installed whole: {error}") from error
+        try:
+            host_key = keys.load_host_key(self._host_key)
+        except keys.KeyFileError as fault:
+            raise StartError(f"--manhole.host_key: {fault}") from None
+        return Doorway(
+            host_key=host_key,
+            user=self._user,
+            authorized_keys=self._authorized_keys,
+            tools=Tools(self._process, self.state, threaded=self._threaded),
+            counts=self.counts,
+            reactor=self._reactor,
+        )
+
+    async def _close(self, reason: str) -> None:
+        if not self._doorway or not self._listener:
+            return
+        doorway, listener = self._doorway, self._listener
+        if self._expiry.active():
+            self._expiry.cancel()
+        sessions = len(doorway.visits)
+        doorway.reason = reason
+        await listener.drain()
+        await listener.stop()
+        doorway.tools.end()
+        self._doorway = self._listener = self._closes_at = None
+        log.info("manhole.closed", reason=reason, sessions=sessions)
+
+    def _expire_after(self, ttl: float) -> None:
+        if self._expiry and self._expiry.active():
+            self._expiry.reset(ttl)
+        else:
+            self._expiry = self._reactor.callLater(ttl, self._expired)
+        self._closes_at = time.time() + ttl
+
+    def _expired(self) -> None:
+        Deferred.fromCoroutine(self.close("its time is over"))
+
+    def _invitation(self) -> dict[str, object]:
+        if not self._doorway or not self._listener:
+            return {}
+        (key,) = self._doorway.publicKeys.values()
+        commands = [ssh_command(address, self._user) for address in self._listener.addresses()]
+        return {
+            "ssh": commands[0] if len(commands) == 1 else commands,
+            "host_key": keys.fingerprint(key.blob()),
+        }
+
+
+def ssh_command(address: str, user: str) -> str:
+    """Return what to type, on this machine, to get in at one of the listener's addresses."""
+    tcp = re.search(r"tcp:(\[[^\]]*\]|[^:]*):(\d+)", address)
+    if tcp:
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(tcp[1].strip("[]"), tcp[1].strip("[]"))  # noqa: S104  compared
+        return f"ssh -p {tcp[2]} {user}@{host}"
+    path = shlex.quote(address.rpartition("unix:")[2].rstrip(")"))
+    return f'ssh -o ProxyCommand="nc -U {path}" {user}@manhole'
+
+
+def _private(endpoint: str) -> str:
+    """Return the endpoint, a UNIX socket's with mode 600 when it has none: who connects may at least try."""
+    address, *rest = re.split(r"(?<!\\):", endpoint.removeprefix("unix:"))
+    if not endpoint.startswith("unix:") or any(not re.match("(backlog|lockfile)=", each) for each in rest):
+        return endpoint
+    return ":".join(["unix", address, *rest, "mode=600"])
+
+
+def _user_name() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        # A container may run as any number.
+        return "manhole"

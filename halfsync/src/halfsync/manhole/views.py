@@ -1,0 +1,116 @@
+"""How the prompt shows things, and the view of the flags."""
+
+from __future__ import annotations
+
+import re
+import time
+from functools import singledispatch
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from halfsync import flags, logs
+from halfsync.flags.registry import MASK
+from halfsync.life.parts import Process
+from halfsync.tasks import Tasks
+
+log = logs.get_logger(__name__)
+
+
+class Text(str):
+    """Text that a prompt shows as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+@singledispatch
+def render(value: object) -> str:
+    """Return how the prompt shows a value: as Python does, but for what people look at most."""
+    return repr(value)
+
+
+@render.register
+def _(value: Process) -> str:
+    """Show the tree of services."""
+    up = time.time() - value.started
+    lines = [f"{value.about.name} {value.about.version}: {value.state}, up {up:.0f} s"]
+    for part in value:
+        problems = "; ".join(part.problems()) if hasattr(part, "problems") else ""
+        lines.append(f"  {part.name}: {type(part).__name__}{', ' + problems if problems else ''}")
+    return "\n".join(lines)
+
+
+@render.register
+def _(value: Tasks) -> str:
+    """Show the periodic tasks."""
+    lines = []
+    for name, task in value.snapshot().items():
+        began, upcoming = task["last_started"], task["next_at"]
+        parts = [
+            f"every {task['interval']:g} s",
+            f"{task['runs']} runs",
+            f"{task['failures']} failures",
+            "running" if task["running"] else "",
+            f"last {time.time() - began:.0f} s ago" if began else "",
+            f"took {task['last_duration']:.3f} s" if task["last_duration"] is not None else "",
+            f"next in {upcoming - time.time():.0f} s" if upcoming else "",
+            f"last error: {task['last_error']}" if task["last_error"] else "",
+        ]
+        lines.append(f"{name}: {', '.join(filter(None, parts))}")
+    return "\n".join(lines) or "no tasks"
+
+
+@render.register
+def _(value: Deferred) -> str:  # type: ignore[type-arg]  # singledispatch takes the class
+    """Tell those who forgot to wait how to."""
+    return f"{value!r}: await _ waits for it"
+
+
+_LITERAL = r"""(?:\w{0,2}(?P<quote>\'\'\'|\"\"\"|'|").*?(?:(?<!\\)(?P=quote)|$)\s*|\d[\w.]*\s*)+"""
+
+
+def masked(line: str) -> str:
+    """Return a line that was typed, for the log: a literal given to the name of a secret flag is left out."""
+    names = {each.name.rpartition(".")[2] for each in flags.states() if each.var.secure}
+    if not names:
+        return line
+    secret = rf"\b((?:{'|'.join(map(re.escape, sorted(names)))})\s*=(?!=)\s*){_LITERAL}"
+    return re.sub(secret, rf"\g<1>'{MASK}'", line)
+
+
+class Flags:
+    """The process's flags as attributes: read, or set while it runs, validated as at the start."""
+
+    def __init__(self, prefix: str = "") -> None:
+        vars(self)["_prefix"] = prefix
+
+    def __getattr__(self, name: str) -> Any:
+        full = f"{self._prefix}{name}"
+        found = self._settings()
+        if full in found:
+            setting = found[full]
+            return setting.text if setting.var.secure else setting.var.get()
+        if any(each.startswith(f"{full}.") for each in found):
+            return Flags(f"{full}.")
+        raise AttributeError(f"no flag is called {full}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        full = f"{self._prefix}{name}"
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        if isinstance(value, (list, tuple)):
+            text = " ".join(map(str, value))
+        flags.set_live(full, text, "manhole")
+        log.info("flags.set", flag=full, value=self._settings()[full].text, source="manhole")
+
+    def __dir__(self) -> list[str]:
+        return sorted({each.removeprefix(self._prefix).partition(".")[0] for each in self._settings()})
+
+    def __repr__(self) -> str:
+        rows = [f"{name} = {setting.text}  ({setting.source})" for name, setting in self._settings().items()]
+        return "\n".join(rows) or "no flags"
+
+    def _settings(self) -> dict[str, flags.Setting]:
+        return {each.name: each for each in flags.states() if each.name.startswith(self._prefix)}

@@ -1,0 +1,244 @@
+"""Call your own handlers in tests: through the real site and gateway, without sockets, ports or threads.
+
+    from halfsync.testing import Client
+
+    def test_hello():
+        assert Client(app).get("/").text == "Hello"
+
+`Client` is for plain tests, of a WSGI application or of a klein one whose handlers answer at once.
+`AsyncClient` is for handlers that wait for something; its methods return Deferreds,
+which an `async def` test of `twisted.trial.unittest.TestCase` awaits.
+"""
+
+from __future__ import annotations
+
+import io
+import json as json_module
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlencode
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web.resource import IResource
+
+from halfsync.flags.registry import Registry
+from halfsync.http.bounds import Bounds
+from halfsync.http.channel import Channel
+from halfsync.http.site import Site
+from halfsync.http.wsgi import Gateway
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator, Mapping
+    from email.message import Message
+
+    from halfsync.http.request import Request
+
+
+class Unanswered(AssertionError):  # noqa: N818  a test's assertion
+    """The handler has not answered: it waits for something that the test must make happen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole response."""
+
+    status: int
+    headers: Message
+    """A mapping that ignores case; `get_all(name)` has every value of a repeated header."""
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body in the character set that its Content-Type names, or UTF-8."""
+        return self.body.decode(self.headers.get_content_charset() or "utf-8")
+
+    def json(self) -> Any:
+        """Parse the body.
+
+        :raises ValueError: when it is no JSON.
+        """
+        return json_module.loads(self.body)
+
+
+class AsyncClient:
+    """Calls an application; each method returns a Deferred of its Response.
+
+    :param app: a WSGI application, a klein one, or any resource of twisted.web.
+    :param bounds: as the service sets them by `--web.max_body` and the like.
+    """
+
+    def __init__(self, app: Any, *, bounds: Bounds | None = None) -> None:
+        if IResource.providedBy(app):
+            resource = app
+        elif hasattr(app, "resource"):
+            resource = app.resource()
+        else:
+            resource = Gateway(app, _Inline())
+        self._site = Site(resource, bounds=bounds or Bounds(), access_log=False, reactor=Clock())
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        data: bytes | Mapping[str, str] | None = None,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Deferred[Response]:
+        """Send a request.
+
+        :param data: the body; a mapping is sent as a form.
+        :param json: what to send as JSON instead.
+        :raises ConnectionAbortedError: when the response is broken off.
+        """
+        fields = {"Host": "localhost"}
+        body = b""
+        if json is not None:
+            body = json_module.dumps(json).encode()
+            fields["Content-Type"] = "application/json"
+        elif isinstance(data, bytes):
+            body = data
+        elif data is not None:
+            body = urlencode(data).encode()
+            fields["Content-Type"] = "application/x-www-form-urlencoded"
+        if body or method in {"POST", "PUT", "PATCH"}:
+            fields["Content-Length"] = str(len(body))
+        fields.update(headers or {})
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        request = f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
+        channel = _Channel(self._site)
+        transport = _Transport(channel.ended)
+        channel.makeConnection(transport)
+        channel.dataReceived(request)
+
+        def close(_: None) -> Response:
+            channel.connectionLost(Failure(ConnectionDone()))
+            if transport.aborted:
+                raise ConnectionAbortedError(f"{method}: the response was broken off; the log says why")
+            return _parse(method, transport.value())
+
+        return channel.answered.addCallback(close)
+
+    def get(self, path: str, **options: Any) -> Deferred[Response]:
+        """Send a GET; the options are those of `request`."""
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> Deferred[Response]:
+        """Send a POST; the options are those of `request`."""
+        return self.request("POST", path, **options)
+
+
+class Client:
+    """Calls an application that answers at once; takes what AsyncClient takes."""
+
+    def __init__(self, app: Any, *, bounds: Bounds | None = None) -> None:
+        self._client = AsyncClient(app, bounds=bounds)
+
+    def request(self, method: str, path: str, **options: Any) -> Response:
+        """Send a request and return its response; the options are those of `AsyncClient.request`.
+
+        :raises ConnectionAbortedError: when the response is broken off.
+        :raises Unanswered: when the handler waits for something.
+        """
+        results: list[Response | Failure] = []
+        self._client.request(method, path, **options).addBoth(results.append)
+        if not results:
+            raise Unanswered(f"{method} {path} has not been answered; AsyncClient can wait for it")
+        result = results[0]
+        if isinstance(result, Failure):
+            result.raiseException()
+        return result
+
+    def get(self, path: str, **options: Any) -> Response:
+        """Send a GET; the options are those of `AsyncClient.request`."""
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> Response:
+        """Send a POST; the options are those of `AsyncClient.request`."""
+        return self.request("POST", path, **options)
+
+
+@contextmanager
+def flags_set(values: Mapping[str, str]) -> Iterator[None]:
+    """Give flags other values, by name and as text, until the block ends.
+
+    :raises FlagError: when there is no such flag, or the text is none that it takes.
+    """
+    registry = Registry((__package__ or "").rpartition(".")[0])
+    settings = [(registry.find(name), text) for name, text in values.items()]
+    before = [(setting.var, setting.var.value) for setting, _ in settings]
+    try:
+        for setting, text in settings:
+            setting.set(text, "test")
+        yield
+    finally:
+        for var, value in before:
+            var.value = value
+
+
+class _Inline:
+    """Makes every call at once, where a service has threads."""
+
+    def submit(self, call: Callable[[], object], label: str | Callable[[], str]) -> None:
+        del label
+        # As the threads of the pool do.
+        copy_context().run(call)
+
+    def in_reactor(self, function: Callable[..., object], *args: object) -> None:
+        function(*args)
+
+
+class _Transport(StringTransport):
+    """A connection to nowhere that tells when the server is done with it."""
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            IPv4Address("TCP", "127.0.0.1", 80), IPv4Address("TCP", "127.0.0.1", 50000), lenient=True
+        )
+        self._ended = ended
+        self.aborted = False
+
+    def loseConnection(self) -> None:
+        self.disconnecting = True
+        self._ended()
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self._ended()
+
+
+class _Channel(Channel):
+    """A connection for one exchange."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.answered: Deferred[None] = Deferred()
+
+    def requestDone(self, request: Request) -> None:
+        super().requestDone(request)
+        self.ended()
+
+    def ended(self) -> None:
+        if not self.answered.called:
+            self.answered.callback(None)
+
+
+def _parse(method: str, data: bytes) -> Response:
+    # The standard library's parser reads the file that it makes of a socket, and asks for nothing else.
+    received = SimpleNamespace(makefile=lambda _mode: io.BytesIO(data))
+    response = HTTPResponse(cast("socket.socket", received), method=method)
+    try:
+        response.begin()
+        return Response(response.status, response.headers, response.read())
+    except HTTPException as error:
+        raise ConnectionAbortedError(f"{method}: the response is not whole: {data[:200]!r}") from error

@@ -1,0 +1,465 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+
+import pytest
+import treq
+from structlog.testing import capture_logs
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import TestCase
+
+from halfsync import flags
+from halfsync.admin import Admin
+from halfsync.admin.body import LONGEST
+from halfsync.life.about import About
+from halfsync.life.errors import StartError
+from halfsync.life.parts import Part, Process
+from halfsync.tasks import Periodic, Tasks
+from halfsync.workers import WorkerPool
+
+ABOUT = About(name="hello", package="hello", version="1.2", summary="Says hello.")
+
+LOCAL = IPv4Address("TCP", "127.0.0.1", 40000)
+
+
+class FakeManhole(Part):
+    """Opens and closes as it is told, or says why not."""
+
+    def __init__(self):
+        super().__init__("manhole")
+        self.said: list[tuple[object, ...]] = []
+        self.fault: Exception | None = None
+
+    async def open(self, ttl=None):
+        """Open, or raise the fault."""
+        if self.fault:
+            raise self.fault
+        self.said.append(("open", ttl))
+
+    async def close(self, reason):
+        """Close."""
+        self.said.append(("close", reason))
+
+    def state(self):
+        """Tell."""
+        return {"open": bool(self.said), "addresses": [], "closes_at": 1000.5, "sessions": [{"since": 0.0}]}
+
+
+class Service:
+    """A process with an admin interface that is spoken to in memory."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.process = Process(ABOUT, self.clock)
+        self.admin = self.process.add(Admin(self.process, listen=[]))
+        self.manhole = self.process.add(FakeManhole())
+        self.answers: list[Deferred[object]] = []
+        self.process.add(Tasks(Periodic("tick", 60, self._tick, reactor=self.clock, now=False)))
+        Deferred.fromCoroutine(self.process.start())
+
+    async def _tick(self):
+        self.answers.append(Deferred())
+        await self.answers[-1]
+
+    def send(self, raw, peer=LOCAL):
+        """Send bytes on a new connection; return the transport."""
+        transport = StringTransport(peerAddress=peer)
+        connection = self.admin.factory.buildProtocol(None)
+        connection.makeConnection(transport)
+        connection.dataReceived(raw)
+        self.connection = connection
+        return transport
+
+    def ask(self, method, path, body=None, *, peer=LOCAL, **headers):
+        """Make a request; return what `read` does."""
+        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        fields = {"Host": "localhost:8081", "Content-Type": "application/json", "Content-Length": len(data)}
+        fields.update({name.replace("_", "-"): value for name, value in headers.items()})
+        head = "".join(
+            f"{name}: {each}\r\n"
+            for name, value in fields.items()
+            if value is not None
+            for each in (value if isinstance(value, list) else [value])
+        )
+        return read(self.send(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + data, peer))
+
+
+def read(transport):
+    """Return an answer's status, headers and body, which is parsed when it is JSON."""
+    head, _, data = transport.value().partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    if data and headers["content-type"] == "application/json":
+        data = json.loads(data)
+    return int(first.split()[1]), headers, data
+
+
+@pytest.fixture
+def service():
+    """A started service; the log's level is what it was afterwards."""
+    root = logging.getLogger()
+    before = root.level
+    yield Service()
+    root.setLevel(before)
+
+
+def test_live_and_ready(service):
+    """Live always; ready only while the process is, with the reasons."""
+    assert service.ask("GET", "/health/live")[0] == 200
+    assert service.ask("GET", "/health/ready")[::2] == (200, {"ready": True, "problems": []})
+    service.process.state = "draining"
+    assert service.ask("GET", "/health/live")[0] == 200
+    answer = {"ready": False, "problems": ["the process is draining"]}
+    assert service.ask("GET", "/health/ready")[::2] == (503, answer)
+    service.process.state = "running"
+    service.manhole.problems = lambda: ["unwell"]
+    assert service.ask("GET", "/health/ready")[2]["problems"] == ["manhole: unwell"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/health/live", "/metrics", "/info", "/flags", "/threads", "/tasks", "/log-level", "/manhole"],
+)
+def test_every_page(service, path):
+    """Each is answered to GET and, without its body, to HEAD, never stored, and names no server."""
+    status, headers, body = service.ask("GET", path)
+    assert status == 200
+    assert int(headers["content-length"]) > 0
+    assert body != b""
+    assert headers["cache-control"] == "no-store"
+    assert "server" not in headers
+    status, head, body = service.ask("HEAD", path)
+    assert (status, body, head["content-type"]) == (200, b"", headers["content-type"])
+
+
+def test_index_lists_the_paths(service):
+    """The front page says what there is."""
+    paths = service.ask("GET", "/")[2]["paths"]
+    assert paths["/tasks/<name>/run"]["methods"] == ["POST"]
+    assert paths["/manhole"]["methods"] == ["GET", "PUT"]
+
+
+def test_info(service):
+    """What runs here, since when, with which versions."""
+    info = service.ask("GET", "/info")[2]
+    assert (info["name"], info["version"], info["pid"], info["state"]) == (
+        "hello",
+        "1.2",
+        os.getpid(),
+        "running",
+    )
+    assert info["dependencies"]["Twisted"] >= "26.10"
+    assert info["started"].endswith("Z")
+    assert info["uptime_seconds"] >= 0
+
+
+def test_flags_are_masked(service, monkeypatch):
+    """Values and sources are shown, secrets are not."""
+    from oscar import flag
+
+    from halfsync.flags.registry import Setting
+
+    secret = Setting(
+        "db.password", "db.password", "HELLO_DB_PASSWORD", flag.String("Secret.", "", secure=True)
+    )
+    secret.set("hunter1", "file x.ini")
+    secret.set("hunter2", "command line")
+    monkeypatch.setattr(flags, "states", lambda: [secret])
+    status, _, shown = service.ask("GET", "/flags")
+    assert status == 200
+    assert shown["db.password"]["source"] == "command line"
+    assert shown["db.password"]["overrode"][0]["source"] == "file x.ini"
+    assert "hunter" not in json.dumps(shown)
+
+
+def test_tasks_run_on_demand(service):
+    """The answer comes when the run has ended; a second request joins it."""
+    first = service.send(request("POST", "/tasks/tick/run"))
+    second = service.send(request("POST", "/tasks/tick/run"))
+    assert first.value() == second.value() == b""
+    assert service.ask("GET", "/tasks")[2]["tasks"]["tick"]["running"] is True
+    service.clock.advance(2)
+    service.answers[0].callback(None)
+    assert len(service.answers) == 1
+    assert [read(each)[0] for each in (first, second)] == [200, 200]
+    assert [read(each)[2]["joined"] for each in (first, second)] == [False, True]
+    assert read(first)[2]["last_duration"] == 2
+    assert read(first)[2]["last_started"].endswith("Z")
+
+
+def test_tasks_that_fail_or_have_stopped_or_are_unknown(service):
+    """Each has its status, and says why."""
+    answer = service.send(request("POST", "/tasks/tick/run", b"{}"))
+    service.answers[0].errback(ValueError("no luck"))
+    status, _, body = read(answer)
+    assert (status, body["error"], body["failures"]) == (500, "ValueError: no luck", 1)
+    status, _, body = service.ask("POST", "/tasks/%27tock%0a/run")
+    assert (status, body["error"]) == (404, '"\'tock\\n": no such task; GET /tasks lists them')
+    Deferred.fromCoroutine(service.process.drain())
+    assert service.ask("POST", "/tasks/tick/run")[0] == 409
+
+
+def test_client_that_leaves_does_not_stop_a_run(service):
+    """Nothing is written to who is gone, and the run goes on."""
+    transport = service.send(request("POST", "/tasks/tick/run"))
+    from twisted.internet.error import ConnectionLost
+    from twisted.python.failure import Failure
+
+    service.connection.connectionLost(Failure(ConnectionLost()))
+    with capture_logs() as events:
+        service.answers[0].callback(None)
+    assert transport.value() == b""
+    assert [event["log_level"] for event in events] == ["debug", "debug"]
+
+
+def test_log_level_changes_and_returns(service):
+    """The level is set, for a time if asked, and what is asked for is in the log."""
+    logging.getLogger().setLevel(logging.WARNING)
+    with capture_logs() as events:
+        status, _, state = service.ask("PUT", "/log-level", {"level": "debug", "duration": 60})
+    assert (status, state["level"]) == (200, "debug")
+    assert state["reverts_at"].endswith("Z")
+    [changed] = [event for event in events if event["event"] == "admin.changed"]
+    assert (changed["log_level"], changed["what"], changed["to"]) == ("info", "log level", "debug")
+    service.clock.advance(60)
+    assert service.ask("GET", "/log-level")[2] == {"level": "warning", "reverts_at": None, "loggers": {}}
+    service.ask("PUT", "/log-level", {"level": "error", "logger": "shop", "duration": 5})
+    assert list(service.ask("GET", "/log-level")[2]["loggers"]) == ["shop"]
+    service.clock.advance(5)
+
+
+def test_manhole_is_opened_and_closed(service):
+    """PUT opens, for a time if asked, and closes; times are dates."""
+    assert service.ask("GET", "/manhole")[2]["open"] is False
+    status, _, state = service.ask("PUT", "/manhole", {"open": True, "ttl": 600})
+    assert (status, state["open"], state["closes_at"]) == (200, True, "1970-01-01T00:16:40.500000Z")
+    assert state["sessions"][0]["since"] == "1970-01-01T00:00:00.000000Z"
+    service.ask("PUT", "/manhole", {"open": True})
+    service.ask("PUT", "/manhole", {"open": False})
+    assert service.manhole.said == [("open", 600), ("open", None), ("close", "closed by the admin interface")]
+
+
+def test_manhole_that_cannot_open_says_why(service):
+    """What prevents it is told in its own line; a bug is not."""
+    service.manhole.fault = StartError("--manhole.listen: 'tcp:1': taken")
+    assert service.ask("PUT", "/manhole", {"open": True})[::2] == (
+        409,
+        {"error": "--manhole.listen: 'tcp:1': taken"},
+    )
+    service.manhole.fault = RuntimeError("secret")
+    with capture_logs() as events:
+        status, _, body = service.ask("PUT", "/manhole", {"open": True})
+    assert status == 500
+    assert "secret" not in str(body)
+    assert [event["event"] for event in events if event["log_level"] == "error"] == ["admin.failed"]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"{", "body: no JSON"),
+        (b"\xff{}", "body: no JSON"),
+        (b"[" * 60_000, "body: no JSON: maximum recursion depth exceeded"),
+        (b"[]", "body: must be a JSON object"),
+        (b'{"open": true, "ttl": NaN}', "ttl: NaN is not a number of seconds between 0 and 604800"),
+        ({}, "open: missing; give true or false"),
+        ({"open": "yes"}, 'open: "yes" is not true or false'),
+        ({"open": None}, "open: null is not true or false"),
+        ({"open": 1}, "open: 1 is not true or false"),
+        ({"open": True, "ttl": "600"}, 'ttl: "600" is not a number of seconds'),
+        ({"open": True, "ttl": True}, "ttl: true is not a number of seconds"),
+        ({"open": True, "ttl": 0}, "ttl: 0 is not a number of seconds between 0 and 604800"),
+        ({"open": True, "ttl": -5}, "ttl: -5 is not a number"),
+        (b'{"open": true, "ttl": 1e999}', "ttl: Infinity is not a number"),
+        (b'{"open": true, "ttl": 1' + b"0" * 4000 + b"}", "is not a number"),
+        ({"open": False, "ttl": 5}, "ttl: only what is opened has one"),
+        ({"open": True, "key": "x"}, '"key": no such field; there is open, ttl'),
+    ],
+)
+def test_bad_bodies_are_named(service, body, said):
+    """One line names the field and what would be right, and nothing is done."""
+    status, _, answer = service.ask("PUT", "/manhole", body)
+    assert (status, list(answer)) == (400, ["error"])
+    assert said in answer["error"]
+    assert len(answer["error"]) < 300
+    assert "\n" not in answer["error"]
+    assert service.manhole.said == []
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"level": "loud"}, "level: 'loud' is none of debug, info, warning, error"),
+        ({"level": "debug", "logger": 5}, "logger: 5 is not printable text of up to 200 characters"),
+        ({"level": "debug", "logger": "a\nb"}, "is not printable text"),
+        ({"level": "debug", "logger": "x" * 201}, "is not printable text"),
+    ],
+)
+def test_bad_levels_are_named(service, body, said):
+    """The same for the log's level."""
+    status, _, answer = service.ask("PUT", "/log-level", body)
+    assert status == 400
+    assert said in answer["error"]
+
+
+CHANGE = ("PUT", "/manhole", {"open": True})
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "localhost.evil.example"}, 403),
+        ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Host": "10.0.0.1:8081"}, 403),
+        ({"Host": ""}, 403),
+        ({"Host": "[::2]"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://localhost.evil.example"}, 403),
+        ({"Origin": "http://localhost:1@evil.example"}, 403),
+        ({"Origin": ["http://localhost", "http://evil.example"]}, 403),
+        ({"X_Forwarded_For": "10.0.0.1"}, 403),
+        ({"Forwarded": "for=10.0.0.1"}, 403),
+        ({"Content_Type": None}, 415),
+        ({"Content_Type": "text/plain"}, 415),
+        ({"Content_Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Content_Type": "application/jsonp"}, 415),
+        ({"Content_Type": "text/plain; application/json"}, 415),
+        ({"peer": IPv4Address("TCP", "10.0.0.1", 1)}, 403),
+        ({"peer": IPv6Address("TCP", "fe80::1%eth0", 1)}, 403),
+    ],
+)
+def test_changes_from_elsewhere_are_refused(service, headers, status):
+    """No page of another site, no rebound name, no proxy and no other machine changes anything."""
+    headers = {name.replace("Content_Type", "Content-Type"): value for name, value in headers.items()}
+    answer = service.ask(*CHANGE, **headers)
+    assert answer[0] == status
+    assert list(answer[2]) == ["error"]
+    assert service.manhole.said == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "LOCALHOST"},
+        {"Host": "127.1.2.3:80"},
+        {"Host": "[::1]:8081", "peer": IPv6Address("TCP", "::1", 1)},
+        {"peer": IPv6Address("TCP", "::ffff:127.0.0.1", 1)},
+        {"Host": "anything", "peer": UNIXAddress(b"/run/admin")},
+        {"Origin": "http://localhost:8081"},
+        {"Content-Type": "Application/JSON; charset=UTF-8"},
+    ],
+)
+def test_changes_from_here_are_made(service, headers):
+    """Every way to this machine by its own names, and a unix socket."""
+    assert service.ask(*CHANGE, **headers)[0] == 200
+    assert service.manhole.said == [("open", None)]
+
+
+def test_probes_may_come_by_any_name(service):
+    """Reading asks for no name: a kubelet's probe comes by the pod's address."""
+    peer = IPv4Address("TCP", "10.0.0.1", 1)
+    assert service.ask("GET", "/health/ready", Host="10.0.0.7:8081", peer=peer)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("POST", "/manhole", "GET, HEAD, PUT"),
+        ("DELETE", "/info", "GET, HEAD"),
+        ("OPTIONS", "/log-level", "GET, HEAD, PUT"),
+        ("GET", "/tasks/tick/run", "POST"),
+        ("HEAD", "/tasks/tick/run", "POST"),
+    ],
+)
+def test_wrong_methods_are_told_the_right_ones(service, method, path, allow):
+    """405 with Allow; a preflight gets nothing else."""
+    status, headers, _ = service.ask(method, path)
+    assert (status, headers["allow"]) == (405, allow)
+    assert not [name for name in headers if name.startswith("access-control")]
+
+
+def test_unknown_paths_and_large_bodies(service):
+    """404 for what there is not, 413 for what is too much."""
+    for path in ("/nothing", "//", "/info/", "/tasks//run", "/tasks/a/b/run", "/%00"):
+        assert service.ask("GET", path)[0] == 404
+    assert service.ask("PUT", "/manhole", b" " * (LONGEST + 1))[0] == 413
+
+
+def test_requests_are_logged_for_debugging(service):
+    """Reading is logged at debug, once."""
+    with capture_logs() as events:
+        service.ask("GET", "/health/live")
+    assert [(event["event"], event["log_level"], event["status"]) for event in events] == [
+        ("admin.request", "debug", 200)
+    ]
+
+
+def request(method, path, body=b""):
+    """Return a changing request in bytes."""
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class SocketTests(TestCase):
+    """The interface on a real port."""
+
+    async def test_it_answers_while_every_worker_is_blocked(self):
+        """Health, threads and metrics come from the reactor, and say what holds the workers."""
+        process = Process(ABOUT, reactor)
+        admin = process.add(Admin(process, listen=["tcp:0:interface=127.0.0.1"]))
+        pool = process.add(WorkerPool("workers", threads=2, queue=1, reactor=reactor))
+        await process.start()
+        release = threading.Event()
+        inside = [threading.Event(), threading.Event()]
+
+        def block(event):
+            event.set()
+            release.wait(30)
+
+        for number, event in enumerate(inside):
+            pool.submit(lambda event=event: block(event), f"GET /slow/{number}")
+            assert event.wait(10)
+        pool.submit(lambda: None, "GET /waits")
+        try:
+            for path in ("/health/ready", "/threads", "/metrics"):
+                response = await treq.get(admin.url().rstrip("/") + path, persistent=False, reactor=reactor)
+                assert response.code == 200
+                text = await response.text()
+                if path == "/threads":
+                    held = {each["name"]: each["holds"] for each in json.loads(text)["threads"]}
+                    assert held["workers-1"] == "GET /slow/0"
+                    assert held["workers-2"] == "GET /slow/1"
+                if path == "/metrics":
+                    assert 'workers_busy{pool="workers"} 2.0' in text
+                    assert 'workers_waiting{pool="workers"} 1.0' in text
+        finally:
+            release.set()
+            await pool.drain()
+            await process.stop()
+
+    async def test_a_taken_port_is_named(self):
+        """The start fails in one line that names the flag."""
+        process = Process(ABOUT, reactor)
+        first = Admin(process, listen=["tcp:0:interface=127.0.0.1"])
+        await first.start()
+        port = first.url().rstrip("/").rpartition(":")[2]
+        second = Admin(process, listen=[f"tcp:{port}:interface=127.0.0.1"])
+        try:
+            await second.start()
+        except StartError as error:
+            said = str(error)
+        else:
+            self.fail("it started")
+        finally:
+            await first.stop()
+        assert said.startswith("--admin.listen: ")
+        assert port in said

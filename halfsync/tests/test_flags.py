@@ -1,0 +1,440 @@
+from __future__ import annotations
+
+import errno
+import io
+import os
+import pathlib
+
+import pytest
+from oscar import flag
+
+from halfsync import flags
+from halfsync.endpoints.listener import Endpoints
+from halfsync.flags import types as flagtypes
+from halfsync.life.about import About
+
+ABOUT = About(name="hello-service", package="hello_service", version="1.2.3", summary="Says hello.")
+
+
+@pytest.fixture
+def web(own_flags):
+    """A service with a few flags, halfsync' and a user's."""
+
+    @flags.declare(flag.namespace("web"))
+    class FLAGS:
+        threads = flagtypes.Count("Worker threads.", default=16)
+        listen = Endpoints("Where to listen.", default="tcp:8080")
+        access_log = flag.Bool("Log requests.", default=True)
+        idle_timeout = flagtypes.Seconds("Idle time.", default=60)
+
+    return FLAGS
+
+
+@pytest.fixture
+def tasks(own_flags):
+    @flags.declare(flag.namespace("hello_service.tasks"))
+    class FLAGS:
+        url = flag.String("The page to check.", default="")
+        token = flag.String("A secret.", default="", secure=True)
+
+    return FLAGS
+
+
+@pytest.fixture
+def admin(own_flags):
+    @flags.declare(flag.namespace("admin"))
+    class FLAGS:
+        listen = Endpoints("Where to listen.", default="tcp:8081:interface=127.0.0.1")
+
+    return FLAGS
+
+
+def refused(capsys, argv=(), environ=None) -> list[str]:
+    """Return the lines with which a command line is refused, without the program's name."""
+    with pytest.raises(SystemExit) as stop:
+        flags.parse(ABOUT, list(argv), environ or {})
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert all(line.startswith("hello-service: ") for line in lines)
+    return [line.removeprefix("hello-service: ") for line in lines]
+
+
+def printed(capsys, argv, environ=None) -> str:
+    with pytest.raises(SystemExit) as stop:
+        flags.parse(ABOUT, argv, environ or {})
+    out, err = capsys.readouterr()
+    assert (stop.value.code, err) == (0, "")
+    return out
+
+
+def test_defaults(web):
+    """A flag that nobody set has its default."""
+    flags.parse(ABOUT, [], {})
+    assert (web.threads, web.listen, web.access_log, web.idle_timeout) == (16, ["tcp:8080"], True, 60)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--web.threads=4"],
+        ["-web.threads=4"],
+        ["--web.threads", "4"],
+        ["--threads=4"],
+        ["--web.threads=8", "--web.threads=4"],
+    ],
+)
+def test_command_line_spellings(web, argv):
+    """oscar's spellings all work, and the last one wins."""
+    flags.parse(ABOUT, argv, {})
+    assert web.threads == 4
+
+
+def test_precedence_and_provenance(web, tmp_path):
+    """Default < file < environment < command line, and each loser is remembered."""
+    file = tmp_path / "service.ini"
+    file.write_text("[web]\nthreads = 2\nidle_timeout = 5\n")
+    environ = {"HELLO_SERVICE_WEB_THREADS": "3", "HELLO_SERVICE_CONFIG": str(file)}
+    flags.parse(ABOUT, ["--web.threads=4"], environ)
+    assert (web.threads, web.idle_timeout) == (4, 5)
+    state = {each.name: each for each in flags.states()}["web.threads"]
+    assert (state.source, state.text) == ("command line", "4")
+    assert state.overrode == [
+        ("environment HELLO_SERVICE_WEB_THREADS", "3"),
+        (f"file {file}", "2"),
+        ("default", "16"),
+    ]
+
+
+def test_the_command_line_names_the_file_before_the_environment_does(web, tmp_path):
+    (tmp_path / "a.ini").write_text("[web]\nthreads = 2\n")
+    flags.parse(ABOUT, [f"--config={tmp_path}/a.ini"], {"HELLO_SERVICE_CONFIG": "/nonexistent"})
+    assert web.threads == 2
+
+
+def test_the_file_takes_values_as_they_are(tasks, tmp_path):
+    """No interpolation, case kept, `;` and `=` inside a value are the value's."""
+    (tmp_path / "a.ini").write_text(
+        "[tasks]\nurl = http://x/%(a)s?b=${c};d\n[hello_service.tasks]\ntoken=T\n"
+    )
+    flags.parse(ABOUT, [f"--config={tmp_path}/a.ini"], {})
+    assert (tasks.url, tasks.token) == ("http://x/%(a)s?b=${c};d", "T")
+
+
+@pytest.mark.parametrize("name", ["tasks.url", "hello_service.tasks.url", "url"])
+def test_a_users_flag_by_its_short_and_its_full_name(tasks, name):
+    flags.parse(ABOUT, [f"--{name}=x"], {})
+    assert tasks.url == "x"
+
+
+@pytest.mark.parametrize("name", ["HELLO_SERVICE_TASKS_URL", "tasks.url", "hello_service.tasks.url"])
+def test_environment_names(tasks, name):
+    flags.parse(ABOUT, [], {name: "x"})
+    assert tasks.url == "x"
+
+
+def test_foreign_environment_sets_nothing(web, tasks):
+    """Only the prefix or a dotted name is ours; what Kubernetes says of a Service of our name is not."""
+    foreign = {
+        "url": "x",
+        "URL": "x",
+        "THREADS": "2",
+        "WEB_THREADS": "2",
+        "web.unknown": "2",
+        "SECURED_SETTING_url": "!",
+        "HELLO_SERVICE_SERVICE_HOST": "10.0.0.1",
+        "HELLO_SERVICE_SERVICE_PORT": "80",
+        "HELLO_SERVICE_SERVICE_PORT_HTTP": "80",
+        "HELLO_SERVICE_PORT": "tcp://10.0.0.1:80",
+        "HELLO_SERVICE_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "HELLO_SERVICE_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    flags.parse(ABOUT, [], foreign)
+    assert (web.threads, tasks.url) == (16, "")
+    assert all(state.source == "default" for state in flags.states())
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["--web.thread=4"], "--web.thread: no such flag; did you mean --web.threads?"),
+        (["--zzz"], "--zzz: no such flag; --help lists them"),
+        (["--web.threads=four"], "--web.threads: 'four' is no whole number (command line)"),
+        (["--web.threads=0"], "--web.threads: '0' is less than 1 (command line)"),
+        (["--web.threads="], "--web.threads: '' is no whole number (command line)"),
+        (["--web.threads"], "--web.threads: no value; write --web.threads=value"),
+        (
+            ["--web.idle_timeout=nan"],
+            "--web.idle_timeout: 'nan' is no finite number of seconds (command line)",
+        ),
+        (["--web.access_log=maybe"], "--web.access_log: 'maybe' is neither true nor false (command line)"),
+        (["--web.access_log", "false"], "'false': not a flag; write --name=value"),
+        (["--listen=tcp:1"], "--listen: ambiguous; write one of --admin.listen, --web.listen"),
+        (["stray"], "'stray': not a flag; write --name=value"),
+        (["--"], "'--': not a flag; write --name=value"),
+        (["-"], "'-': not a flag; write --name=value"),
+        (["--=4"], "'--=4': not a flag; write --name=value"),
+        (["---web.threads=4"], "'---web.threads=4': not a flag; write --name=value"),
+        ([""], "'': not a flag; write --name=value"),
+    ],
+)
+def test_bad_command_lines(web, admin, capsys, argv, line):
+    """One line that names the flag, the value, and what would be right; exit code 2."""
+    assert refused(capsys, argv) == [line]
+
+
+def test_bad_endpoint(web, capsys):
+    """The flag, the value, and which of several strings is wrong, each said once."""
+    (line,) = refused(capsys, ["--web.listen=tpc:9"])
+    assert line.startswith("--web.listen: 'tpc:9' is no endpoint; write for example tcp:8080,")
+    (line,) = refused(capsys, ["--web.listen=tcp:8080 tpc:9"])
+    assert line.startswith("--web.listen: 'tcp:8080 tpc:9' is wrong: 'tpc:9' is no endpoint; write")
+
+
+def test_misspelt_environment_name(web, capsys):
+    (line,) = refused(capsys, environ={"HELLO_SERVICE_WEB_THREAD": "4"})
+    assert line == (
+        "HELLO_SERVICE_WEB_THREAD: no flag has this environment name;"
+        " did you mean HELLO_SERVICE_WEB_THREADS? (environment)"
+    )
+
+
+def test_switches_of_the_command_are_none_of_the_environment(web, capsys):
+    """An inherited variable cannot turn every start into a print of the help."""
+    (line,) = refused(capsys, environ={"HELLO_SERVICE_HELP": "true"})
+    assert line.startswith("HELLO_SERVICE_HELP: no flag has this environment name")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[web]\nthread = 4\n", "[web] thread: no such flag; did you mean --web.threads? (file {})"),
+        ("[wob]\nthreads = 4\n", "[wob] threads: no such flag; did you mean --web.threads? (file {})"),
+        ("[web]\nthreads = x\n", "--web.threads: 'x' is no whole number (file {})"),
+        (
+            "[DEFAULT]\nthreads = 4\n",
+            "[DEFAULT] threads: no such flag; did you mean --web.threads? (file {})",
+        ),
+        ("[web]\nThreads = 4\n", "[web] Threads: no such flag; did you mean --web.threads? (file {})"),
+    ],
+)
+def test_bad_file_contents(web, capsys, tmp_path, text, line):
+    file = tmp_path / "a.ini"
+    file.write_text(text)
+    assert refused(capsys, [f"--config={file}"]) == [line.format(file)]
+
+
+@pytest.mark.parametrize("text", ["threads = 4\n", "[web]\nthreads\n", "[web]\nthreads=1\nthreads=2\n", "\0"])
+def test_files_that_are_no_ini(web, capsys, tmp_path, text):
+    file = tmp_path / "a.ini"
+    file.write_text(text)
+    (line,) = refused(capsys, [f"--config={file}"])
+    assert line.startswith(f"--config: '{file}': ")
+
+
+def test_missing_file(web, capsys):
+    assert refused(capsys, ["--config=/nonexistent/a.ini"]) == [
+        "--config: '/nonexistent/a.ini': no such file or directory"
+    ]
+
+
+def test_a_folder_and_bytes_for_a_file(web, capsys, tmp_path):
+    assert refused(capsys, [f"--config={tmp_path}"]) == [f"--config: '{tmp_path}': is a directory"]
+    (tmp_path / "a.ini").write_bytes(b"[web]\nthreads=\xff\n")
+    assert refused(capsys, [f"--config={tmp_path}/a.ini"]) == [
+        f"--config: '{tmp_path}/a.ini': not UTF-8 text at byte 14"
+    ]
+
+
+def test_a_file_that_may_not_be_read(web, capsys, tmp_path, monkeypatch):
+    (tmp_path / "a.ini").touch()
+
+    def refuse(*_args, **_keywords):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(pathlib.Path, "read_text", refuse)  # root may read everything
+    assert refused(capsys, [f"--config={tmp_path}/a.ini"]) == [
+        f"--config: '{tmp_path}/a.ini': permission denied"
+    ]
+
+
+def test_every_problem_is_told(web, capsys):
+    lines = refused(capsys, ["--web.threads=x", "--nope"], {"HELLO_SERVICE_NOPE": "1"})
+    assert len(lines) == 3
+
+
+def test_a_required_flag(own_flags, capsys):
+    @flags.declare(flag.namespace("db"))
+    class FLAGS:
+        dsn = flag.String("Where the data is.", default=flag.REQUIRED)
+
+    assert refused(capsys) == [
+        "--db.dsn: required; set it here, in a --config file or as HELLO_SERVICE_DB_DSN"
+    ]
+    flags.parse(ABOUT, ["--db.dsn=x"], {})
+    assert FLAGS.dsn == "x"
+
+
+def test_a_secret_is_never_shown(tasks, capsys, tmp_path):
+    (tmp_path / "a.ini").write_text("[tasks]\ntoken = hush1\n")
+    environ = {"HELLO_SERVICE_TASKS_TOKEN": "hush2"}
+    text = printed(capsys, [f"--config={tmp_path}/a.ini", "--print_config"], environ)
+    assert "hush" not in text
+    assert "tasks.token = ********  (environment HELLO_SERVICE_TASKS_TOKEN; over file" in text
+
+
+def test_a_refused_secret_is_not_shown(own_flags, capsys):
+    @flags.declare(flag.namespace("db"))
+    class FLAGS:
+        pin = flag.Int("A secret number.", default=0, secure=True)
+
+    assert refused(capsys, ["--db.pin=hush"]) == ["--db.pin: ******** is no whole number (command line)"]
+
+
+def test_a_secret_that_is_refused_by_its_own_type_is_not_shown(own_flags, capsys):
+    """Whatever a type of the user's says of a value."""
+
+    class Key(flag.String):
+        def set(self, value):
+            raise ValueError(f"is no key: {value!r}")
+
+    @flags.declare(flag.namespace("db"))
+    class FLAGS:
+        key = Key("A key.", default=flag.REQUIRED, secure=True)
+
+    (line, _) = refused(capsys, ["--db.key=hush"])
+    assert line == "--db.key: ******** is no key: '********' (command line)"
+
+
+def test_what_follows_a_misspelt_name_is_not_shown(tasks, capsys):
+    """It is the value of a flag, of a secret perhaps; what is a flag itself is read all the same."""
+    lines = refused(capsys, ["--tasks.tokn", "hush", "stray", "--tasks.tok", "--tasks.ur=x"])
+    assert [line.partition(";")[0] for line in lines] == [
+        "--tasks.tokn: no such flag",
+        "'stray': not a flag",
+        "--tasks.tok: no such flag",
+        "--tasks.ur: no such flag",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("token = hush\n", 1),
+        ("[tasks]\ntoken hush\n", 2),
+        ("[tasks\ntoken = hush\n", 1),
+        ("[tasks]\nurl = x\n\n= hush\n", 4),
+    ],
+)
+def test_a_line_that_is_no_ini_is_named_and_not_shown(tasks, capsys, tmp_path, text, number):
+    """It may be a secret's."""
+    file = tmp_path / "a.ini"
+    file.write_text(text)
+    assert refused(capsys, [f"--config={file}"]) == [
+        f"--config: '{file}': line {number} is neither a [section] nor a name = value below one"
+    ]
+
+
+def test_a_file_in_the_home_of_nobody(web, capsys):
+    """A user that does not exist is a file that does not."""
+    assert refused(capsys, ["--config=~no-such-user/a.ini"]) == [
+        "--config: '~no-such-user/a.ini': no such file or directory"
+    ]
+
+
+def test_a_value_is_printed_in_one_line(tasks, capsys):
+    """Nothing in a value looks like another flag, moves the cursor, or cannot be written."""
+    text = printed(capsys, ["--tasks.url=a\nweb.x = \x1b[2J\udcff", "--print_config"])
+    assert "tasks.url = 'a\\nweb.x = \\x1b[2J\\udcff'  (command line; over default: )\n" in text
+
+
+def test_help_in_a_poor_character_set(web, capsys, monkeypatch):
+    """What a terminal cannot show is escaped."""
+    poor = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", poor)
+    about = About(name="hello", package="hello", version="1", summary="Gr\u00fc\u00dfe \U0001f44b")
+    with pytest.raises(SystemExit):
+        flags.parse(about, ["--help"], {})
+    poor.flush()
+    assert b"Gr\\xfc\\xdfe \\U0001f44b\n" in poor.buffer.getvalue()
+
+
+def test_a_list_that_is_refused_keeps_what_it_was(own_flags, capsys):
+    """oscar's List would keep the items before the bad one."""
+
+    @flags.declare(flag.namespace("db"))
+    class FLAGS:
+        ports = flag.List(flag.Int, ",", "Ports.", default=[1])
+
+    assert refused(capsys, ["--db.ports=2,x"]) == ["--db.ports: '2,x' is no whole number (command line)"]
+    assert FLAGS.ports == [1]
+
+
+def test_help_lists_every_flag_with_type_default_meaning_and_environment_name(web, tasks, capsys):
+    text = printed(capsys, ["--help", "--nonsense"])
+    assert text.startswith("hello-service 1.2.3\nSays hello.\n")
+    assert (
+        "  --web.threads=<whole number>  (default 16)\n"
+        "      Worker threads.\n"
+        "      HELLO_SERVICE_WEB_THREADS\n" in text
+    )
+    assert "[tasks]\n  --tasks.token=<text>  (default empty)" in text
+    assert printed(capsys, ["-help"]) == text
+
+
+@pytest.mark.parametrize("argv", [["--help=yes"], ["--version=false", "--help=1"], ["--help=T"]])
+def test_every_yes_asks_for_help(web, capsys, argv):
+    """oscar takes many words for true, and none of them starts the service instead."""
+    assert printed(capsys, argv).startswith("hello-service 1.2.3\nSays hello.\n")
+
+
+def test_version(web, capsys):
+    assert printed(capsys, ["--version"]) == "hello-service 1.2.3\n"
+
+
+def test_check_config(web, capsys):
+    assert printed(capsys, ["--check_config"]) == "ok\n"
+    (line,) = refused(capsys, ["--check_config", "--web.listen=fd:99"])
+    assert line.startswith("--web.listen: ")
+    assert line.endswith("(command line)")
+
+
+def test_two_flags_of_one_name_are_a_bug_of_ours(own_flags):
+    """A user's `listen` in web.py and the halfsync' would be one environment variable."""
+    for namespace in ("web", "hello_service.web"):
+
+        @flags.declare(flag.namespace(namespace))
+        class FLAGS:
+            listen = flag.String("x", default="")
+
+    with pytest.raises(flag.FlagException, match=r"web\.listen and hello_service\.web\.listen"):
+        flags.parse(ABOUT, [], {})
+
+
+def test_a_default_is_checked(own_flags):
+    with pytest.raises(flag.FlagException, match="the default of threads is less than 1"):
+
+        @flags.declare(flag.namespace("web"))
+        class FLAGS:
+            threads = flagtypes.Count("x", default=0)
+
+
+def test_set_live(web):
+    flags.parse(ABOUT, [], {})
+    flags.set_live("web.threads", "3")
+    assert web.threads == 3
+    with pytest.raises(flags.FlagError, match=r"--web\.threads: 'x' is no whole number"):
+        flags.set_live("web.threads", "x")
+    with pytest.raises(flags.FlagError, match="no such flag"):
+        flags.set_live("web.nope", "x")
+    assert web.threads == 3
+
+
+def test_chosen_reads_one_flag_early(web, monkeypatch):
+    """Before every module has declared its flags, one can be read from all sources."""
+    monkeypatch.setattr("sys.argv", ["x", "--later.flag=1", "--web.threads=5"])
+    monkeypatch.setattr("os.environ", {"HELLO_SERVICE_WEB_IDLE_TIMEOUT": "7"})
+    assert flags.chosen("hello_service", "web.threads") == "5"
+    assert flags.chosen("hello_service", "web.idle_timeout") == "7"
+    assert flags.chosen("hello_service", "web.listen") is None

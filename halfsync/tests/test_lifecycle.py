@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from halfsync.life.about import About
+from halfsync.life.errors import StartError
+from halfsync.life.parts import Part, Process
+
+ABOUT = About(name="hello", package="hello", version="1", summary="")
+
+
+class Recorder(Part):
+    """A part that says what is done to it, and waits where a test wants it to."""
+
+    def __init__(self, name: str, said: list[str], waits: dict[str, Deferred[None]] | None = None) -> None:
+        super().__init__(name)
+        self.said = said
+        self.waits = waits or {}
+
+    async def _do(self, what: str) -> None:
+        self.said.append(f"{what} {self.label}")
+        await self.waits.get(what, succeed(None))
+        self.said.append(f"{what} {self.label}: done")
+
+    async def start(self) -> None:
+        await self._do("start")
+
+    async def drain(self) -> None:
+        await self._do("drain")
+
+    async def stop(self) -> None:
+        await self._do("stop")
+
+    def problems(self) -> list[str]:
+        return ["unwell"] if self.label == "ill" else []
+
+
+def process_of(*parts: Part) -> Process:
+    process = Process(ABOUT, Clock())
+    for part in parts:
+        process.add(part)
+    return process
+
+
+def test_parts_start_in_order_each_awaited():
+    """The second part does not start before the first has started."""
+    said: list[str] = []
+    first: Deferred[None] = Deferred()
+    process = process_of(Recorder("a", said, {"start": first}), Recorder("b", said))
+    started = Deferred.fromCoroutine(process.start())
+    assert (said, process.state) == (["start a"], "starting")
+    first.callback(None)
+    assert started.called
+    assert said == ["start a", "start a: done", "start b", "start b: done"]
+    assert process.state == "running"
+
+
+def test_parts_stop_in_reverse_each_awaited():
+    """What feeds another part is gone before that part goes."""
+    said: list[str] = []
+    slow: Deferred[None] = Deferred()
+    process = process_of(Recorder("a", said), Recorder("b", said, {"stop": slow}))
+    Deferred.fromCoroutine(process.start())
+    del said[:]
+    Deferred.fromCoroutine(process.stop())
+    assert said == ["stop b"]
+    slow.callback(None)
+    assert said == ["stop b", "stop b: done", "stop a", "stop a: done"]
+
+
+def test_a_failed_start_unwinds_what_had_started():
+    """The part that failed is not stopped, nor are those after it; the error reaches the caller."""
+    said: list[str] = []
+    failing: Deferred[None] = Deferred()
+    process = process_of(
+        Recorder("a", said), Recorder("b", said), Recorder("c", said, {"start": failing}), Recorder("d", said)
+    )
+    started = Deferred.fromCoroutine(process.start())
+    failing.errback(StartError("taken"))
+    errors: list[BaseException] = []
+    started.addErrback(lambda failure: errors.append(failure.value))
+    assert [str(error) for error in errors] == ["taken"]
+    assert said[-4:] == ["stop b", "stop b: done", "stop a", "stop a: done"]
+    assert "stop c" not in said
+    assert "start d" not in said
+    assert process.state == "stopped"
+
+
+def test_parts_drain_together_and_the_slow_ones_are_known():
+    said: list[str] = []
+    slow: Deferred[None] = Deferred()
+    process = process_of(Recorder("a", said, {"drain": slow}), Recorder("b", said))
+    Deferred.fromCoroutine(process.start())
+    drained = Deferred.fromCoroutine(process.drain())
+    assert said[-3:] == ["drain a", "drain b", "drain b: done"]
+    assert (process.state, process.unfinished()) == ("draining", ["a"])
+    slow.callback(None)
+    assert drained.called
+    assert process.unfinished() == []
+
+
+def test_a_cancelled_drain_lets_go_and_knows_who_was_not_done():
+    slow: Deferred[None] = Deferred()
+    process = process_of(Recorder("a", [], {"drain": slow}), Recorder("b", []))
+    Deferred.fromCoroutine(process.start())
+    drained = Deferred.fromCoroutine(process.drain())
+    drained.cancel()
+    assert drained.called
+    assert process.unfinished() == ["a"]
+
+
+@pytest.mark.parametrize("when", ["drain", "stop"])
+def test_one_parts_bug_does_not_keep_the_others(when):
+    """A part that raises in its drain or its stop leaves the others theirs."""
+    said: list[str] = []
+    broken: Deferred[None] = Deferred()
+    process = process_of(Recorder("a", said), Recorder("b", said, {when: broken}))
+    Deferred.fromCoroutine(process.start())
+    done = Deferred.fromCoroutine(getattr(process, when)())
+    broken.errback(RuntimeError("bug"))
+    assert done.called
+    assert f"{when} a: done" in said
+
+
+def test_problems_name_the_part():
+    process = process_of(Recorder("well", []), Recorder("ill", []))
+    assert process.problems() == ["the process is starting", "ill: unwell"]
+    Deferred.fromCoroutine(process.start())
+    assert process.problems() == ["ill: unwell"]
+
+
+def test_parts_are_found_by_name():
+    part = Recorder("a", [])
+    assert process_of(part).part("a") is part
+    with pytest.raises(KeyError):
+        process_of().part("a")

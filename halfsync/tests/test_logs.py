@@ -1,0 +1,563 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+import structlog
+from twisted.internet.task import Clock
+
+from halfsync import logs
+from halfsync.logs import log_levels as loudness
+from halfsync.logs.render import console, json_line, timestamp
+from halfsync.logs.sink import PENDING, Sink
+
+CHASSIS = Path(logs.__file__).parents[2]
+
+START = """
+import sys
+from halfsync import flags, logs
+from halfsync.life.about import About
+about = About("hello", "hello", "1", "")
+flags.parse(about, sys.argv[1:], {})
+log = logs.get_logger("hello.app")
+"""
+
+
+def run(code, *arguments, wrap="{}", **options):
+    """Run a script that has started the log; return what it wrote."""
+    start = "" if "logs.start(" in code else "logs.start(about)\n"
+    return subprocess.run(
+        [sys.executable, "-c", START + start + textwrap.dedent(code), *arguments],
+        env={**os.environ, "PYTHONPATH": str(CHASSIS), "PYTHONWARNINGS": "default"},
+        timeout=60,
+        check=False,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+    )
+
+
+def events_of(result):
+    """Parse what was written: every line is one JSON object, and nothing went to standard error."""
+    assert result.stderr == b""
+    assert result.returncode == 0
+    return [json.loads(line) for line in result.stdout.decode("ascii").splitlines()]
+
+
+def record(**fields):
+    return {"timestamp": timestamp(0), "level": "info", "logger": "l", "event": "e", **fields}
+
+
+class Unprintable:
+    """Its repr raises."""
+
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+def test_everything_is_in_one_stream():
+    """structlog, logging, Twisted old and new, warnings, print, dying threads: a JSON object a line each."""
+    events = events_of(
+        run("""
+        import logging, threading, warnings
+        from twisted.python import log as old
+        from twisted.logger import Logger
+        old.msg("before the start")
+        logs.start(about)
+        log.info("app.did", n=1)
+        import structlog
+        structlog.get_logger("other").info("other.did")
+        logging.getLogger("werkzeug").warning("took %s", "long", extra={"seconds": 3})
+        old.msg("old news")
+        Logger("mine").info("new {x}", x="news")
+        warnings.warn("be warned")
+        print("printed")
+        t = threading.Thread(target=lambda: 1 / 0, name="doomed")
+        t.start()
+        t.join()
+        class Odd:
+            def __del__(self):
+                1 / 0
+        Odd()
+        """)
+    )
+    told = [(event["level"], event["logger"], event["event"]) for event in events]
+    assert told == [
+        ("info", "log_legacy", "before the start"),
+        ("info", "hello.app", "app.did"),
+        ("info", "other", "other.did"),
+        ("warning", "werkzeug", "took long"),
+        ("info", "log_legacy", "old news"),
+        ("info", "mine", "new news"),
+        ("warning", "py.warnings", events[6]["event"]),
+        ("info", "stdout", "printed"),
+        ("error", "threading", "thread.failed"),
+        ("error", "python", "python.unraisable"),
+    ]
+    assert list(events[1]) == ["timestamp", "level", "logger", "event", "n"]
+    assert all(
+        re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", event["timestamp"]) for event in events
+    )
+    assert events[3]["seconds"] == 3
+    assert "UserWarning: be warned" in events[6]["event"]
+    assert events[8]["exception"].endswith("ZeroDivisionError: division by zero")
+
+
+def test_flask_logger_used_early_is_heard_once():
+    """The handler that Flask gives its logger before the log has started is taken away."""
+    events = events_of(
+        run("""
+        from flask import Flask
+        app = Flask("shop")
+        app.logger
+        logs.start(about)
+        app.logger.warning("out of stock")
+        """)
+    )
+    assert [event["event"] for event in events] == ["out of stock"]
+
+
+def test_twisted_errors_have_tracebacks_and_its_noise_is_for_debugging():
+    """A failure in Twisted is an error; what ports and factories say of themselves is not news."""
+    code = """
+    from twisted.internet.defer import Deferred
+    from twisted.internet.protocol import Factory
+    from twisted.logger import Logger
+    from twisted.python import log as old
+    class Mine(Factory):
+        pass
+    Mine().doStart()
+    old.msg("Site starting on 8080")
+    Logger("twisted.web.server").info("internal")
+    lost = Deferred()
+    lost.errback(ValueError("lost"))
+    del lost
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        old.err(None, "while dividing")
+        Logger("mine").failure("dividing {what}", what="by zero")
+    """
+    events = events_of(run(code))
+    assert [(event["level"], event["event"]) for event in events] == [
+        ("error", "deferred.unhandled"),
+        ("error", "while dividing"),
+        ("error", "dividing by zero"),
+    ]
+    assert "ValueError: lost" in events[0]["exception"]
+    assert all("ZeroDivisionError: division by zero" in event["exception"] for event in events[1:])
+    debug = [event for event in events_of(run(code, "--log.level=debug")) if event["level"] == "debug"]
+    assert len(debug) == 4
+    assert debug[0]["event"] == "log.started"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "written"),
+    [
+        ("x", b"\xff\n", "b'\\xff\\n'"),
+        ("x", "\ud800", "\ud800"),
+        ("x", float("nan"), "nan"),
+        ("x", float("-inf"), "-inf"),
+        ("x", {1}, "{1}"),
+        ("x", {(1, 2): object}, "{(1, 2): <class 'object'>}"),
+        ("x", [1, float("nan")], "[1, nan]"),
+        ("x", Path("/etc"), "/etc"),
+        ("x", ValueError("v"), "ValueError('v')"),
+        ("x", 'a\n{"event": "forged"}\u2028\x1b[2J', 'a\n{"event": "forged"}\u2028\x1b[2J'),
+        ("x", None, None),
+        ("x", 2**63, 2**63),
+    ],
+)
+def test_odd_values_are_one_line_of_json(field, value, written):
+    """Whatever a value is, the event is one line of ASCII, and strict JSON."""
+    line = json_line(record(**{field: value}))
+    assert line.count("\n") == 1
+    assert line.endswith("\n")
+    assert line.isascii()
+    parsed = json.loads(line, parse_constant=pytest.fail)
+    assert parsed[field] == written
+
+
+def test_values_without_end_are_cut():
+    """Cycles, depth and size cost a bounded line."""
+    cycle: list[object] = []
+    cycle.append(cycle)
+    deep: object = "end"
+    for _ in range(10_000):
+        deep = [deep]
+    for value in (cycle, deep, "x" * 10_000_000, list(range(10**6)), 10**10_000, -(10**10_000)):
+        for render in (json_line, console(colours=False)):
+            line = render(record(x=value))
+            assert len(line) < 140_000
+            assert line.count("\n") == 1
+
+
+def test_the_short_way_is_as_the_long_one():
+    """What every request logs is written, judged by its level, and captured like anything else."""
+    code = """
+        import logging
+        said = logging.getLogger("hello.app")
+        log.info("app.did", n=1, text="a")
+        logs.put(said, "app.did", {"n": 1, "text": "a"})
+        logs.set_level("warning")
+        logs.put(said, "app.did", {"n": 2})
+        logs.set_level("info")
+        from structlog.testing import capture_logs
+        with capture_logs() as events:
+            logs.put(said, "app.did", {"n": 3})
+        log.info("captured", events=events)
+        """
+    long, short, captured = events_of(run(code))
+    assert {**short, "timestamp": long["timestamp"]} == long
+    assert list(short) == list(long)
+    assert captured["events"] == [{"n": 3, "event": "app.did", "log_level": "info"}]
+
+
+def test_what_cannot_be_read_costs_its_field_only():
+    """A `__repr__` that raises, or a dict whose items do, leaves the event and its other fields."""
+
+    class Bad(dict):
+        def items(self):
+            raise RuntimeError
+
+    for render in (json_line, console(colours=False)):
+        line = render(record(x=Bad(a=object()), y=Unprintable(), z=10**5000, ok=7))
+        assert "<Unprintable instance at " in line
+        assert "<unprintable int>" in line
+    assert json.loads(json_line(record(y=Unprintable(), ok=7)))["ok"] == 7
+
+
+def test_console_cannot_be_written_over():
+    """No value moves the cursor or begins a line that looks like an event; a traceback is indented."""
+    fields = {"x": "a\nINFO forged\x1b[2J\u202e", "y": "two words", "event": "b\nc", "k\ney": "v"}
+    line = console(colours=False)(record(**fields, exception="Traceback\n  ValueError: a\x1b[2Jb"))
+    assert "\x1b" not in line
+    assert "\u202e" not in line
+    first, *rest = line.splitlines()
+    assert "b\\nc" in first
+    assert "y='two words'" in first
+    assert all(each.startswith("    ") for each in rest)
+    _, *rest = console(colours=False)(record(stack=["a.py:1 f: g()", "b\nINFO forged"])).splitlines()
+    assert rest == ["    a.py:1 f: g()", "    b\\nINFO forged"]
+    assert "\x1b[32m" in console(colours=True)(record())
+
+
+def test_reserved_names_are_kept_apart():
+    """A field called like one of the log's own is renamed, and never hides it."""
+    [event] = events_of(run("log.info('e', level='loud', timestamp=1, logger=2)"))
+    assert (event["level"], event["logger"], event["event"]) == ("info", "hello.app", "e")
+    assert (event["level_"], event["timestamp_"], event["logger_"]) == ("loud", 1, 2)
+
+
+def test_context_and_arguments():
+    """Bound fields, those of the context, old-style arguments and stacks are in the event."""
+    events = events_of(
+        run("""
+        import logging, structlog
+        with structlog.contextvars.bound_contextvars(request="r1"):
+            log.bind(user="u").info("shop.opened", n=2)
+            logging.getLogger("lib").error("lib error")
+        log.info("took %d%%", 5)
+        log.info("bad %d", "x")
+        log.info("where", stack_info=True)
+        log.critical("worst")
+        log.log(30, "by number")
+        extra = {"event": "x", "level": "y"}
+        logging.getLogger("lib").log(35, "%(a)s of %(b)s", {"a": 1, "b": 2}, extra=extra)
+        """)
+    )
+    assert [events[0][key] for key in ("request", "user", "n")] == ["r1", "u", 2]
+    assert events[1]["request"] == "r1"
+    assert events[2]["event"] == "took 5%"
+    assert (events[3]["event"], events[3]["said"]) == ("log.unprintable", "bad %d")
+    assert "in <module>" in events[4]["stack"]
+    assert "/logs/" not in events[4]["stack"]
+    assert [event["level"] for event in events[5:]] == ["critical", "warning", "warning"]
+    assert (events[7]["event"], events[7]["level_"]) == ("1 of 2", "y")
+
+
+def test_exceptions_of_every_kind_are_text():
+    """An exception, an exc_info tuple and a Failure, clean or not, give one traceback, causes and all."""
+    *events, broken = events_of(
+        run("""
+        from twisted.python.failure import Failure
+        try:
+            raise ValueError("inner") from KeyError("cause")
+        except ValueError as error:
+            log.error("e", exc_info=error)
+            log.exception("e")
+            failure = Failure()
+            log.error("e", failure=failure)
+            failure.cleanFailure()
+            log.error("e", failure=failure)
+        class Broken(Exception):
+            def __str__(self):
+                raise RuntimeError
+        log.error("e", exc_info=Broken())
+        """)
+    )
+    assert [event["level"] for event in events] == ["error"] * 4
+    for event in events:
+        assert "KeyError: 'cause'" in event["exception"]
+        assert event["exception"].endswith("ValueError: inner")
+    assert "Broken" in broken["exception"]
+
+
+def test_format_follows_the_terminal(tmp_path):
+    """On a terminal lines are coloured, for NO_COLOR plain; elsewhere JSON; a flag decides otherwise."""
+    assert events_of(run("log.info('e')"))[0]["event"] == "e"
+    forced = run("log.info('e')", "--log.format=console")
+    assert b"\x1b" not in forced.stdout
+    assert b" [info     ] e " in forced.stdout
+    for setting, coloured in (("", True), ("import os; os.environ['NO_COLOR'] = '1'; ", False)):
+        ours, theirs = os.openpty()
+        code = setting + "logs.start(about); log.info('e'); print('p')"
+        result = run(code, stdout=theirs)
+        os.close(theirs)
+        shown = os.read(ours, 10_000)
+        os.close(ours)
+        assert result.returncode == 0
+        assert (b"\x1b" in shown) is coloured
+        assert b"\np" in shown or shown.startswith(b"p")
+
+
+def test_file_is_appended_and_reopened(tmp_path):
+    """A file that was moved away is written to no more after reopen; its successor is."""
+    path = tmp_path / "log"
+    path.write_text("before\n")
+    result = run(
+        f"""
+        import os
+        log.info("one")
+        logs.flush()
+        os.rename({str(path)!r}, {str(path) + ".1"!r})
+        log.info("two")
+        logs.flush()
+        logs.reopen()
+        log.info("three")
+        os.remove({str(path)!r})
+        os.mkdir({str(path)!r})
+        logs.flush()
+        logs.reopen()
+        log.info("four")
+        logs.flush()
+        print("to stdout")
+        """,
+        f"--log.file={path}",
+    )
+    assert (result.stdout, result.stderr, result.returncode) == (b"to stdout\n", b"", 0)
+    old = (tmp_path / "log.1").read_text().splitlines()
+    assert old[0] == "before"
+    assert [json.loads(line)["event"] for line in old[1:]] == ["one", "two"]
+
+
+def test_file_that_cannot_be_opened_is_named(tmp_path):
+    """The start fails in one line that names the flag and the file."""
+    path = tmp_path / "no" / "log"
+    result = run(
+        """
+        from halfsync.life.errors import StartError
+        try:
+            logs.start(about)
+        except StartError as error:
+            print(error)
+        """,
+        f"--log.file={path}",
+    )
+    assert result.stdout.decode() == (
+        f"--log.file: '{path}': no such file or directory; name a file that can be written to\n"
+    )
+
+
+@pytest.mark.parametrize("where", ["/dev/full", "closed pipe", "no stdout"])
+def test_a_log_that_cannot_be_written_harms_nothing(where):
+    """On a full disk, a closed pipe or without a standard output the process works on and ends well."""
+    code = """
+    import os, sys
+    for n in range(100):
+        log.info("e", n=n)
+    logs.flush()
+    os.write(2, b"still here")
+    """
+    if where == "no stdout":
+        result = run("sys.stdout = None; logs.start(about)\n" + textwrap.dedent(code), stdout=None)
+    elif where == "closed pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+        result = run(code, stdout=writer)
+        os.close(writer)
+    else:
+        with Path(where).open("wb") as full:
+            result = run(code, stdout=full)
+    assert (result.returncode, result.stderr) == (0, b"still here")
+
+
+def test_a_reader_that_does_not_read_blocks_nobody():
+    """What does not fit is lost and counted, the writer never waits, and the loss is told when it can be."""
+    reader, writer = os.pipe()
+    lost: list[int] = []
+    told = threading.Event()
+    sink = Sink(writer, lambda lines: (lost.append(lines), told.set()))
+    line = "x" * 99 + "\n"
+    # The thread may hold as many as may wait.
+    written = 3 * PENDING
+    for _ in range(written):
+        sink.write(line)
+    assert not sink.flush(0.05)
+    assert sink.lost > 0
+    received = 0
+    while received < (written - sink.lost) * 100:
+        received += len(os.read(reader, 65536))
+    assert told.wait(10)
+    assert lost == [sink.lost]
+    assert received == (written - sink.lost) * 100
+    os.close(reader)
+
+
+def test_a_line_torn_by_a_full_disk_is_ended(tmp_path, monkeypatch):
+    """What comes after a torn line begins on a line of its own."""
+    real = os.write
+    path = tmp_path / "log"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+    space = [4, 0, None]
+
+    def write(fd, data):
+        if fd != descriptor or not space or space[0] is None:
+            return real(fd, data)
+        room = space.pop(0)
+        if room == 0:
+            raise OSError(28, "No space left on device")
+        return real(fd, bytes(data)[:room])
+
+    monkeypatch.setattr(os, "write", write)
+    sink = Sink(descriptor)
+    sink.write("first line\n")
+    assert sink.flush(5)
+    sink.write("second line\n")
+    assert sink.flush(5)
+    assert path.read_text() == "firs\nsecond line\n"
+    assert sink.lost == 1
+    os.close(descriptor)
+
+
+def test_a_forked_child_logs_too():
+    """After a fork the child writes with a thread of its own, and nothing comes twice."""
+    events = events_of(
+        run("""
+        import os
+        log.info("parent")
+        logs.flush()
+        child = os.fork()
+        if child == 0:
+            log.info("child")
+            logs.flush()
+            os._exit(0)
+        os.waitpid(child, 0)
+        """)
+    )
+    # Python 3.12 warns of every fork beside threads.
+    told = [event["event"] for event in events if event["logger"] != "py.warnings"]
+    assert told == ["parent", "child"]
+
+
+def test_capture_logs_sees_loggers_made_here():
+    """structlog's own test helper works, whether or not the log has started."""
+    with structlog.testing.capture_logs() as events:
+        logs.get_logger("x").bind(a=1).debug("e", b=2)
+    assert events == [{"a": 1, "b": 2, "event": "e", "log_level": "debug"}]
+
+
+def test_before_the_start_events_are_in_logging(caplog):
+    """Until then nothing is lost: tests and tools that log see it by `logging`'s rules."""
+    logs.get_logger("x").error("e.failed", n=1)
+    [seen] = caplog.records
+    assert (seen.name, seen.levelname, seen.getMessage()) == ("x", "ERROR", "e.failed n=1")
+
+
+class TestLevels:
+    """One level judges all; it may be for a time."""
+
+    @pytest.fixture(autouse=True)
+    def _restore(self):
+        root = logging.getLogger()
+        before = root.level
+        yield
+        for name in ("", "shop", "shop.cart"):
+            logging.getLogger(name).setLevel(logging.NOTSET)
+        root.setLevel(before)
+        loudness._temporary.clear()
+
+    def test_one_level_judges_every_source(self):
+        """What is below the level is not written, whoever says it; a single logger may have another."""
+        events = events_of(
+            run(
+                """
+                import logging
+                from twisted.logger import Logger
+                def say():
+                    log.info("ours")
+                    logging.getLogger("lib").info("lib")
+                    Logger("tw").info("tw")
+                say()
+                logs.set_level("debug", logger="lib")
+                say()
+                logs.set_level("info")
+                say()
+                """,
+                "--log.level=warning",
+            )
+        )
+        assert [event["event"] for event in events] == ["lib", "ours", "lib", "tw"]
+
+    def test_a_level_may_be_for_a_time(self):
+        """After its time the level is what it was; a second change extends the time, not what was."""
+        clock = Clock()
+        logs.set_level("warning")
+        logs.set_level("debug", duration=60, reactor=clock)
+        clock.advance(30)
+        logs.set_level("info", duration=60, reactor=clock)
+        assert logs.levels() == {"level": "info", "reverts_at": 90, "loggers": {}}
+        clock.advance(59)
+        assert logs.level() == "info"
+        clock.advance(1)
+        assert (logs.level(), clock.getDelayedCalls()) == ("warning", [])
+
+    def test_a_lasting_change_ends_a_temporary_one(self):
+        """What is set without a duration stays."""
+        clock = Clock()
+        logs.set_level("debug", duration=60, reactor=clock)
+        logs.set_level("error")
+        clock.advance(100)
+        assert logs.level() == "error"
+
+    def test_single_loggers_inherit_and_return(self):
+        """A logger's level holds for those below it, and after its time it has none of its own."""
+        clock = Clock()
+        logs.set_level("warning")
+        logs.set_level("debug", "shop", 5, clock)
+        assert logs.level("shop.cart") == "debug"
+        assert logs.levels()["loggers"] == {"shop": {"level": "debug", "reverts_at": 5}}
+        clock.advance(5)
+        assert logs.level("shop.cart") == "warning"
+        assert logs.levels()["loggers"] == {}
+
+    @pytest.mark.parametrize(
+        ("level", "duration", "said"),
+        [
+            ("loud", None, "level: 'loud' is none of debug, info, warning, error"),
+            ("debug", 0, "duration: 0 is no number of seconds above 0"),
+            ("debug", float("nan"), "duration: nan is no number"),
+        ],
+    )
+    def test_nonsense_is_refused(self, level, duration, said):
+        """One line says what would be right, and nothing changes."""
+        before = logs.level()
+        with pytest.raises(ValueError, match=re.escape(said)):
+            logs.set_level(level, duration=duration, reactor=Clock())
+        assert logs.level() == before

@@ -1,0 +1,185 @@
+"""The doorway in memory: what a clock or a crowd decides."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from structlog.testing import capture_logs
+from twisted.conch.ssh import transport
+from twisted.conch.ssh.common import NS
+from twisted.conch.ssh.userauth import MSG_USERAUTH_FAILURE
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from halfsync.manhole import keys
+from halfsync.manhole import ssh_server as module
+from halfsync.manhole.auth import Login, Refused
+from halfsync.manhole.ssh_server import Doorway
+from halfsync.manhole.toggle import Counts
+
+
+class Wire(StringTransport):
+    """A connection that can be cut."""
+
+    aborted = False
+
+    def abortConnection(self):
+        self.aborted = True
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def doorway(clock, tmp_path):
+    host_key = keys.load_host_key(str(tmp_path / "host"))
+    made = Doorway(
+        host_key=host_key,
+        user="me",
+        authorized_keys="",
+        tools=SimpleNamespace(),
+        counts=Counts(),
+        reactor=clock,
+    )
+    made.doStart()
+    return made
+
+
+def knock(doorway):
+    connection = doorway.buildProtocol(IPv4Address("TCP", "10.0.0.1", 4321))
+    wire = Wire(peerAddress=IPv4Address("TCP", "10.0.0.1", 4321))
+    connection.makeConnection(wire)
+    return connection, wire
+
+
+def test_whoever_does_not_log_in_is_cut_off(doorway, clock):
+    """However busy the connection keeps: conch's own limit is ten hours and begins later."""
+    connection, wire = knock(doorway)
+    connection.dataReceived(b"SSH-2.0-slow\r\n")
+    clock.advance(59)
+    connection.dataReceived(b"\0\0")
+    assert not wire.aborted
+    with capture_logs() as logs:
+        clock.advance(1)
+    assert wire.aborted
+    assert [(each["event"], each["peer"], each["reason"]) for each in logs] == [
+        ("manhole.refused", "10.0.0.1:4321", "not logged in within 60 s")
+    ]
+    connection.connectionLost(None)
+    assert not doorway.strangers
+
+
+def test_a_stranger_who_leaves_makes_room(doorway, clock):
+    """Places are counted by connections that are open; no timer outlives one."""
+    connections = [knock(doorway)[0] for _ in range(module.MAX_STRANGERS)]
+    address = IPv4Address("TCP", "10.0.0.2", 1)
+    with capture_logs() as logs:
+        assert [doorway.buildProtocol(address) for _ in range(3)] == [None, None, None]
+    assert [each["peer"] for each in logs] == ["10.0.0.2:1"]
+    assert doorway.counts.refused == 3
+    connections.pop().connectionLost(None)
+    connections.append(knock(doorway)[0])
+    for each in connections:
+        each.connectionLost(None)
+    assert clock.getDelayedCalls() == []
+
+
+def test_the_number_of_visits_is_bounded(doorway):
+    """One more is refused, and told so in the log."""
+    doorway.visits.update(range(module.MAX_VISITS))
+    with pytest.raises(Refused, match="10 are in already"):
+        doorway.requestAvatar(b"key", None)
+
+
+def test_nothing_that_follows_the_end_is_obeyed(doorway):
+    """A client cannot go on behind our farewell with what it has sent ahead."""
+    connection, wire = knock(doorway)
+    connection.sendDisconnect(transport.DISCONNECT_BY_APPLICATION, b"enough")
+    assert wire.disconnecting
+    wire.clear()
+    connection.dataReceived(b"SSH-2.0-late\r\n" * 1000)
+    assert (wire.value(), connection.buf) == (b"", b"")
+    connection.connectionLost(None)
+
+
+def test_services_come_in_their_order(doorway):
+    """Sessions only after a login, a login only once."""
+    stranger = SimpleNamespace(visit=None)
+    assert doorway.getService(stranger, b"ssh-connection") is None
+    assert doorway.getService(stranger, b"ssh-userauth") is module.Login
+    assert doorway.getService(stranger, b"nonsense") is None
+    known = SimpleNamespace(visit=None, avatar=object())
+    assert doorway.getService(known, b"ssh-connection") is module.Connection
+    assert doorway.getService(known, b"ssh-userauth") is None
+    known.visit = object()
+    assert doorway.getService(known, b"ssh-connection") is None
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("10.0.0.1", "10.0.0.1"), ("::ffff:10.0.0.1", "10.0.0.1"), ("fe80::1%eth0", "fe80::1")],
+)
+def test_addresses_as_patterns_know_them(doorway, host, expected):
+    """IPv4 as such also on a socket for both families, and no scope."""
+    connection = doorway.buildProtocol(IPv6Address("TCP", host, 1))
+    connection.makeConnection(Wire(peerAddress=IPv6Address("TCP", host, 1)))
+    assert connection.address == expected
+    connection.connectionLost(None)
+
+
+class TooMany:
+    """The transport of a login."""
+
+    def __init__(self, doorway):
+        self.factory = doorway
+        self.address = self.peer = self.id = None
+        self.sent = []
+
+    def isEncrypted(self, _direction):
+        return True
+
+    def refuse(self, reason, **facts):
+        self.factory.counts.refused += 1
+
+    def sendPacket(self, kind, _data):
+        self.sent.append(kind)
+
+    def sendDisconnect(self, _code, text):
+        self.sent.append(text)
+
+
+def test_refusals_are_slow_and_few(doorway, clock):
+    """Each answer takes its time, also for a client that does not wait for it; the eleventh try ends it."""
+    login = Login()
+    login.transport = TooMany(doorway)
+    login.serviceStarted()
+    request = NS(b"me") + NS(b"ssh-connection") + NS(b"password") + b"\0" + NS(b"x")
+    for _ in range(10):
+        login.ssh_USERAUTH_REQUEST(request)
+    assert login.transport.sent == []
+    clock.advance(0.5)
+    assert login.transport.sent == [MSG_USERAUTH_FAILURE] * 10
+    login.ssh_USERAUTH_REQUEST(request)
+    assert login.transport.sent[10:] == [b"too many keys"]
+    login.serviceStopped()
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_refusal_that_nobody_waits_for_is_forgotten(doorway, clock):
+    """A connection that ends leaves no timer."""
+    login = Login()
+    login.transport = TooMany(doorway)
+    login.serviceStarted()
+    login.ssh_USERAUTH_REQUEST(NS(b"me") + NS(b"ssh-connection") + NS(b"password") + b"\0" + NS(b"x"))
+    login.serviceStopped()
+    assert (login.transport.sent, clock.getDelayedCalls()) == ([], [])
+
+
+def test_peers():
+    """As one would type them; a UNIX socket's client has no address."""
+    assert module.address_text(IPv6Address("TCP", "::1", 5)) == "[::1]:5"
+    assert module.address_text(UNIXAddress("")) == "unix"

@@ -1,0 +1,346 @@
+"""What a session finds, without a session."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from oscar import flag
+from twisted.internet import reactor as real_reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ClientFactory, Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.trial.unittest import TestCase
+
+from halfsync import flags, logs
+from halfsync.endpoints.listener import Listener
+from halfsync.life.about import About
+from halfsync.life.parts import Part, Process
+from halfsync.logs.sink import Sink
+from halfsync.manhole import completion, heap, profiler, stalls, views
+from halfsync.manhole.connections import connections
+from halfsync.manhole.tools import Tools
+from halfsync.manhole.views import render
+from halfsync.tasks import Periodic, Tasks
+
+PATIENCE = 20
+
+
+class Reactor(Clock):
+    """A clock whose thread is the test's; it answers other threads while `answers` is set."""
+
+    def __init__(self):
+        super().__init__()
+        self.answers = threading.Event()
+        self.answers.set()
+
+    def callFromThread(self, call, *arguments):
+        if self.answers.wait(0):
+            call(*arguments)
+        else:
+            threading.Thread(target=lambda: self.answers.wait(PATIENCE) and call(*arguments)).start()
+
+
+def until(true) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def tools():
+    process = Process(About("svc", "svc", "1", ""), Reactor())
+    process.add(Part("part-one"))
+    made = Tools(process, lambda: {"closes_at": None}, threaded=False)
+    yield made
+    made.end()
+
+
+def a_function_that_holds_the_reactor(answers):
+    time.sleep(0.1)
+    answers.set()
+
+
+def test_a_stall_is_seen_with_its_stack():
+    """How long the reactor did not answer, and the line that it was at."""
+    reactor = Reactor()
+    watch = stalls.Stalls(reactor, interval=0.01, threshold=0.02)
+    watch.start()
+    try:
+        reactor.answers.clear()
+        a_function_that_holds_the_reactor(reactor.answers)
+        until(lambda: watch.seen)
+    finally:
+        watch.stop()
+    (stall,) = watch.seen
+    assert stall.seconds > 0.02
+    assert "a_function_that_holds_the_reactor: time.sleep(0.1)" in stall.frames[-1]
+    until(lambda: not [each for each in threading.enumerate() if each.name == "stalls"])
+
+
+def test_no_stall_no_news(tools):
+    """And the thread is there only between the manhole's opening and its end."""
+    tools.begin()
+    assert tools.stalls() == "no stalls since the manhole was opened"
+    assert [each.name for each in threading.enumerate()].count("stalls") == 1
+    tools._stalls.seen.append(stalls.Stall(0, 1.5, ["x.py:1 f: g()"]))
+    assert tools.stalls() == "00:00:00 UTC: 1.50 s\n    x.py:1 f: g()"
+
+
+def spin(over):
+    while not over.is_set():
+        sum(range(1000))
+
+
+def test_a_profile_names_what_takes_the_time():
+    """A tree for each thread, busiest first, with the share of its calls; none of the idle, nor the log's."""
+    over = threading.Event()
+    Sink(os.open(os.devnull, os.O_WRONLY))
+    threads = [
+        threading.Thread(target=spin, args=(over,), name="spinner"),
+        threading.Thread(target=over.wait, name="sleeper"),
+    ]
+    for thread in threads:
+        thread.start()
+    switch = sys.getswitchinterval()
+    try:
+        busy = profiler.profile(0.2)
+        everyone = profiler.profile(0.02, waiting=True)
+        with profiler._one_at_a_time, pytest.raises(RuntimeError, match="another profile"):
+            profiler.profile(1)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert sys.getswitchinterval() == switch
+    lines = busy.split("\n")
+    assert lines[0].endswith(" samples in 0.2 s")
+    assert [line.partition("  ")[2] for line in lines if " spin  " in line] != []
+    assert "spinner: in 100% of them" in busy
+    assert "sleeper" not in busy
+    assert "log: in" not in busy
+    assert "sleeper: in 100% of them" in everyone
+
+
+def test_growth_is_told_by_line(tools):
+    """The first look begins, the second tells, the end leaves nothing traced."""
+    import tracemalloc
+
+    growth = tools._growth
+    assert "every allocation is traced" in growth.look()
+    kept = [bytes(1000) for _ in range(1000)]
+    told = growth.look()
+    assert re.fullmatch(
+        r" +\+\d+\.\d KiB +\+\d+ blocks  test_manhole_tools.py:\d+", told.split("\n")[1]
+    )
+    assert len(kept) == 1000
+    tools.end()
+    assert not tracemalloc.is_tracing()
+
+
+class Keeper:
+    """Refers to something in three ways."""
+
+    def __init__(self, kept):
+        self.kept = kept
+        self.many = [1, kept]
+        self.named = {"by": kept}
+
+
+def test_who_refers_to_an_object():
+    """Attribute, place, key and call, so that the reader finds them in the source."""
+    thing = Keeper(None)
+    keeper = Keeper(thing)
+    told = heap.referrers(thing)
+    assert "Keeper object at" in told
+    assert ", at kept" in told
+    assert "list of 2, at 1" in told
+    assert "dict of 1, at 'by'" in told
+    assert "module test_manhole_tools, at 'Keeper'" in heap.referrers(Keeper)
+    assert keeper.kept is thing
+
+
+def test_the_log_returns_by_itself(tools):
+    """After the time given the level is what it was."""
+    before = logs.level()
+    try:
+        assert tools.log("debug", for_=30) == "everything is logged from debug on for 30 s"
+        assert logs.level() == "debug"
+        tools._reactor.advance(31)
+        assert logs.level() == before
+    finally:
+        logs.set_level(before)
+
+
+def test_requests_and_threads(tools):
+    """The age, the method and path, the peer, and the thread that is at it."""
+    request = SimpleNamespace(method="GET", path="/slow", peer="10.0.0.1:1", since=0.0, thread="web-1")
+    part = Part("web")
+    part.factory = SimpleNamespace(in_flight=lambda: [request])
+    tools._process.add(part)
+    tools._reactor.advance(2.5)
+    assert tools.requests() == "   2.500 s  GET /slow  10.0.0.1:1  web-1"
+    assert "test_requests_and_threads" in tools.threads()
+
+
+def test_the_tree_is_shown(tools):
+    """Every part with its kind."""
+    assert render(tools._process).split("\n")[1:] == ["  part-one: Part"]
+    assert render(5) == "5"
+    assert render(Deferred()).endswith(">: await _ waits for it")
+
+
+@pytest.mark.parametrize(
+    ("line", "logged"),
+    [
+        ("flags.db.token = 'hush'", "flags.db.token = '********'"),
+        ("flags.db.token='it\\'s hush'; print(1)", "flags.db.token='********'; print(1)"),
+        ("x.token = b'''hush''' 'hush'", "x.token = '********'"),
+        ('token = "hush', "token = '********'"),
+        ("connect(token='hush', name='me')", "connect(token='********', name='me')"),
+        ("flags.db.token = 12345; 6", "flags.db.token = '********'; 6"),
+        ("flags.db.token == 'asked'", "flags.db.token == 'asked'"),
+        ("flags.db.name = 'shown'; tokens = 'shown'", "flags.db.name = 'shown'; tokens = 'shown'"),
+    ],
+)
+def test_a_secret_that_is_typed_is_not_logged(own_flags, line, logged):
+    """What is assigned to the name of a secret flag, that is; the rest of the line is as it was typed."""
+
+    @flags.declare(flag.namespace("db"))
+    class FLAGS:
+        name = flag.String("No secret.", default="")
+        token = flag.String("A secret.", default="", secure=True)
+
+    flags.parse(About("svc", "svc", "1", ""), [], {})
+    assert views.masked(line) == logged
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_the_greeting_fits_a_terminal(threaded):
+    """Of 80 columns and 24 lines, the last of which has the prompt."""
+    process = Process(About("hello-service", "hello_service", "0.1.0", ""), Reactor())
+    for name in ("admin", "manhole", "workers", "web", "tasks"):
+        process.add(Part(name))
+    lines = Tools(process, lambda: {"closes_at": 1e9}, threaded=threaded).welcome().splitlines()
+    assert lines[1] == "Every line is logged. The manhole closes at 01:46:40 UTC."
+    assert len(lines) < 24
+    assert max(map(len, lines)) < 80
+
+
+def test_tasks_are_shown():
+    """Runs, failures, the last error, and when the next run begins."""
+    clock = Clock()
+
+    async def fail():
+        raise ValueError("on purpose")
+
+    task = Periodic("sweep", 60, fail, reactor=clock)
+    tasks = Tasks(task)
+    assert render(tasks) == "sweep: every 60 s, 0 runs, 0 failures"
+    task.run_now().addErrback(lambda _: None)
+    told = render(tasks)
+    assert "1 runs, 1 failures, last 0 s ago, took 0.000 s, last error: ValueError: on purpose" in told
+    assert render(Tasks()) == "no tasks"
+
+
+class Watched:
+    """Counts how often it is evaluated."""
+
+    evaluated = 0
+
+    @property
+    def costly(self):
+        Watched.evaluated += 1
+        return 1
+
+
+def test_completion():
+    """Names, keywords and attributes; a property of what is before the dot is not evaluated."""
+    namespace = {"alpha": Watched(), "alpine": 1}
+    assert completion.complete("x = alp", namespace) == ("alp", ["alpha", "alpine"])
+    assert completion.complete("impor", namespace) == ("impor", ["import "])
+    assert completion.complete("f(alpha.co", namespace) == ("alpha.co", ["alpha.costly"])
+    assert Watched.evaluated == 0
+    assert completion.complete("f().co", namespace) == (".co", [])
+    assert "readline" not in sys.modules or sys.modules["readline"] is not None
+
+
+def test_a_tool_called_in_a_thread_looks_in_the_reactor(tools, monkeypatch):
+    """A set that the reactor changes must not be walked through elsewhere."""
+    from halfsync.manhole import tools as module
+
+    asked = []
+    monkeypatch.setattr(module.threadable, "isInIOThread", lambda: False)
+    monkeypatch.setattr(module, "blockingCallFromThread", lambda *call: asked.append(call) or "told")
+    assert tools.namespace()["requests"]() == "told"
+    assert [call[1].__name__ for call in asked] == ["requests"]
+
+
+class ConnectionsTests(TestCase):
+    """Real sockets: what is asked is the kernel."""
+
+    async def test_every_open_connection(self):
+        """Listener, peer and idle time; one that is not read from as well; closed ones no more."""
+        process = Process(About("svc", "svc", "1", ""), real_reactor)
+        served = []
+
+        class Server(Protocol):
+            def connectionMade(self):
+                served.append(self)
+                self.transport.pauseProducing()
+                if len(served) == 2:
+                    both.callback(None)
+
+        both = Deferred()
+        listener = process.add(
+            Listener(
+                "sample",
+                flag="x",
+                endpoints=["tcp:0:interface=127.0.0.1"],
+                factory=Factory.forProtocol(Server),
+                reactor=real_reactor,
+            )
+        )
+        await listener.start()
+        port = int(listener.addresses()[0].rpartition(":")[2])
+        for _ in range(2):
+            real_reactor.connectTCP("127.0.0.1", port, ClientFactory.forProtocol(Protocol))
+        await both
+        found = [each for each in connections(process) if each.listener == "sample"]
+        peers = [served[index].transport.getPeer() for index in range(2)]
+        assert {each.peer for each in found} == {f"127.0.0.1:{peer.port}" for peer in peers}
+        assert all(isinstance(peer, IPv4Address) for peer in peers)
+        assert all(0 <= each.idle < PATIENCE for each in found)
+        assert {(each.age, each.asked, each.at) for each in found} == {(None, None, "")}
+        # What keeps them is found through wrappers, as TLS and the PROXY protocol are.
+        inner = SimpleNamespace(since=real_reactor.seconds() - 5, asked=3, requests=[])
+        for path in (b"/slow", b"/\xff"):
+            inner.requests.append(SimpleNamespace(method=b"GET", path=path, since=1.0))
+        inner.requests.append(SimpleNamespace(since=None))
+        for protocol in served:
+            protocol.transport.protocol = ProtocolWrapper(None, inner)
+        tools = Tools(process, dict, threaded=False)
+        *rows, totals = tools.connections().split("\n")
+        row = r"sample  127\.0\.0\.1:\d+  5\.\d s old  requests: 3  idle \d\.\d s  GET /slow, GET /\\xff"
+        assert len([each for each in rows if re.fullmatch(row, each)]) == 2, rows
+        assert "sample: 2" in totals
+        for protocol in served:
+            protocol.transport.protocol = protocol
+        gone = Deferred()
+        served[0].connectionLost = lambda _: gone.callback(None)
+        served[0].transport.abortConnection()
+        await gone
+        assert len([each for each in connections(process) if each.listener == "sample"]) == 1
+        gone = Deferred()
+        served[1].connectionLost = lambda _: gone.callback(None)
+        served[1].transport.abortConnection()
+        await gone
+        await listener.stop()

@@ -1,0 +1,539 @@
+"""The site: bounds that are answered, deadlines on a Clock, drain on real connections."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import fields
+
+import pytest
+from klein import Klein
+from structlog.testing import capture_logs
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from h2_tools import Client
+from halfsync.http import site as site_module
+from halfsync.http.bounds import Bounds
+from halfsync.http.listener import WebListener
+from halfsync.testing import flags_set
+from http_tools import GET, Connection, ServerCase, hello, parse
+
+
+class Waiting(Resource):
+    """Answers when it is told to."""
+
+    isLeaf = True
+
+    def __init__(self):
+        super().__init__()
+        self.requests = []
+
+    def render_GET(self, request):
+        self.requests.append(request)
+        return NOT_DONE_YET
+
+
+def test_a_connection_knows_its_age_and_how_much_it_was_asked():
+    """For whoever looks who is connected; what has not arrived whole is no request yet."""
+    connection = Connection()
+    assert (connection.channel.since, connection.channel.asked) == (0, 0)
+    connection.clock.advance(3)
+    connection.send(GET * 2)
+    connection.send(GET[:-4])
+    assert (connection.channel.since, connection.channel.asked) == (0, 2)
+    other = connection.site.buildProtocol(None)
+    other.makeConnection(StringTransport())
+    assert other.since == 3
+    for each in (connection.channel, other):
+        each.connectionLost(Failure(ConnectionDone()))
+
+
+class TestRefusals:
+    """Everything that is refused is answered in plain text, and the connection closed."""
+
+    @pytest.mark.parametrize(
+        ("status", "request_bytes"),
+        [
+            (400, b"GET / HTTP/1.1\r\n\r\n"),
+            (400, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+            (400, b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n"),
+            (400, b"GET /\r\n\r\n"),
+            (400, b"nonsense\r\n\r\n"),
+            (400, b"GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n"),
+            (400, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n"),
+            (400, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"),
+            (400, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"),
+            (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n"),
+            (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n"),
+            (413, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\nExpect: 100-continue\r\n\r\n"),
+            (413, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n65\r\n" + b"x" * 101),
+            (414, b"GET /" + b"x" * 20000),
+            (414, b"GET /" + b"x" * 20000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (431, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20000),
+            (431, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: %b\r\n" % (b"x" * 9000) * 2),
+            (431, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 101 + b"\r\n"),
+            # Names are remembered.
+            (431, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"x" * 257 + b": y\r\n\r\n"),
+        ],
+    )
+    def test_refused(self, status, request_bytes):
+        """One answer, no version of anything in it, no request for the application, and no more reading."""
+        connection = Connection(lambda *_: pytest.fail("served"), max_body=100)
+        with capture_logs():
+            reply = connection.send(request_bytes)
+        assert parse(reply).status == status
+        assert reply.count(b"HTTP/1.1 ") == 1
+        assert b"\r\nConnection: close\r\n" in reply
+        assert b"Twisted" not in reply
+        assert parse(reply).headers["Date"]
+        assert not connection.open
+        assert connection.send(GET) == b""
+        assert connection.site.counts.refused == {status: 1}
+        connection.lose()
+
+    def test_just_within(self):
+        """What is exactly as large as the bound is served."""
+        connection = Connection(max_body=3)
+        head = b"POST / HTTP/1.1\r\nHost: a\r\n"
+        assert b"200 OK" in connection.send(head + b"Content-Length: 3\r\n\r\nabc")
+        assert b"200 OK" in connection.send(
+            head + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"
+        )
+        assert b"200 OK" in connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 99 + b"\r\n")
+
+    def test_options_of_the_server(self):
+        """A request for no resource is answered by the site, and the connection goes on."""
+        connection = Connection(lambda *_: pytest.fail("served"))
+        assert parse(connection.send(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n")).status == 200
+        assert connection.open
+
+    def test_continue(self):
+        """A client that asks whether to send its body is told to, before it is read."""
+        connection = Connection()
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n"
+        assert connection.send(head) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert connection.send(b"x").startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+class TestDeadlines:
+    """All of them on a Clock."""
+
+    def test_a_trickler_is_cut(self):
+        """Bytes buy no time: headers and body must be whole by the request timeout."""
+        for start in (b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n"):
+            connection = Connection(request_timeout=30)
+            connection.send(start)
+            for _ in range(29):
+                connection.clock.advance(1)
+                assert connection.send(b"X") == b""
+            connection.clock.advance(2)
+            assert parse(connection.transport.value()).status == 408
+            assert not connection.open
+
+    def test_an_idle_connection(self):
+        """It may stay for the idle timeout, with no answer to nothing, whatever the request timeout is."""
+        connection = Connection(request_timeout=5, idle_timeout=60)
+        connection.send(GET)
+        connection.transport.clear()
+        connection.clock.pump([1] * 59)
+        assert connection.open
+        connection.clock.pump([1] * 2)
+        assert not connection.open
+        assert connection.transport.value() == b""
+
+    def test_each_request_has_its_own_time(self):
+        """The clock of a request begins with its first byte, be it in the buffer already."""
+        connection = Connection(request_timeout=30, idle_timeout=60)
+        connection.clock.pump([1] * 50)
+        connection.send(GET + b"GET / ")
+        connection.clock.pump([1] * 29)
+        assert connection.send(b"HTTP/1.1\r\nHost: a\r\n\r\n").startswith(b"HTTP/1.1 200 OK\r\n")
+        connection.clock.pump([1] * 50)
+        connection.send(b"GET /")
+        connection.clock.pump([1] * 32)
+        assert parse(connection.transport.value()).status == 408
+
+    def test_a_long_request_is_left_alone(self):
+        """No deadline of arrival cuts a request that is being answered."""
+        resource = Waiting()
+        connection = Connection(resource=resource)
+        connection.send(GET)
+        connection.clock.pump([10] * 100)
+        assert connection.open
+        resource.requests[0].finish()
+        assert connection.transport.value().startswith(b"HTTP/1.1 200 OK\r\n")
+
+    def test_a_closed_connection_that_does_not_go(self):
+        """A client that does not take the end of a connection is cut."""
+        connection = Connection(idle_timeout=60)
+        connection.clock.pump([1] * 60)
+        assert not connection.open
+        assert not connection.transport.disconnected
+        connection.clock.pump([1] * 3)
+        assert connection.transport.disconnected
+
+    def test_a_deadline_that_fails(self, monkeypatch):
+        """A bug in one connection's costs that connection, and no other its deadline."""
+        connection = Connection(idle_timeout=4)
+        others = [connection.site.buildProtocol(None) for _ in range(3)]
+        for each in others:
+            each.makeConnection(StringTransport(lenient=True))
+        monkeypatch.setattr(others[1], "expire", lambda _now: 1 / 0)
+        with capture_logs() as logs:
+            connection.clock.pump([1] * 5)
+        assert [each["event"] for each in logs] == ["http.expiry_failed"]
+        assert all(each.transport.disconnecting or each.transport.disconnected for each in others)
+        assert not connection.open
+
+    def test_no_timer_without_connections(self):
+        """An idle site has nothing to do."""
+        connection = Connection()
+        assert len(connection.clock.getDelayedCalls()) == 1
+        connection.lose()
+        assert connection.clock.getDelayedCalls() == []
+        assert connection.site.connections == 0
+
+
+class TestResources:
+    """Resources of twisted.web and klein are served, bounded and logged the same."""
+
+    def app(self):
+        app = Klein()
+        self.wait = Deferred()
+
+        @app.route("/hello/<name>")
+        def hello(request, name):
+            return f"hello {name} {request.args[b'a'][0].decode()}"
+
+        @app.route("/form", methods=["POST"])
+        def form(request):
+            return request.args[b"b"][0]
+
+        @app.route("/wait")
+        async def wait(_request):
+            return await self.wait
+
+        @app.route("/fail")
+        async def fail(_request):
+            raise RuntimeError("secret")
+
+        return Connection(resource=app.resource())
+
+    def test_klein(self):
+        """Paths, queries and forms arrive."""
+        connection = self.app()
+        reply = connection.send(b"GET /hello/you?a=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert parse(reply).data == b"hello you 1"
+        assert b"\r\nDate: " in reply
+        assert b"Server" not in reply
+        reply = connection.send(
+            b"POST /form HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+            b"Content-Length: 3\r\n\r\nb=2"
+        )
+        assert parse(reply).data == b"2"
+
+    @pytest.mark.parametrize(
+        ("kind", "start", "end"),
+        [
+            (b"application/x-www-form-urlencoded", b"b=", b""),
+            (
+                b"multipart/form-data; boundary=B",
+                b'--B\r\nContent-Disposition: form-data; name="b"\r\n\r\n',
+                b"\r\n--B--\r\n",
+            ),
+        ],
+    )
+    def test_a_large_form(self, kind, start, end):
+        """It is the handler's to read: reading it here would hold up everyone."""
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_POST(self, request):
+                return b"%d %d" % (len(request.args.get(b"b", [b""])[0]), len(request.content.read()))
+
+        for more, form in ((0, 64 * 1024 - len(start + end)), (1, 0)):
+            body = start + b"x" * (64 * 1024 + more - len(start + end)) + end
+            connection = Connection(resource=Page())
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+            reply = connection.send(head % (kind, len(body)) + body)
+            assert parse(reply).data == b"%d %d" % (form, len(body))
+            connection.lose()
+
+    @pytest.mark.parametrize(
+        ("status", "request_bytes"),
+        [
+            (400, b"POST /form HTTP/1.1\r\n\r\n"),
+            (408, b"POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nb="),
+            (413, b"POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 10485761\r\n\r\n"),
+            (414, b"GET /form?" + b"x" * 20000),
+            (431, b"POST /form HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20000),
+        ],
+    )
+    def test_the_same_bounds(self, status, request_bytes):
+        """What is refused before an application of WSGI is refused before klein's, and logged."""
+        connection = self.app()
+        connection.site.access_log = True
+        with capture_logs() as logs:
+            reply = connection.send(request_bytes)
+            connection.clock.pump([1] * 31)
+        reply = reply or connection.transport.value()
+        assert parse(reply).status == status
+        assert [(each["event"], each["status"]) for each in logs] == [("http.refused", status)]
+        assert not connection.open
+        connection.lose()
+
+    def test_no_content(self):
+        """What has no body has no length, on HTTP/2 neither; the connection goes on."""
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_GET(self, request):
+                request.setResponseCode(204)
+                return b"never"
+
+        connection = Connection(resource=Page())
+        for _ in range(2):
+            reply = connection.send(GET)
+            assert reply.startswith(b"HTTP/1.1 204 ")
+            assert reply.endswith(b"\r\n\r\n")
+            assert b"Content-Length" not in reply
+        response = Client(resource=Page()).request()
+        assert (response.status, response.ended, response.body) == (204, True, b"")
+        assert "content-length" not in dict(response.headers)
+
+    def test_a_reason_is_one_line(self):
+        """What a resource lets a client say there splits no response."""
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_GET(self, request):
+                request.setResponseCode(404, b"no\r\nX: y\r\n\r\nmore")
+                return b"done"
+
+        reply = parse(Connection(resource=Page()).send(GET))
+        assert (reply.status, reply.reason, reply.headers["X"]) == (404, "no X: y  more", None)
+
+    def test_a_waiting_handler_is_in_flight(self):
+        """An asynchronous request is seen while it waits, without a thread."""
+        connection = self.app()
+        connection.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        (request,) = connection.site.in_flight()
+        assert (request.path, request.thread) == ("/wait", None)
+        self.wait.callback("done")
+        assert parse(connection.transport.value()).data == b"done"
+        assert connection.site.in_flight() == []
+
+    def test_an_error_tells_the_log_only(self):
+        """A bug is 500 in plain text; the traceback is in the log."""
+        connection = self.app()
+        with capture_logs() as logs:
+            reply = connection.send(b"GET /fail HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert parse(reply).status == 500
+        assert parse(reply).data == b"Internal Server Error\n"
+        (event,) = [each for each in logs if each["event"] == "http.resource_failed"]
+        assert event["failure"].check(RuntimeError)
+
+    def test_methods(self):
+        """A method that a resource does not know is 405, with those that it knows."""
+        connection = Connection(resource=Waiting())
+        reply = parse(connection.send(b"DELETE / HTTP/1.1\r\nHost: a\r\n\r\n"))
+        assert (reply.status, reply.headers["Allow"], reply.data) == (
+            405,
+            "GET, HEAD",
+            b"Method Not Allowed\n",
+        )
+
+
+class TestAccessLog:
+    """What is known of requests afterwards."""
+
+    def test_one_event_a_request(self):
+        """Method, path without query, status, size, time, peer and agent."""
+        connection = Connection(access_log=True)
+        with capture_logs() as logs:
+            connection.send(
+                b"GET /a%20b?token=1 HTTP/1.1\r\nHost: a\r\nUser-Agent: \xff[31m\r\nX-Request-Id: r1\r\n\r\n"
+            )
+        assert logs == [
+            {
+                "event": "http.request",
+                "log_level": "info",
+                "method": "GET",
+                "path": "/a%20b",
+                "status": 200,
+                "bytes": 5,
+                "seconds": 0.0,
+                "peer": "192.168.1.1:54321",
+                "request_id": "r1",
+                "agent": "\\xff[31m",
+            }
+        ]
+
+    def test_off(self):
+        """Without the flag there is none."""
+        with capture_logs() as logs:
+            Connection(access_log=False).send(GET)
+        assert logs == []
+
+    def test_refusals_and_disconnections(self):
+        """What was refused has an event of its own; what the client did not wait for is marked."""
+        connection = Connection(access_log=True)
+        with capture_logs() as logs:
+            connection.send(b"\x00\xff\r\n\r\n")
+        assert [(each["event"], each["status"]) for each in logs] == [("http.refused", 400)]
+        connection = Connection(resource=Waiting(), access_log=True)
+        with capture_logs() as logs:
+            connection.send(GET)
+            connection.lose()
+        assert [(each["event"], each["aborted"]) for each in logs] == [("http.request", True)]
+        assert connection.site.counts.aborted == 1
+
+    def test_counts(self):
+        """Requests by method and status, durations, bytes; a client cannot invent labels."""
+        connection = Connection()
+        for line in (b"GET", b"GET", b"FOO", b"BAR"):
+            connection.send(GET.replace(b"GET", line))
+        counts = connection.site.counts
+        assert counts.requests == {("GET", 200): 2, ("other", 200): 2}
+        assert sum(counts.durations) == 4
+        assert (counts.bytes, counts.connections) == (20, 1)
+
+
+class SiteTest(ServerCase):
+    """Promises of sockets."""
+
+    async def test_keep_alive(self):
+        """A connection serves one request after the other; HTTP/1.0 and `Connection: close` end it."""
+        self.serve()
+        client = await self.connect(GET)
+        await client.bytes(b"hello")
+        client.transport.write(GET)
+        await client.bytes(b"hello", 2)
+        client.transport.write(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert b"\r\nConnection: close\r\n" in await client.closed()
+        assert client.received.count(b"hello") == 3
+        client = await self.connect(GET.replace(b"1.1", b"1.0"))
+        assert (await client.closed()).endswith(b"hello")
+
+    async def test_any_number_of_requests(self):
+        """A connection serves as many as come."""
+        self.serve(queue=10)
+        client = await self.connect()
+        for number in range(2000):
+            client.received = b""
+            client.transport.write(GET)
+            await client.bytes(b"hello")
+            assert client.lost is None, number
+        assert self.site.counts.requests == {("GET", 200): 2000}
+        assert self.site.counts.connections == 1
+
+    async def test_head(self):
+        """HEAD leaves the connection in step."""
+        self.serve()
+        client = await self.connect(GET.replace(b"GET", b"HEAD") + GET)
+        received = await client.bytes(b"hello")
+        assert received.count(b"Content-Length: 5") == 2
+
+    async def test_a_chunked_upload(self):
+        """A chunked body in pieces arrives in whole."""
+        self.serve(lambda e, s: (s("200 OK", []), [e["wsgi.input"].read().upper()])[1])
+        client = await self.connect(
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab"
+        )
+        client.transport.write(b"c\r\n0\r\n\r\n")
+        await client.bytes(b"ABC")
+
+    async def test_413_reaches_a_client_that_goes_on_sending(self):
+        """The answer is not lost to a reset while the client still sends."""
+        self.serve(max_body=1000)
+        client = await self.connect(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n")
+        for _ in range(50):
+            client.transport.write(b"x" * 10000)
+        received = await client.closed()
+        assert parse(received).status == 413
+        assert client.lost == "ConnectionDone"
+
+    async def test_drain(self):
+        """In-flight requests are finished, new ones answered, idle connections closed; then it returns."""
+        go, begun = threading.Event(), threading.Event()
+        self.addCleanup(go.set)
+
+        def app(environ, start_response):
+            if environ["PATH_INFO"] == "/slow":
+                begun.set()
+                go.wait(10)
+            return hello(environ, start_response)
+
+        self.serve(app)
+        idle, busy, late = [await self.connect(GET) for _ in range(3)]
+        for each in (idle, busy, late):
+            await each.bytes(b"hello")
+        busy.transport.write(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        await deferToThread(begun.wait, 10)
+        drained = Deferred.fromCoroutine(self.site.drain())
+        late.transport.write(GET)
+        assert (await late.closed()).count(b"hello") == 2
+        assert b"\r\nConnection: close\r\n" in late.received
+        assert b"Connection" not in await idle.closed()
+        assert not drained.called
+        go.set()
+        assert (await busy.closed()).count(b"hello") == 2
+        await drained
+        assert self.site.connections == 0
+
+    async def test_abort(self):
+        """What does not end by itself is cut."""
+        self.serve(resource=Waiting())
+        client = await self.connect(GET)
+        while not self.site.in_flight():
+            await deferToThread(int)
+        drained = Deferred.fromCoroutine(self.site.drain())
+        self.site.abort()
+        await client.closed()
+        assert client.lost == "ConnectionLost"
+        await drained
+
+
+def test_drain_of_an_idle_connection_has_a_grace():
+    """An idle connection is closed only after the grace, in which a request may be on its way."""
+    connection = Connection()
+    connection.send(GET)
+    Deferred.fromCoroutine(connection.site.drain())
+    connection.clock.advance(site_module.GRACE - 0.1)
+    assert connection.open
+    connection.clock.pump([0.1] * 3)
+    assert not connection.open
+
+
+def test_a_request_that_is_arriving_survives_a_drain():
+    """A request of which a part had come when the drain began is answered."""
+    connection = Connection()
+    connection.send(GET[:10])
+    Deferred.fromCoroutine(connection.site.drain())
+    connection.clock.pump([1] * 20)
+    reply = connection.send(GET[10:])
+    assert reply.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nConnection: close\r\n" in reply
+    assert not connection.open
+
+
+def test_bounds_are_the_flags():
+    """The flags' defaults are those of the contract; a listener made from the flags has their values."""
+    listener = WebListener.from_flags(Resource(), Clock())
+    assert listener.factory.bounds == Bounds()
+    assert (Bounds().max_body, Bounds().idle_timeout, Bounds().request_timeout) == (10485760, 60, 30)
+    assert listener.factory.access_log is True
+    values = {each.name: number for number, each in enumerate(fields(Bounds), start=1)}
+    with flags_set({f"web.{name}": str(number) for name, number in values.items()}):
+        bounds = WebListener.from_flags(Resource(), Clock()).factory.bounds
+    assert bounds == Bounds(**values), "each bound is a flag"

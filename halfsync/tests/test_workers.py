@@ -1,0 +1,196 @@
+"""The pool of threads: bounded, honest about what holds it, and never in the way of the exit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from contextvars import ContextVar
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+import halfsync
+from halfsync.workers import Busy, WorkerPool
+
+SOURCE = Path(halfsync.__file__).parent.parent
+
+
+class Gate:
+    """A call that has begun, and ends when it is told to."""
+
+    def __init__(self):
+        self.begun = threading.Event()
+        self.go = threading.Event()
+
+    def __call__(self):
+        self.begun.set()
+        self.go.wait(10)
+
+
+class WorkersTest(TestCase):
+    """The promises of WorkerPool."""
+
+    timeout = 20
+
+    def pool(self, threads=2, queue=1) -> WorkerPool:
+        pool = WorkerPool("workers", threads=threads, queue=queue, reactor=reactor)
+        self.addCleanup(lambda: Deferred.fromCoroutine(pool.stop()))
+        return pool
+
+    def hold(self, pool: WorkerPool, label="held") -> Gate:
+        gate = Gate()
+        self.addCleanup(gate.go.set)
+        pool.submit(gate, label)
+        return gate
+
+    async def test_run_returns_what_the_function_returns(self):
+        """A call's result comes back in the reactor's thread; the call was made in another one."""
+        ident = await self.pool().run(threading.get_ident)
+        assert ident != threading.get_ident()
+
+    async def test_run_fails_with_what_the_function_raises(self):
+        """An error of the call, SystemExit included, is the Deferred's failure."""
+        pool = self.pool()
+        with pytest.raises(ValueError, match="invalid literal"):
+            await pool.run(int, "x")
+        with pytest.raises(SystemExit):
+            await pool.run(sys.exit, 1)
+        assert await pool.run(int, "1") == 1
+
+    async def test_a_thread_survives_what_a_job_raises(self):
+        """An error of a submitted call is logged with its label, and its thread goes on."""
+        pool = self.pool(threads=1)
+
+        def fail():
+            raise RuntimeError("broken")
+
+        with capture_logs() as logs:
+            pool.submit(fail, "the failing one")
+            before = await pool.run(threading.get_ident)
+        assert logs[0]["event"] == "workers.call_failed"
+        assert logs[0]["label"] == "the failing one"
+        assert await pool.run(threading.get_ident) == before
+
+    async def test_threads_start_on_demand_and_are_daemons(self):
+        """There is no thread before there is work, never one too many, and none that the exit waits for."""
+        pool = self.pool(threads=2, queue=5)
+        assert pool.holders() == []
+        gates = [self.hold(pool) for _ in range(4)]
+        await deferToThread(gates[1].begun.wait, 10)
+        held = {holder.ident for holder in pool.holders()}
+        assert len(held) == 2
+        assert all(thread.daemon for thread in threading.enumerate() if thread.ident in held)
+
+    async def test_busy_beyond_threads_and_queue(self):
+        """What neither a thread nor the queue can take is refused at once, and taken again later."""
+        pool = self.pool(threads=1, queue=1)
+        first, second = self.hold(pool), self.hold(pool)
+        with pytest.raises(Busy) as refusal:
+            self.hold(pool)
+        assert refusal.value.retry_after >= 1
+        assert pool.refused == 1
+        first.go.set()
+        await deferToThread(second.begun.wait, 10)
+        third = self.hold(pool)
+        second.go.set()
+        await deferToThread(third.begun.wait, 10)
+
+    async def test_holders_say_who_holds_a_thread(self):
+        """A held thread shows its label, made only when it is asked for, and since when; an idle one none."""
+        pool = self.pool(threads=1, queue=1)
+        gate = self.hold(pool, lambda: "GET /slow")
+        self.hold(pool).go.set()
+        await deferToThread(gate.begun.wait, 10)
+        (holder,) = pool.holders()
+        assert holder.label == "GET /slow"
+        assert holder.since is not None
+        assert holder.thread == "workers-1"
+        assert (pool.busy, pool.waiting) == (1, 1)
+        gate.go.set()
+        await pool.drain()
+        assert [(each.label, each.since) for each in pool.holders()] == [(None, None)]
+        assert (pool.busy, pool.waiting) == (0, 0)
+
+    async def test_drain_waits_for_what_runs_and_what_waits(self):
+        """A drain is over when all that was accepted is done, and at once when there is nothing."""
+        pool = self.pool(threads=1, queue=2)
+        await pool.drain()
+        first, second = self.hold(pool), self.hold(pool)
+        drained = Deferred.fromCoroutine(pool.drain())
+        first.go.set()
+        await deferToThread(second.begun.wait, 10)
+        assert not drained.called
+        second.go.set()
+        await drained
+
+    async def test_stop_discards_what_waits(self):
+        """Stopping makes no more calls: their Deferreds fail, and new ones are refused."""
+        pool = self.pool(threads=1, queue=2)
+        gate = self.hold(pool)
+        await deferToThread(gate.begun.wait, 10)
+        waiting = pool.run(int)
+        await pool.stop()
+        with pytest.raises(CancelledError):
+            await waiting
+        with pytest.raises(Busy):
+            pool.submit(int, "late")
+        gate.go.set()
+
+    async def test_results_arrive_in_order_with_one_wake_up(self):
+        """What threads hand to the reactor keeps its order, and an error in one does not lose the next."""
+        pool = self.pool()
+        got: list[int] = []
+        done: Deferred[None] = Deferred()
+
+        def work():
+            for number in range(3):
+                pool.in_reactor(got.append, number)
+            pool.in_reactor(int, "x")
+            pool.in_reactor(done.callback, None)
+
+        with capture_logs() as logs:
+            pool.submit(work, "work")
+            await done
+        assert got == [0, 1, 2]
+        assert [each["event"] for each in logs] == ["workers.result_failed"]
+
+    async def test_context_variables_stay_with_their_call(self):
+        """A call sees its caller's context, and leaves nothing of its own to the thread's next call."""
+        pool = self.pool(threads=1)
+        variable = ContextVar("variable", default="none")
+        seen: list[str] = []
+        pool.submit(lambda: variable.set("leaked"), "first")
+        pool.submit(lambda: seen.append(variable.get()), "second")
+        await pool.drain()
+        token = variable.set("caller's")
+        seen.append(await pool.run(variable.get))
+        variable.reset(token)
+        assert seen == ["none", "caller's"]
+
+
+def test_a_blocked_thread_does_not_hold_up_the_exit():
+    """A process ends although a call never returns."""
+    program = """
+import threading
+from twisted.internet import reactor
+from halfsync.workers import WorkerPool
+pool = WorkerPool("workers", threads=1, queue=0, reactor=reactor)
+begun = threading.Event()
+def block():
+    begun.set()
+    threading.Event().wait()
+reactor.callWhenRunning(pool.submit, block, "for ever")
+reactor.callWhenRunning(lambda: (begun.wait(10), reactor.stop()))
+reactor.run()
+print("over")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=SOURCE, capture_output=True, text=True, timeout=20, check=True
+    )
+    assert done.stdout == "over\n"
