@@ -47,6 +47,9 @@ class FLAGS:
         default=SAFE.spool,
         minimum=0,
     )
+    memory = flagtypes.Size(
+        "Memory for everything that requests and responses of all connections hold.", default=SAFE.memory
+    )
     max_connections = flagtypes.Count(
         "Connections open at a time; beyond it 503.", default=SAFE.max_connections
     )
