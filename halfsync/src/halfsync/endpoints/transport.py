@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import error
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IHalfCloseableProtocol, ISystemHandle, ITCPTransport
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from halfsync.endpoints.addresses import from_socket
 from halfsync.endpoints.send_queue import SendQueue
 from halfsync.logs import get_logger
 
@@ -221,11 +221,11 @@ class SocketTransport(FileDescriptor):
 
     def getHost(self) -> Any:
         """Return our address."""
-        return _address(self.socket.family, self.socket.getsockname())
+        return from_socket(self.socket.getsockname())
 
     def getPeer(self) -> Any:
         """Return the client's address."""
-        return _address(self.socket.family, self._client)
+        return from_socket(self._client)
 
     def getHandle(self) -> socket.socket:
         """Return the socket."""
@@ -314,9 +314,3 @@ class SocketTransport(FileDescriptor):
         if self.unsent > FULL and self.producer is not None and self.streamingProducer:
             self.producerPaused = True
             cast("IPushProducer", self.producer).pauseProducing()
-
-
-def _address(family: int, name: Any) -> Any:
-    if family == socket.AF_INET:
-        return IPv4Address("TCP", *name[:2])
-    return IPv6Address("TCP", *name) if family == socket.AF_INET6 else UNIXAddress(name or None)

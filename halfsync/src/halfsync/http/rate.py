@@ -1,25 +1,17 @@
-"""How fast a client takes what is ready for it, so that a slow one is told from a stalled one."""
+"""How fast a client takes what is ready for it, or sends what it has begun: a slow one is no stalled one."""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from fcntl import ioctl
 from math import inf
-from struct import unpack
-from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.abstract import FileDescriptor
-from twisted.internet.tcp import Connection
-
-from halfsync.http.request import address_text
+from halfsync.endpoints.addresses import address_text
+from halfsync.endpoints.transport import SocketTransport
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from halfsync.http.bounds import Bounds
-    from halfsync.http.channel import Channel
-    from halfsync.http.h2 import H2Channel
-
+    from halfsync.http.connections import Connection
 
 log = get_logger(__name__)
 
@@ -31,10 +23,10 @@ Closing with unread input makes the kernel send a reset, which can overtake the 
 
 
 class Pace:
-    """What a client has taken while something waited for it, on average over `write_timeout` of waiting.
+    """What a client has taken, or sent, while something waited for it, on average over `write_timeout` of that.
 
     It is asked with how many bytes are left for the client at that moment;
-    who cannot tell leaves that out, and adds to `taken` what goes.
+    a caller that cannot tell leaves that out, and adds to `taken` what has gone, or come.
     """
 
     __slots__ = ("_bounds", "_since", "_waited", "taken")
@@ -83,44 +75,33 @@ class Pace:
         return self.wait(now, left)
 
 
-def wait_or_cut(channel: Channel | H2Channel, pace: Pace | None, now: float) -> float:
+def wait_or_cut(connection: Connection, pace: Pace | None, now: float) -> float:
     """Return until when a connection may still wait for its client; cut one whose client is too slow."""
-    left = unsent(channel.transport)
-    deadline = pace.judge(now, untaken(channel.transport)) if pace and left else None
+    left = unsent(connection.transport)
+    deadline = pace.judge(now, untaken(connection.transport)) if pace and left else None
     if deadline is not None:
         return deadline
     if left:
-        log.info("http.stalled", peer=address_text(channel.getPeer()), unsent=left)
-    channel.abort()
+        log.info("http.stalled", peer=address_text(connection.client), unsent=left)
+    connection.abort()
     return inf
 
 
 def unsent(transport: Any) -> int:
     """Return how many bytes wait for the client in our memory, below whatever wraps the socket."""
-    bottom = _bottom(transport)
-    if bottom is None:
-        return 0
-    waiting: int = len(bottom.dataBuffer) - bottom.offset + bottom._tempDataLen  # noqa: SLF001  nothing public
-    return waiting
+    bottom = socket_of(transport)
+    return 0 if bottom is None else bottom.unsent
 
 
 def untaken(transport: Any) -> int:
-    """Return how many bytes the client has not taken: those in our memory, and those in the kernel's.
-
-    The kernel frees room in its buffer, of up to megabytes, in large steps:
-    of an honest client that takes 2 KiB a second, our memory saw nothing for minutes.
-    """
-    bottom = _bottom(transport)
-    queued = 0
-    if isinstance(bottom, Connection):
-        # SIOCOUTQ of tcp(7) and unix(7). A socket that is closed already has none.
-        with suppress(OSError, AttributeError, ValueError):
-            (queued,) = unpack("i", ioctl(bottom.fileno(), TIOCOUTQ, bytes(4)))
-    return unsent(transport) + queued
+    """Return how many bytes the client has not taken: those in our memory, and those in the kernel's."""
+    bottom = socket_of(transport)
+    return 0 if bottom is None else bottom.untaken
 
 
-def _bottom(transport: Any) -> Any:
-    while not isinstance(transport, FileDescriptor):
+def socket_of(transport: Any) -> SocketTransport | None:
+    """Return the transport on the socket, below whatever wraps it; None where there is no such."""
+    while not isinstance(transport, SocketTransport):
         inner = getattr(transport, "transport", None)
         if inner is None or inner is transport:
             return None
