@@ -112,10 +112,11 @@ def test_a_profile_names_what_takes_the_time():
         thread.start()
     switch = sys.getswitchinterval()
     try:
-        busy = profiler.profile(0.2)
-        everyone = profiler.profile(0.02, waiting=True)
-        with profiler._one_at_a_time, pytest.raises(RuntimeError, match="another profile"):
-            profiler.profile(1)
+        taker = profiler.Profiler()
+        busy = taker.profile(0.2)
+        everyone = taker.profile(0.02, waiting=True)
+        with taker._lock, pytest.raises(RuntimeError, match="another profile"):
+            taker.profile(1)
     finally:
         over.set()
         for thread in threads:
@@ -138,9 +139,7 @@ def test_growth_is_told_by_line(tools):
     assert "every allocation is traced" in growth.look()
     kept = [bytes(1000) for _ in range(1000)]
     told = growth.look()
-    assert re.fullmatch(
-        r" +\+\d+\.\d KiB +\+\d+ blocks  test_manhole_tools.py:\d+", told.split("\n")[1]
-    )
+    assert re.fullmatch(r" +\+\d+\.\d KiB +\+\d+ blocks  test_manhole_tools.py:\d+", told.split("\n")[1])
     assert len(kept) == 1000
     tools.end()
     assert not tracemalloc.is_tracing()

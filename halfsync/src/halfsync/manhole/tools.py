@@ -16,7 +16,8 @@ from halfsync import logs, stacks
 from halfsync.manhole import heap, profiler
 from halfsync.manhole.connections import connections
 from halfsync.manhole.stalls import Stalls
-from halfsync.manhole.threads import aside
+from halfsync.manhole.stdout import Redirection
+from halfsync.manhole.threads import in_thread
 from halfsync.manhole.views import Flags, Text
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Tools:
         self.threaded = threaded
         self._stalls = Stalls(self._reactor)
         self._growth = heap.Growth()
+        self._profiler = profiler.Profiler()
+        self.redirection = Redirection()
 
     def begin(self) -> None:
         """Watch for stalls, until `end`."""
@@ -171,7 +174,7 @@ class Tools:
 
         :param waiting: count a thread also while it has nothing to do.
         """
-        return self.in_thread(lambda: Text(profiler.profile(seconds, waiting=waiting)))
+        return self.in_thread(lambda: Text(self._profiler.profile(seconds, waiting=waiting)))
 
     def memory(self, *, stop: bool = False) -> Deferred[Text]:
         """Show what has been allocated between two calls, by line."""
@@ -196,7 +199,7 @@ class Tools:
         Ctrl-C ends it when it is Python code; a call into C that blocks goes on, unawaited.
         """
         name = getattr(function, "__name__", "?")
-        return aside(self._reactor, partial(function, *args, **kwargs), name)
+        return in_thread(self._reactor, self.redirection, partial(function, *args, **kwargs), name)
 
     def _in_reactor(self, tool: Callable[..., T]) -> Callable[..., T]:
         """Let a tool be called from a thread: what it looks at changes in the reactor alone."""
