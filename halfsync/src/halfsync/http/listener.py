@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from oscar import flag
-
-from halfsync import flags
+from halfsync import flag, flags
 from halfsync.endpoints.listener import Endpoints, Listener
 from halfsync.flags import types as flagtypes
 from halfsync.http import proxies
@@ -48,6 +46,9 @@ class FLAGS:
         "Disk for responses that wait for slow clients, so that no thread does; 0 turns it off.",
         default=SAFE.spool,
         minimum=0,
+    )
+    memory = flagtypes.Size(
+        "Memory for everything that requests and responses of all connections hold.", default=SAFE.memory
     )
     max_connections = flagtypes.Count(
         "Connections open at a time; beyond it 503.", default=SAFE.max_connections
