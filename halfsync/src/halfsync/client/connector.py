@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
+from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.ssl import (
     Certificate,
     PrivateCertificate,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 IDLE = 30
 """Seconds for which an unused connection is kept: less than the 60 s after which servers close theirs."""
 
-BROKEN = (ResponseNeverReceived, ResponseFailed, RequestTransmissionFailed, RequestGenerationFailed)
+BROKEN = (ResponseNeverReceived, ResponseFailed, RequestTransmissionFailed)
 """What twisted.web raises once a request has begun; each has `reasons`."""
 
 
@@ -100,6 +100,7 @@ class Connector:
         self, reactor: Any, base: str, address: Address, *, trust: Trust, most: int, connect_timeout: float
     ) -> None:
         self._base = base
+        self._reactor = reactor
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = most
         self._pool.cachedConnectionTimeout = IDLE
@@ -113,26 +114,32 @@ class Connector:
         :raises Interrupted: when it may have.
         :raises CancelledError: when the caller did not want to wait any longer.
         """
+        cancelled = False
+
+        def cancel(_: object) -> None:
+            # What a cancelled request fails with depends on how far it had come, and is easily taken for
+            # the peer's failure: UserError while it connects, ResponseNeverReceived later.
+            nonlocal cancelled
+            cancelled = True
+            sent.cancel()
+
+        response: Deferred[Any] = Deferred(cancel)
+        sent = self._client.request(
+            request.method,
+            self._base + request.target,
+            headers=Headers({name: [value] for name, value in headers.items()}),
+            data=request.producer(),
+            # A redirection leads to another host, which this connector does not reach.
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self._reactor,
+        )
+        sent.addBoth(response.callback)
         try:
-            return await self._client.request(
-                request.method,
-                self._base + request.target,
-                headers=Headers({name: [value] for name, value in headers.items()}),
-                data=request.producer(),
-                # A redirection leads to another host, which this connector does not reach.
-                allow_redirects=False,
-                unbuffered=True,
-            )
-        except (ConnectingCancelledError, CancelledError):
-            raise CancelledError from None
-        except (ConnectError, DNSLookupError) as error:
-            raise Unreachable(str(error) or type(error).__name__) from error
-        except (
-            ResponseNeverReceived,
-            ResponseFailed,
-            RequestTransmissionFailed,
-            RequestGenerationFailed,
-        ) as error:
+            return await response
+        except Exception as error:
+            if cancelled:
+                raise CancelledError from None
             raise _failure(error) from error
 
     def close(self) -> Any:
@@ -140,10 +147,11 @@ class Connector:
         return self._pool.closeCachedConnections()
 
 
-def _failure(error: Any) -> BaseException:
-    # A request that is cancelled fails with ResponseNeverReceived, too: its reasons tell.
-    if any(reason.check(CancelledError) for reason in error.reasons):
-        return CancelledError()
+def _failure(error: Any) -> Exception:
+    if isinstance(error, ConnectError | DNSLookupError):
+        return Unreachable(str(error) or type(error).__name__)
     if isinstance(error, RequestGenerationFailed):
         return CallError(f"the request's own body failed: {error.reasons[0].getErrorMessage()}")
-    return Interrupted("; ".join(reason.getErrorMessage() for reason in error.reasons))
+    if isinstance(error, BROKEN):
+        return Interrupted("; ".join(reason.getErrorMessage() for reason in error.reasons))
+    return CallError(f"the request could not be sent: {error!r}")
