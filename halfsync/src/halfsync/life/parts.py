@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
+from halfsync.life.sockets import Sockets
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
@@ -38,6 +39,17 @@ class Part(Service):
         self.setName(name)
         self.label = name
 
+    async def bind(self, sockets: Sockets) -> None:
+        """Bind what the part listens on; accept nothing yet.
+
+        Every part binds before the first one starts, so that a start that fails has accepted no connection.
+        A part that raises must leave nothing behind: its `unbind` is not called.
+        :raises StartError: when the sockets cannot be had.
+        """
+
+    async def unbind(self) -> None:
+        """Let go of what was bound; called instead of `stop` when the part has not started."""
+
     async def start(self) -> None:
         """Acquire what the part needs.
 
@@ -53,6 +65,9 @@ class Part(Service):
 
     async def stop(self) -> None:
         """Abort what is left and release everything."""
+
+    def reload(self) -> None:
+        """Read again what may have changed on disk; the process was told to (HUP)."""
 
     def problems(self) -> list[str]:
         """Say why the process is not ready on account of this part; nothing when it is."""
@@ -77,6 +92,8 @@ class Process(MultiService):
         self.about = about
         self.reactor = reactor
         self.state: State = "starting"
+        self.sockets = Sockets()
+        """What the process listens on."""
         self.started = time.time()
         """When the process began, in seconds since the epoch."""
         self._draining: set[str] = set()
@@ -99,16 +116,22 @@ class Process(MultiService):
         return own + [f"{part.label}: {problem}" for part in self._parts() for problem in part.problems()]
 
     async def start(self) -> None:
-        """Start every part in order; when one fails, stop those that had started, last first, and raise."""
+        """Bind every part, then start each in order; when one fails, undo all, last first, and raise."""
         self.running = 1
-        begun: list[Part] = []
+        bound: list[Part] = []
+        started: list[Part] = []
         try:
             for part in self._parts():
+                await part.bind(self.sockets)
+                bound.append(part)
+            for part in self._parts():
                 await part.startService()
-                begun.append(part)
+                started.append(part)
         except BaseException:
             self.state = "stopped"
-            await self._stop(begun)
+            await self._stop(started)
+            for part in reversed(bound[len(started) :]):
+                await part.unbind()
             raise
         self.state = "running"
 
