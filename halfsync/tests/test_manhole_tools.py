@@ -175,7 +175,7 @@ def test_the_log_returns_by_itself(tools):
         tools._reactor.advance(31)
         assert logs.level() == before
     finally:
-        logs.set_level(before)
+        tools._process.log_levels.set(before)
 
 
 def test_requests_and_threads(tools):

@@ -8,6 +8,7 @@ and what it makes of an event goes to `logging`.
 from __future__ import annotations
 
 import logging
+import reprlib
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -28,8 +29,7 @@ _HEAD = frozenset(("timestamp", "level", "logger", "event"))
 
 def get_logger(name: str) -> BoundLogger:
     """Return the logger of that name; a module's is that of its `__name__`."""
-    logger = structlog.wrap_logger(logging.getLogger(name), wrapper_class=BoundLogger)
-    return cast("BoundLogger", logger)
+    return cast("BoundLogger", structlog.wrap_logger(logging.getLogger(name), wrapper_class=_Logger))
 
 
 def get_audit_logger(name: str) -> BoundLogger:
@@ -37,7 +37,7 @@ def get_audit_logger(name: str) -> BoundLogger:
 
     They are for what people do to the process: each names the person, and there are few.
     """
-    return cast("BoundLogger", structlog.wrap_logger(_AuditLogger(name), wrapper_class=BoundLogger))
+    return cast("BoundLogger", structlog.wrap_logger(_AuditLogger(name), wrapper_class=_Logger))
 
 
 def emit(logger: logging.Logger, event: str, fields: EventDict) -> None:
@@ -54,14 +54,28 @@ def emit(logger: logging.Logger, event: str, fields: EventDict) -> None:
         steps[-1].write({**head, **fields}, audit=False)
 
 
+class _Logger(BoundLogger):
+    """A logger whose caller never fails by it, whatever steps structlog is configured with."""
+
+    def _proxy_to_logger(
+        self, method_name: str, event: str | None = None, *event_args: str, **event_kw: Any
+    ) -> Any:
+        try:
+            return super()._proxy_to_logger(method_name, event, *event_args, **event_kw)
+        except Exception:  # noqa: BLE001  structlog's own console takes no list for a stack
+            return getattr(self._logger, method_name)(f"{event} {reprlib.repr(event_kw)}")
+
+
 class _AuditLogger:
-    """A logger of `logging` for which every level is enabled."""
+    """A logger of `logging` for which every level is enabled, as structlog asks for it."""
+
+    disabled = False
 
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def isEnabledFor(self, _level: int) -> bool:
-        return True
+    def getEffectiveLevel(self) -> int:
+        return logging.NOTSET
 
     def info(self, text: str, *arguments: object, **_options: object) -> None:
         self._handle(logging.INFO, text, arguments)

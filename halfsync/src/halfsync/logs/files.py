@@ -26,7 +26,9 @@ def open_log_file(path: str, *, create: bool = True) -> int:
     folder = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for each in folders:
-            folder = _enter(folder, each)
+            inner = _enter(folder, each)
+            os.close(folder)
+            folder = inner
         if _others_write(folder):
             flags |= os.O_NOFOLLOW
         try:
@@ -42,19 +44,15 @@ def open_log_file(path: str, *, create: bool = True) -> int:
 
 
 def _enter(folder: int, name: str) -> int:
-    """Go from a folder into another one; the first descriptor is closed."""
+    """Open a folder that another one names."""
     flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
     try:
-        try:
-            return os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)
-        except NotADirectoryError:
-            if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode) and _others_write(
-                folder
-            ):
-                raise _untrusted() from None
-            return os.open(name, flags, dir_fd=folder)
-    finally:
-        os.close(folder)
+        return os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)
+    except NotADirectoryError:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISLNK(found.st_mode) and _others_write(folder):
+            raise _untrusted() from None
+        return os.open(name, flags, dir_fd=folder)
 
 
 def _others_write(folder: int) -> bool:

@@ -1,4 +1,4 @@
-"""An event made fit for one line: values that every reader of JSON takes, and no more than the line has room for."""
+"""An event made fit for one line: values that every reader of JSON takes, cut to what there is room for."""
 
 from __future__ import annotations
 
@@ -55,11 +55,9 @@ def _plain(value: object) -> Any:
 def _strict(value: Any) -> Any:
     if isinstance(value, str):
         return clean(value)
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int):
-        return value if SMALLEST <= value <= LARGEST else str(value)
-    if isinstance(value, float):
+    if isinstance(value, int) and not SMALLEST <= value <= LARGEST:
+        return str(value)
+    if isinstance(value, (int, float, type(None))):
         return value
     if isinstance(value, dict):
         return {clean(str(key)): _strict(each) for key, each in value.items()}
@@ -69,7 +67,7 @@ def _strict(value: Any) -> Any:
 
 
 def clean(text: str) -> str:
-    """Return a text without lone surrogates, which no strict reader takes: each as `\\udc80` in letters."""
+    """Return a text without lone surrogates, which no strict reader takes: each is spelled, as an escape."""
     return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -105,7 +103,7 @@ def cut(event: Mapping[str, Any], limit: int) -> dict[str, Any]:
 
 
 def _shorten(value: Any, longest: int) -> Any:
-    """Return a value that takes about `longest` bytes; of a text or a list, the beginning and the end stay."""
+    """Return a value of about `longest` bytes; of a text or a list, the beginning and the end stay."""
     whole = len(encode(value))
     if whole <= longest:
         return value

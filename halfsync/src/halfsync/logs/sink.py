@@ -66,6 +66,8 @@ class Sink:
         self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._owed: list[_AuditLine] = []
         """Lines that could not be written, and must be."""
+        self._in_hand = 0
+        """Lines that are being written."""
         self._torn = False
         threading.Thread(target=self._run, name="log", daemon=True).start()
 
@@ -77,7 +79,7 @@ class Sink:
         self._queue.put(line)
 
     def write_audit(self, line: str) -> None:
-        """Put a line on its way that is kept until it is written; whoever causes it waits (`when_written`)."""
+        """Put a line on its way that is kept until it is written; `when_written` tells when that is."""
         self._queue.put(_AuditLine(line))
 
     def when_written(self, call: Callable[[], object]) -> None:
@@ -87,7 +89,7 @@ class Sink:
     @property
     def behind(self) -> int:
         """How many lines wait."""
-        return self._queue.qsize() + len(self._owed)
+        return self._queue.qsize() + self._in_hand
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything up to now was tried, for at most `timeout` seconds; say whether it was."""
@@ -105,7 +107,9 @@ class Sink:
         patient: list[_Waiter] = []
         while True:
             lines, waiters = self._gather()
+            self._in_hand = len(lines)
             lost = self._write(lines)
+            self._in_hand = len(self._owed)
             self.lost += lost
             if not lost and self.lost != told:
                 self._on_loss(self.lost - told)

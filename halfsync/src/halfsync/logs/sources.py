@@ -7,14 +7,14 @@ import re
 import reprlib
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from structlog.stdlib import BoundLogger, ExtraAdder
 from twisted.logger import Logger, LoggingFile, LogLevel, formatEvent, globalLogBeginner
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
-    from twisted.logger import LogEvent
+    from twisted.logger import ILogObserver, LogEvent
 
 # Twisted calls any exception that reached its loop critical.
 _LEVELS = {LogLevel.warn: "warning", LogLevel.critical: "error"}
@@ -43,7 +43,7 @@ class Sources:
         """
         _silence_other_streams()
         logging.getLogger().addHandler(_FromLogging(self))
-        globalLogBeginner.beginLoggingTo([self._from_twisted], redirectStandardIO=False)
+        globalLogBeginner.beginLoggingTo([cast("ILogObserver", self._from_twisted)], redirectStandardIO=False)
         # After Twisted, which takes warnings for its own.
         logging.captureWarnings(capture=True)
         threading.excepthook = self._from_thread
@@ -52,7 +52,7 @@ class Sources:
             sys.stdout = LoggingFile(Logger("stdout"), LogLevel.info)
 
     def logger(self, name: str, fields: dict[str, Any]) -> BoundLogger:
-        """Return a logger with fields of any name, which its methods would take for parameters of their own."""
+        """Return a logger with fields of any name; its methods take some for parameters of their own."""
         return BoundLogger(logging.getLogger(name), self._steps, dict(fields))
 
     def _from_twisted(self, event: LogEvent) -> None:

@@ -29,6 +29,9 @@ log = get_logger(__name__)
 LEAST_LINE = 1024
 """Bytes; the head of an event and what says that it was cut have room in it."""
 
+HEAD = 256
+"""Bytes that time, level, logger and name of an event take at most."""
+
 
 @flags.declare(flag.namespace("log"))
 class FLAGS:
@@ -120,9 +123,9 @@ class Log:
         """How many lines wait to be written."""
         return self._sink.behind
 
-    def room_for(self, text: str) -> bool:
-        """Say whether an event with this text as its one long field is written whole."""
-        return len(json_line({"text": text}, sys.maxsize)) <= self._max_line - LEAST_LINE // 2
+    def keeps(self, fields: EventDict) -> bool:
+        """Say whether an event with these fields is written whole."""
+        return len(json_line(fields, sys.maxsize)) <= self._max_line - HEAD
 
     def _json_line(self, event: EventDict) -> str:
         return json_line(event, self._max_line)
