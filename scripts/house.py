@@ -1,7 +1,7 @@
 """Draw the house of the library: its rooms, and which stands on which, read from the imports of the code.
 
-    python scripts/house.py          writes docs/house.svg
-    python scripts/house.py --check  says whether it is true, and exits with 1 when it is not
+`python scripts/house.py` writes docs/house.svg; with `--check` it says whether that is true, and exits with 1
+when it is not.
 """
 
 from __future__ import annotations
@@ -31,21 +31,19 @@ def main(arguments: list[str]) -> int:
 
 
 def rooms() -> dict[str, Path]:
-    """Return the rooms: packages and modules at the top of the library, without the face and private names."""
+    """Return the rooms: packages and modules at the top of the library, without the private ones."""
     found = {}
     for path in sorted(LIBRARY.iterdir()):
         name = path.stem
         if name.startswith("_") or path.suffix not in {"", ".py"}:
             continue
-        if path.is_dir() and (path / "__init__.py").exists():
-            found[name] = path
-        elif path.suffix == ".py":
+        if path.suffix == ".py" or (path / "__init__.py").exists():
             found[name] = path
     return found
 
 
 def imports(path: Path) -> set[str]:
-    """Return the rooms that the modules at a path import when they run; imports for types alone are left out."""
+    """Return the rooms that the modules at a path import when they run, not for types alone."""
     found = set()
     for file in path.rglob("*.py") if path.is_dir() else [path]:
         for node in _run(ast.parse(file.read_text(encoding="utf-8"))):
@@ -53,9 +51,8 @@ def imports(path: Path) -> set[str]:
                 parts = node.module.split(".")
                 found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
             elif isinstance(node, ast.Import):
-                found |= {
-                    alias.name.split(".")[1] for alias in node.names if alias.name.startswith("halfsync.")
-                }
+                names = [alias.name.split(".") for alias in node.names]
+                found |= {name[1] for name in names if name[0] == "halfsync" and len(name) > 1}
     return found
 
 
@@ -111,8 +108,7 @@ def draw() -> str:
         for index, room in enumerate(row):
             at[room] = (left + index * (WIDTH + GAP), GAP + number * ROW)
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
-        f'font-family="sans-serif" font-size="11">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" font-family="serif">',
         f'<rect width="{width:g}" height="{height:g}" fill="#fff"/>',
     ]
     for room, direct in _direct(below).items():
@@ -124,9 +120,9 @@ def draw() -> str:
             )
     for room, (x, y) in at.items():
         lines += [
-            f'<rect x="{x:g}" y="{y:g}" width="{WIDTH}" height="{HEIGHT}" rx="5" fill="#f4f7fa" stroke="#467"/>',
+            f'<rect x="{x:g}" y="{y:g}" width="{WIDTH}" height="{HEIGHT}" rx="5" fill="#eff" stroke="#467"/>',
             f'<text x="{x + 9:g}" y="{y + 18:g}" font-size="13" font-weight="bold">{room}</text>',
-            f'<text x="{x + 9:g}" y="{y + 35:g}" fill="#456">{escape(_said(paths[room]))}</text>',
+            f'<text x="{x + 9:g}" y="{y + 35:g}" font-size="11">{escape(_said(paths[room]))}</text>',
         ]
     return "\n".join([*lines, "</svg>", ""])
 
