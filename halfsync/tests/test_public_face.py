@@ -97,7 +97,7 @@ def signature(function, *, bound: bool = False) -> str:
 
 
 def test_names_and_signatures_are_those_of_the_document():
-    """`docs/library.md` shows each public name with its signature; one that changes is a new version's affair."""
+    """`docs/library.md` shows each public name with its signature; a change is a new version's affair."""
     block = re.search(r"<!-- face -->\n```text\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     assert block, "docs/library.md has lost its list"
     assert block[1].splitlines() == face(), "write instead:\n" + "\n".join(face())
