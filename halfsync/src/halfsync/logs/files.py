@@ -36,6 +36,8 @@ def open_log_file(path: str, *, create: bool = True) -> int:
         except OSError as error:
             if error.errno == errno.ELOOP and flags & os.O_NOFOLLOW:
                 raise _untrusted() from None
+            if error.errno == errno.ENXIO:
+                raise OSError(errno.ENXIO, "a FIFO that no process reads") from None
             raise
     finally:
         os.close(folder)
@@ -81,7 +83,6 @@ def check_log_file(path: str) -> str | None:
 
 
 def reason(error: OSError) -> str:
-    """Return what prevents the file from being opened, in words."""
-    if error.errno == errno.ENXIO:
-        return "a FIFO that no process reads"
-    return (error.strerror or str(error)).lower()
+    """Return what prevents the file from being opened, in words for a message."""
+    text = error.strerror or str(error)
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text

@@ -102,7 +102,7 @@ class Log:
         try:
             descriptor = open_log_file(self._file)
         except OSError as error:
-            log.error("log.reopen_failed", file=self._file, reason=reason(error))  # noqa: TRY400  no bug of ours
+            log.error("log.reopen_failed", file=self._file, reason=error.strerror)  # noqa: TRY400  no bug of ours
             return
         self._sink.replace(descriptor)
         log.info("log.reopened", file=self._file)
