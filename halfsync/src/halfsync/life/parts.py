@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
 from halfsync.life.sockets import Sockets
-from halfsync.logs import get_logger
+from halfsync.logs import LogLevels, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -115,6 +115,8 @@ class Process:
         """When the process began, in seconds since the epoch."""
         self.sockets = Sockets()
         """What the process listens on."""
+        self.log_levels = LogLevels(reactor)
+        """Levels of the log, changed while the process runs."""
         self._parts: dict[str, Part] = {}
         self._draining: set[str] = set()
 
