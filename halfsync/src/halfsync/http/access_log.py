@@ -11,7 +11,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from halfsync.endpoints.addresses import address_text
-from halfsync.logs import put
+from halfsync.logs import emit
 
 if TYPE_CHECKING:
     from halfsync.http.stream import Stream
@@ -70,12 +70,12 @@ def log_answer(stream: Stream, seconds: float, *, aborted: bool = False) -> None
     }
     if aborted:
         fields["aborted"] = True
-    put(_log, "http.request", fields)
+    emit(_log, "http.request", fields)
 
 
 def log_refusal(peer: str, code: int) -> None:
     """Log what was refused before there was a whole request."""
-    put(_log, "http.refused", {"status": code, "peer": peer})
+    emit(_log, "http.refused", {"status": code, "peer": peer})
 
 
 def printable(text: str) -> str:

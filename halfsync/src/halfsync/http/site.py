@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.protocol import Factory
@@ -12,6 +11,7 @@ from twisted.web.resource import IResource
 from halfsync.endpoints.addresses import address_text
 from halfsync.http.connection import H1Connection
 from halfsync.http.context import Context
+from halfsync.life.facts import RunningRequest
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
@@ -20,19 +20,6 @@ if TYPE_CHECKING:
     from halfsync.http.bounds import Bounds
     from halfsync.http.proxies import Proxies
     from halfsync.http.stream import Handler
-
-
-@dataclass(frozen=True, slots=True)
-class InFlight:
-    """A request that has arrived and is not answered to its end."""
-
-    method: str
-    path: str
-    peer: str
-    since: float
-    """When its first byte arrived, in the reactor's seconds."""
-    thread: str | None
-    """The worker that is at it."""
 
 
 class Site(Factory):
@@ -76,16 +63,22 @@ class Site(Factory):
         """Whether connections are being ended."""
         return self.context.connections.draining
 
-    def in_flight(self) -> list[InFlight]:
-        """Name the requests that are being answered."""
+    def channels(self) -> list[Channel | H2Channel]:
+        """Return the open connections."""
+        return list(self._channels)
+
+    def in_flight(self, name: str = "") -> list[RunningRequest]:
+        """Return the requests that are being answered, for the part of that name."""
         threads = {thread.ident: thread.name for thread in threading.enumerate()}
         return [
-            InFlight(
+            RunningRequest(
+                name,
                 stream.head.method,
                 stream.head.target.partition("?")[0],
                 address_text(stream.client),
                 stream.since,
                 threads.get(stream.thread),
+                stream.request_id,
             )
             for connection in self.context.connections
             for stream in connection.streams()
