@@ -18,6 +18,7 @@ from collections import deque
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
+from math import inf
 from threading import Lock, Thread
 from time import time
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
@@ -113,13 +114,13 @@ class WorkerPool(Part):
     """
 
     def __init__(
-        self, name: str, *, threads: int, queue: int, reactor: Any, queue_timeout: float = 10.0
+        self, name: str, *, threads: int, queue: int, reactor: Any, queue_timeout: float = inf
     ) -> None:
         super().__init__(name)
         self.threads = threads
         self.queue = queue
         self._reactor = reactor
-        self._jobs = CallQueue(room=self._room, timeout=queue_timeout, reactor=reactor)
+        self._jobs = CallQueue(room=self._places, timeout=queue_timeout, reactor=reactor)
         self._idle: list[_Worker] = []
         self._workers: list[_Worker] = []
         self._results: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
@@ -235,7 +236,7 @@ class WorkerPool(Part):
             with suppress(Exception):
                 await drained
 
-    def _room(self) -> int:
+    def _places(self) -> int:
         """Return how many calls may be in the queue: those that will have a thread, and those that wait."""
         return self.queue + len(self._idle) + self.threads - len(self._workers)
 

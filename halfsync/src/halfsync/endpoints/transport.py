@@ -165,6 +165,7 @@ class SocketTransport(FileDescriptor):
             raise TypeError(f"a transport sends bytes, not {type(data).__name__}")
         if data and self.connected and not self._half_closed:
             self._keep(data)
+            self._pause_if_full()
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """Send pieces, as `write` does."""
@@ -186,6 +187,9 @@ class SocketTransport(FileDescriptor):
             else:
                 self._keep(memoryview(piece)[sent:] if sent else piece)
                 sent = 0
+        # Not before all are kept: a producer may write something more when it is paused.
+        if self._queue is not None:
+            self._pause_if_full()
 
     def loseConnection(self) -> None:
         """Close once everything is sent."""
@@ -311,6 +315,8 @@ class SocketTransport(FileDescriptor):
             self._queue = SendQueue()
             self.startWriting()
         self._queue.add(data)
+
+    def _pause_if_full(self) -> None:
         if self.unsent > FULL and self.producer is not None and self.streamingProducer:
             self.producerPaused = True
             cast("IPushProducer", self.producer).pauseProducing()

@@ -49,8 +49,8 @@ class Arrival:
         elif not self._connection.parser.ahead:
             self._read_into()
 
-    def sank(self, count: int) -> bool:
-        """Count bytes that were read into the body; say whether it is whole.
+    def sank(self, count: int) -> None:
+        """Count bytes that were read into the body, and have the request answered after the last one.
 
         :raises OSError: when there is no room for more.
         """
@@ -60,7 +60,8 @@ class Arrival:
         parser.took(count)
         if parser.left:
             self._read_into()
-        return not parser.left
+        else:
+            self.complete()
 
     def complete(self) -> None:
         """Have the request answered: the body has arrived to its last byte."""
@@ -92,7 +93,7 @@ class Arrival:
         """Write to the disk, in a thread; then go on."""
         self.flushing = True
         self._connection.hold()
-        self._connection.context.disk_thread.make(self._body.flush, partial(self._flushed, then))
+        self._connection.context.disk_thread.make(self._body.to_disk, partial(self._flushed, then))
 
     def _flushed(self, then: Callable[[], None], error: Any) -> None:
         self.flushing = False

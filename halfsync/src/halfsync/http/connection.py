@@ -8,7 +8,7 @@ over TCP both look the same until something is sent to it. What is done then is 
   (RFC 9110 section 15.2). The kernel of one that is gone answers it with a reset.
 - While a response is sent, its bytes are the question. A response that has nothing to send for SILENCE
   seconds gets no evidence any more, and its client is taken to be gone, as nginx, Go and hyper take it at once.
-- A client of HTTP/1.0 that cannot be asked is waited for as long as for a request.
+- A client that cannot be asked (HTTP/1.0), or does not take the question, is waited for as long as for a request.
 """
 
 from __future__ import annotations
@@ -138,9 +138,9 @@ class H1Connection(Protocol):
         arrival, socket = self._arrival, self.socket
         if arrival is not None and socket is not None:
             socket.sink = None
-            self._read(lambda: arrival.sank(count) and arrival.complete())
+            self._read(lambda: arrival.sank(count))
 
-    def connectionLost(self, reason: Any) -> None:
+    def connectionLost(self, reason: Any = None) -> None:
         """Tell the request and the listener."""
         del reason
         self.closing = True
@@ -183,7 +183,7 @@ class H1Connection(Protocol):
         """Go on: the client has taken it."""
         self._blocked = False
         if self._pace is not None and not self.closing:
-            self._pace.go_on(self.context.seconds(), untaken(self.transport))
+            self._pace.go_on(self.context.seconds())
         stream = self.stream
         if stream is not None and stream.ended:
             self.written(stream)
@@ -264,11 +264,11 @@ class H1Connection(Protocol):
 
     def send(self, *pieces: bytes) -> None:
         """Send bytes: at once, as far as the kernel takes them."""
-        if self._blocked and self._pace is not None:
-            # It was on its way already when the buffer was full.
-            self._pace.taken += sum(map(len, pieces))
-        if self.socket is not None:
-            self.socket.send(*pieces)
+        socket, pace = self.socket, self._pace
+        if pace is not None:
+            pace.sent(sum(map(len, pieces)))
+        if socket is not None:
+            socket.send(*pieces)
         else:
             self.transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
@@ -311,7 +311,11 @@ class H1Connection(Protocol):
             arrival.pace = Pace(self.context.bounds)
             self.deadline = arrival.pace.wait(self.context.seconds())
             self.transport.resumeProducing()
-            self._read(then)
+            if self._reading:
+                # There are no threads, as in memory.
+                then()
+            else:
+                self._read(then)
 
     def taken_over(self) -> None:
         """Let go of the transport: a handler has given it to another protocol (a websocket).
@@ -460,7 +464,7 @@ class H1Connection(Protocol):
         """Look whether a client is there that has closed its side."""
         since = now if self._half_closed is None else self._half_closed
         patience = SILENCE if stream.code else inf
-        if not stream.code and stream.head.version == "HTTP/1.0":
+        if not stream.code and (stream.head.version == "HTTP/1.0" or untaken(self.transport)):
             patience = self.context.bounds.request_timeout
         if stream.sent > self._evidence:
             self._half_closed, self._evidence = now, stream.sent

@@ -103,7 +103,6 @@ class Context:
         other = H2Connection(self)
         other.since = connection.since
         self.connections.replaced(connection, other)
-        connection.transport.unregisterProducer()
         other.take_over(connection.transport)
         return other
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.interfaces import IReactorFromThreads
 
@@ -38,7 +38,7 @@ class Disk:
     def _work(self) -> None:
         while True:
             call, done = self._calls.get()
-            self._reactor.callFromThread(done, _made(call))  # type: ignore[union-attr]  there is one
+            cast("Any", self._reactor).callFromThread(done, _made(call))
             del call, done
 
 

@@ -211,7 +211,7 @@ class Parser:
         self.left, extra = read_size(line)
         self._count(extra)
         self.state = DATA if self.left else TRAILERS
-        return self.next()  # type: ignore[return-value]  no head begins here
+        return self._data() if self.left else self._trailers()
 
     def _data_end(self) -> bytes | End | None:
         line = self._line()

@@ -25,11 +25,12 @@ Closing with unread input makes the kernel send a reset, which can overtake the 
 class Pace:
     """What a client has taken, or sent, while something waited for it, on average over `write_timeout` of that.
 
-    It is asked with how many bytes are left for the client at that moment;
-    a caller that cannot tell leaves that out, and adds to `taken` what has gone, or come.
+    It is told how many bytes are left for the client at that moment, and of what is sent from the first wait on:
+    what has been sent since and is not left has been taken.
+    A caller that cannot tell what is left leaves that out, and adds to `taken` what has gone, or come.
     """
 
-    __slots__ = ("_bounds", "_since", "_waited", "taken")
+    __slots__ = ("_begun", "_bounds", "_since", "_waited", "taken")
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -38,7 +39,9 @@ class Pace:
         self._waited = 0.0
         """Seconds of the waits before."""
         self.taken = 0
-        """Bytes; what is sent during a wait is added, because it is left at the end, or taken."""
+        """Bytes that were left at the first wait, or sent since."""
+        self._begun = False
+        """Whether there has been a wait."""
 
     @property
     def waiting(self) -> bool:
@@ -49,7 +52,9 @@ class Pace:
         """Begin to wait, unless it is so already; return when it is time to judge."""
         if self._since is None:
             self._since = now
-            self.taken += left
+            if not self._begun:
+                self._begun = True
+                self.taken += left
         return self._since + max(0, self._bounds.write_timeout - self._waited)
 
     def wait_for_the_rest(self, now: float, transport: Any) -> float:
@@ -57,13 +62,17 @@ class Pace:
         deadline = self.wait(now, untaken(transport))
         return deadline if unsent(transport) else now + LINGER
 
-    def go_on(self, now: float, left: int = 0) -> float:
+    def sent(self, size: int) -> None:
+        """Count what is sent, whether the kernel takes it or it has to wait."""
+        if self._begun:
+            self.taken += size
+
+    def go_on(self, now: float) -> float:
         """End a wait, if there is one; return how long it was."""
         if self._since is None:
             return 0.0
         wait, self._since = now - self._since, None
         self._waited += wait
-        self.taken -= left
         return wait
 
     def judge(self, now: float, left: int = 0) -> float | None:
@@ -71,7 +80,7 @@ class Pace:
         since = now if self._since is None else self._since
         if self.taken - left < max(1, self._bounds.min_rate * (self._waited + now - since)):
             return None
-        self._since, self._waited, self.taken = None, 0.0, 0
+        self._since, self._waited, self.taken, self._begun = None, 0.0, 0, False
         return self.wait(now, left)
 
 

@@ -133,7 +133,9 @@ class Channel:
         """Answer a request that cannot be read."""
         stream, self.stream = self.stream, None
         if stream is not None:
-            stream.refuse(code)
+            head, body = stream.context.plain(code)
+            head.close = True
+            stream.answer(head, body)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         """Refuse a form that is none; twisted.web's requests call this."""

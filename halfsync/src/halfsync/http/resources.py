@@ -40,7 +40,8 @@ class Resources:
     """A handler that finds the resource for each request, and has it render."""
 
     def __init__(self, root: IResource) -> None:
-        self.site = server.Site(root)  # type: ignore[no-untyped-call]  for getResourceFor, and sessions
+        self.site = server.Site(root)
+        """For `getResourceFor`, and sessions."""
         self.site.displayTracebacks = False
 
     def handle(self, stream: Stream, head: RequestHead, body: IO[bytes]) -> None:
@@ -52,7 +53,7 @@ class Resources:
 class Request(server.Request):
     """One request of twisted.web's; resources see what twisted.web documents."""
 
-    channel: Channel
+    channel: Any
     content: IO[bytes]
 
     def __init__(self, channel: Channel, head: RequestHead, body: IO[bytes]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
+from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory
 from twisted.web.resource import IResource
+from zope.interface import implementer
 
 from halfsync.endpoints.addresses import address_text
 from halfsync.http.connection import H1Connection
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from halfsync.http.stream import Handler
 
 
+@implementer(IProtocolNegotiationFactory)
 class Site(Factory):
     """A factory of HTTP connections that bounds, counts and drains them.
 
@@ -44,6 +47,24 @@ class Site(Factory):
         )
 
     @property
+    def proxies(self) -> Proxies | None:
+        """Whose word is taken on where a request comes from; None for nobody's."""
+        return self.context.proxies
+
+    @proxies.setter
+    def proxies(self, proxies: Proxies | None) -> None:
+        self.context.proxies = proxies
+
+    @property
+    def access_log(self) -> bool:
+        """Whether each request is an event of the log."""
+        return self.context.access_log
+
+    @access_log.setter
+    def access_log(self, wanted: bool) -> None:
+        self.context.access_log = wanted
+
+    @property
     def bounds(self) -> Bounds:
         """What a client may cost."""
         return self.context.bounds
@@ -62,10 +83,6 @@ class Site(Factory):
     def draining(self) -> bool:
         """Whether connections are being ended."""
         return self.context.connections.draining
-
-    def channels(self) -> list[Channel | H2Channel]:
-        """Return the open connections."""
-        return list(self._channels)
 
     def in_flight(self, name: str = "") -> list[RunningRequest]:
         """Return the requests that are being answered, for the part of that name."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,7 @@ class Upload(io.RawIOBase):
         """Bytes of the last part."""
         self._before = 0
         """Bytes of those before it."""
-        self._file: IO[bytes] | None = None
+        self._file: io.FileIO | None = None
         self._written = 0
         self._position = 0
 
@@ -92,11 +92,11 @@ class Upload(io.RawIOBase):
 
     @property
     def on_disk(self) -> bool:
-        """Whether it has outgrown the memory, so that `flush` is needed before it is whole."""
+        """Whether it has outgrown the memory, so that `to_disk` is needed before it is whole."""
         return self._file is not None
 
     def room(self) -> memoryview | None:
-        """Return where the next bytes may be put; None when `flush` has to make room first.
+        """Return where the next bytes may be put; None when `to_disk` has to make room first.
 
         :raises NoRoom: when there is not even memory for a first piece.
         """
@@ -125,7 +125,7 @@ class Upload(io.RawIOBase):
         self._filled += count
 
     def add(self, data: memoryview) -> memoryview:
-        """Take bytes; return what has to wait for a `flush`."""
+        """Take bytes; return what has to wait for a `to_disk`."""
         while data and (room := self.room()) is not None:
             count = min(len(room), len(data))
             room[:count] = data[:count]
@@ -133,7 +133,7 @@ class Upload(io.RawIOBase):
             data = data[count:]
         return data
 
-    def flush(self) -> None:
+    def to_disk(self) -> None:
         """Write what is in memory to the disk; for any thread, while nothing else is done to the body.
 
         :raises OSError: when the disk does not take it.
@@ -153,10 +153,10 @@ class Upload(io.RawIOBase):
         self._before = self._filled = 0
 
     def whole(self) -> IO[bytes]:
-        """Return what an application may read; on the disk only after a last `flush`."""
+        """Return what an application may read; on the disk only after a last `to_disk`."""
         if self._file is not None:
             self._file.seek(0)
-        return io.BufferedReader(self)  # type: ignore[return-value]  it is one to those who read
+        return io.BufferedReader(self)
 
     # io.RawIOBase.
 
@@ -181,7 +181,7 @@ class Upload(io.RawIOBase):
     def readinto(self, target: Any, /) -> int:
         """Read on."""
         if self._file is not None:
-            return self._file.readinto(target)  # type: ignore[attr-defined, no-any-return]  a raw file has it
+            return self._file.readinto(target) or 0
         part, offset = self._find(self._position)
         count = min(len(target), self.size - self._position, len(part) - offset)
         if count <= 0:
