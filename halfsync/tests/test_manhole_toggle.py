@@ -196,7 +196,7 @@ class ToggleTests(TestCase):
             ),
         )
         stuck = _Hashable(stuck)
-        server.unauthenticated.add(stuck)
+        server.unauthenticated[stuck] = None
         closing = Deferred.fromCoroutine(manhole.close("done"))
         self.assertNoResult(closing)
         self.clock.advance(1)

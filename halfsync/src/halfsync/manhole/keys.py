@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from halfsync.manhole.options import Terms, terms
+from halfsync.path_walk import open_by_steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -174,26 +175,51 @@ def _fields(blob: bytes) -> list[bytes]:
 
 
 def read_authorized_keys(path: str) -> AuthorizedKeys:
-    """Read who may enter.
+    """Read which keys may log in, on the terms of sshd's StrictModes.
 
+    The file and every folder and link on the way to it must be this user's or root's, and nobody else may write them.
+    A folder with the sticky bit, such as /tmp, may be anyone's to write: what is in it stays its owner's.
     :raises KeyFileError: when the file is missing, cannot be read, or others could add themselves to it.
     """
     try:
-        found = Path(path).stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise KeyFileError(f"'{path}': not a file; wanted is a list of public keys, one a line")
-        if found.st_mode & 0o022:
-            mode = f"{stat.S_IMODE(found.st_mode):04o}"
-            raise KeyFileError(f"'{path}': group or others can write it (mode {mode}): chmod go-w {path}")
-        if found.st_size > MAX_FILE:
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+        descriptor = open_by_steps(path, flags, on_folder=_check_folder, on_link=_check_link)
+        with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise KeyFileError(f"'{path}': not a file; wanted is a list of public keys, one a line")
+            _check_writers(path, found)
+            data = file.read(MAX_FILE + 1)
+        if len(data) > MAX_FILE:
             raise KeyFileError(f"'{path}': larger than {MAX_FILE} bytes")
-        return parse_authorized_keys(Path(path).read_text("utf-8", "replace"))
+        return parse_authorized_keys(data.decode("utf-8", "replace"))
     except FileNotFoundError:
         raise KeyFileError(
             f"'{path}': no such file; put the public keys that may enter there, one a line"
         ) from None
     except OSError as error:
         raise KeyFileError(f"'{path}': {_reason(error)}") from None
+
+
+def _check_writers(path: str, found: os.stat_result) -> None:
+    if found.st_uid not in (0, os.geteuid()):
+        ours = f"uid {os.geteuid()}" + (" or root" if os.geteuid() else "")
+        raise KeyFileError(
+            f"'{path}': belongs to uid {found.st_uid}, and must belong to {ours}: chown {path}"
+        )
+    if found.st_mode & 0o022:
+        mode = f"{stat.S_IMODE(found.st_mode):04o}"
+        raise KeyFileError(f"'{path}': group or others can write it (mode {mode}): chmod go-w {path}")
+
+
+def _check_folder(path: str, folder: os.stat_result) -> None:
+    if not (folder.st_mode & stat.S_ISVTX and folder.st_uid in (0, os.geteuid())):
+        _check_writers(path, folder)
+
+
+def _check_link(path: str, _folder: os.stat_result, link: os.stat_result) -> None:
+    if link.st_uid not in (0, os.geteuid()):
+        _check_writers(path, link)
 
 
 # The host key
@@ -221,6 +247,8 @@ def read_host_key(path: str) -> bytes:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise KeyFileError(f"'{path}': not a file")
+            if found.st_uid not in (0, os.geteuid()):
+                _check_writers(path, found)
             if found.st_mode & 0o077:
                 mode = f"{stat.S_IMODE(found.st_mode):04o}"
                 raise KeyFileError(f"'{path}': group or others can read it (mode {mode}): chmod 600 {path}")

@@ -28,8 +28,8 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from halfsync import logs
 from halfsync.http.request import address_text
-from halfsync.logs import get_logger
 from halfsync.manhole.auth import SIGNATURES, KeyChecker, LoginRefused, UserAuth
 from halfsync.manhole.log_filter import conch_log
 from halfsync.manhole.login import Login
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from halfsync.manhole.login import ManholeCounts
     from halfsync.manhole.tools import Tools
 
-log = get_logger(__name__)
+audit = logs.get_audit_logger(__name__)
 
 KEY_EXCHANGES = [
     name
@@ -59,13 +59,16 @@ LOGIN_GRACE = 60.0
 """Seconds from connecting to being logged in."""
 
 MAX_UNAUTHENTICATED = 10
-"""Connections that are not logged in; more are closed at once."""
+"""Connections that are not logged in; for one more, the oldest is closed."""
 
 MAX_LOGINS = 10
 """Connections that are logged in."""
 
 MAX_CHANNELS = 10
 """Sessions on one connection."""
+
+MAX_BEHIND = 20_000
+"""Lines that may wait for the log before no more connections are taken: each makes lines that are never dropped."""
 
 FAREWELL = 1.0
 """Seconds in which a client may take the last words before it is cut off."""
@@ -101,7 +104,7 @@ class ChannelService(SSHConnection):
         reason = (
             "too many sessions on the connection" if kind == b"session" else f"no channels of type {name!r}"
         )
-        log.warning("manhole.channel_refused", **self.transport.avatar.login.facts(), reason=reason)
+        audit.warning("manhole.channel_refused", **self.transport.avatar.login.facts(), reason=reason)
         self.transport.sendPacket(
             MSG_CHANNEL_OPEN_FAILURE,
             rest[:4] + struct.pack(">L", OPEN_ADMINISTRATIVELY_PROHIBITED) + NS(reason.encode()) + NS(b""),
@@ -144,7 +147,7 @@ class SSHTransport(SSHServerTransport):
                 peer.host.removeprefix("::ffff:") if "." in peer.host else peer.host.partition("%")[0]
             )
         self.since = self.factory.reactor.seconds()
-        self.factory.unauthenticated.add(self)
+        self.factory.unauthenticated[self] = None
         self._grace = self.factory.reactor.callLater(LOGIN_GRACE, self._too_late)
         if hasattr(self.transport, "setTcpKeepAlive"):
             self.transport.setTcpKeepAlive(True)
@@ -158,8 +161,7 @@ class SSHTransport(SSHServerTransport):
             SSHServerTransport.dataReceived(self, data)
         except Exception as error:  # noqa: BLE001  conch raises struct.error, ValueError, TypeError … on such bytes
             self.refuse(f"malformed: {type(error).__name__}: {error}"[:200])
-            self._ended = True
-            self.transport.abortConnection()
+            self.abort()
 
     def getPacket(self) -> bytes | None:
         """Return the next packet; none after the end, or what was sent ahead would still be obeyed."""
@@ -184,17 +186,17 @@ class SSHTransport(SSHServerTransport):
     def authenticated(self) -> None:
         """Count a visit."""
         self._grace.cancel()
-        self.factory.unauthenticated.discard(self)
+        self.factory.unauthenticated.pop(self, None)
         self.login = self.avatar.login = Login.begin(self.id, self.avatar.name, self.avatar.key, self.peer)
         self.factory.counts.logins += 1
         self.factory.logins.add(self)
         self._logged_in = self.factory.reactor.seconds()
-        log.info("manhole.login", **self.login.facts())
+        audit.info("manhole.login", **self.login.facts())
 
     def refuse(self, reason: str, **facts: str | None) -> None:
         """Log why somebody does not get in."""
         self.factory.counts.refused += 1
-        log.warning("manhole.refused", session=self.id, peer=self.peer, **facts, reason=reason)
+        audit.warning("manhole.refused", session=self.id, peer=self.peer, **facts, reason=reason)
 
     def farewell(self, reason: str) -> None:
         """Tell the person, and close."""
@@ -212,13 +214,17 @@ class SSHTransport(SSHServerTransport):
         SSHServerTransport.connectionLost(self, reason)
         if self.login:
             seconds = round(self.factory.reactor.seconds() - self._logged_in, 3)
-            log.info("manhole.logout", **self.login.facts(), seconds=seconds)
+            audit.info("manhole.logout", **self.login.facts(), seconds=seconds)
         self.factory.forget(self)
+
+    def abort(self) -> None:
+        """Cut the client off; nothing more that it has sent is obeyed."""
+        self._ended = True
+        self.transport.abortConnection()
 
     def _too_late(self) -> None:
         self.refuse(f"not logged in within {LOGIN_GRACE:g} s")
-        self._ended = True
-        self.transport.abortConnection()
+        self.abort()
 
 
 SERVICES: dict[bytes, Any] = {b"ssh-userauth": UserAuth, b"ssh-connection": ChannelService}
@@ -257,7 +263,8 @@ class SSHServer(SSHFactory):
         self.tools = tools
         self.counts = counts
         self.reactor = reactor
-        self.unauthenticated: set[SSHTransport] = set()
+        self.unauthenticated: dict[SSHTransport, None] = {}
+        """In the order in which they came."""
         self.logins: set[SSHTransport] = set()
         self.reason = "it is done"
         """Told to everyone who is in when the server closes."""
@@ -269,17 +276,29 @@ class SSHServer(SSHFactory):
         return KeyChecker(self.user, self._authorized_keys, address)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Make a connection, or refuse it."""
+        """Make a connection; when too many are not logged in yet, the oldest of those makes room."""
+        running = logs.running()
+        if running and running.behind > MAX_BEHIND:
+            self.counts.refused += 1
+            return None
         if len(self.unauthenticated) < MAX_UNAUTHENTICATED:
             self._crowded = False
-            return SSHFactory.buildProtocol(self, addr)
+        else:
+            self._make_room()
+        return SSHFactory.buildProtocol(self, addr)
+
+    def _make_room(self) -> None:
+        # Before any whose keys are exchanged: to say nothing costs a client nothing.
+        silent = [each for each in self.unauthenticated if not each.isEncrypted("in")]
+        oldest = next(iter(silent or self.unauthenticated))
         self.counts.refused += 1
         # Once for all of a flood, or it would flood the log too.
         if not self._crowded:
             self._crowded = True
-            reason = f"{MAX_UNAUTHENTICATED} others are not logged in yet"
-            log.warning("manhole.refused", peer=address_text(addr), reason=reason)
-        return None
+            reason = f"{MAX_UNAUTHENTICATED} others are not logged in yet, and this is the oldest"
+            audit.warning("manhole.refused", session=oldest.id, peer=oldest.peer, reason=reason)
+        del self.unauthenticated[oldest]
+        oldest.abort()
 
     def getService(self, transport: Any, service: bytes) -> Any:
         """Give a login to a stranger, once; sessions to whoever is logged in, once."""
@@ -297,17 +316,17 @@ class SSHServer(SSHFactory):
 
     def forget(self, transport: SSHTransport) -> None:
         """Note that a connection has ended."""
-        self.unauthenticated.discard(transport)
+        self.unauthenticated.pop(transport, None)
         self.logins.discard(transport)
-        if not self.unauthenticated | self.logins:
+        if not self.unauthenticated and not self.logins:
             while self._empty:
                 self._empty.pop().callback(None)
 
     async def drain(self) -> None:
         """Tell everyone, and return when all have gone; whoever does not go is cut off."""
-        for transport in self.unauthenticated | self.logins:
+        for transport in [*self.unauthenticated, *self.logins]:
             transport.farewell(self.reason)
-        if self.unauthenticated | self.logins:
+        if self.unauthenticated or self.logins:
             deadline = self.reactor.callLater(FAREWELL, self.abort)
             empty: Deferred[None] = Deferred()
             self._empty.append(empty)
@@ -319,5 +338,5 @@ class SSHServer(SSHFactory):
 
     def abort(self) -> None:
         """Cut off whoever is left."""
-        for transport in self.unauthenticated | self.logins:
+        for transport in [*self.unauthenticated, *self.logins]:
             transport.transport.abortConnection()

@@ -16,7 +16,7 @@ from halfsync.endpoints.listener import Endpoints, Listener
 from halfsync.flags import types as flagtypes
 from halfsync.life.errors import StartError
 from halfsync.life.parts import Part
-from halfsync.logs import get_logger
+from halfsync.logs import get_audit_logger, get_logger
 from halfsync.manhole import keys
 from halfsync.manhole.login import ManholeCounts
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from halfsync.life.parts import Process
     from halfsync.manhole.ssh_server import SSHServer
 
+audit = get_audit_logger(__name__)
 log = get_logger(__name__)
 
 DEFAULT_AUTHORIZED_KEYS = "~/.ssh/authorized_keys"
@@ -200,7 +201,7 @@ class Manhole(Part):
             event = "manhole.opened"
             await self._begin()
         self._expire_after(ttl)
-        log.info(event, ttl=ttl, **self._invitation())
+        audit.info(event, ttl=ttl, **self._invitation())
 
     async def _begin(self) -> None:
         if not self._listen:
@@ -253,7 +254,7 @@ class Manhole(Part):
         await listener.stop()
         server.tools.end()
         self._server = self._listener = self._closes_at = None
-        log.info("manhole.closed", reason=reason, sessions=sessions)
+        audit.info("manhole.closed", reason=reason, sessions=sessions)
 
     def _expire_after(self, ttl: float) -> None:
         if self._expiry and self._expiry.active():
