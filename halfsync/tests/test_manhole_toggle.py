@@ -275,7 +275,7 @@ def test_a_closed_manhole_imports_nothing_of_conch():
         out, err = process.process.communicate(timeout=30)
         modules, threads = out.splitlines()
         assert modules.split() == [
-            f"halfsync.manhole.{each}" for each in ("keys", "login", "options", "toggle")
+            f"halfsync.manhole.{each}" for each in ("host_key", "keys", "login", "options", "toggle")
         ]
         assert (threads, err) == ("1 thread", "")
 

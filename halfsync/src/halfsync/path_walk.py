@@ -1,6 +1,6 @@
 """Opening a file step by step, as the kernel does, so that every folder and link on the way can be judged.
 
-What is judged is what is opened: each step goes from one descriptor to the next, and nobody can change a name between.
+What is judged is what is opened: each step goes from one descriptor to the next, so no name changes between.
 """
 
 from __future__ import annotations

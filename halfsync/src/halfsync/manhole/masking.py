@@ -1,6 +1,6 @@
 """Secrets that are typed, kept out of the log; code is never.
 
-Of a line only a constant that an assignment gives to a secret flag is masked: a constant does nothing by itself.
+Only a constant that an assignment gives to a secret flag is masked: a constant does nothing by itself.
 """
 
 from __future__ import annotations

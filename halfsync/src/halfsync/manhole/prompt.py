@@ -125,7 +125,7 @@ class Prompt(Editor):
         word, found = self._interpreter.complete(before)
         more = os.path.commonprefix(found)[len(word) :]  # noqa: RUF071  of names, not of paths
         if more:
-            self._deliverBuffer(more.encode())
+            self.deliver(more.encode())
         elif len(found) > 1:
             shown = [each.rpartition(".")[2] for each in found[:MAX_CHOICE]]
             shown += ["…"] if len(found) > MAX_CHOICE else []
@@ -179,9 +179,9 @@ class Prompt(Editor):
                 # Without an end of line the last one is still the person's to finish.
                 self._enter(lines, whole=not last)
             if self._busy:
-                self._ahead.appendleft((self._deliverBuffer, (last.encode(),)))
+                self._ahead.appendleft((self.deliver, (last.encode(),)))
             else:
-                self._deliverBuffer(last.encode())
+                self.deliver(last.encode())
 
     def _enter(self, lines: list[str], *, whole: bool) -> None:
         begins = not self._block

@@ -12,6 +12,7 @@ from twisted.conch.ssh.session import parseRequest_pty_req, parseRequest_window_
 from twisted.internet.defer import CancelledError, Deferred, fail
 
 from halfsync import flags, logs
+from halfsync._twisted import logs_to
 from halfsync.manhole.editor import Terminal
 from halfsync.manhole.interpreter import Interpreter
 from halfsync.manhole.log_filter import conch_log
@@ -46,11 +47,11 @@ class LineRefusedError(Exception):
     """A line is not run, since the log would not keep it whole."""
 
 
+@logs_to(conch_log)
 class ManholeSession(SSHChannel):
     """One session on a connection; a connection may carry several."""
 
     name = b"session"
-    _log = conch_log
     avatar: User
     conn: Any
 
@@ -184,8 +185,7 @@ class ManholeSession(SSHChannel):
             return
         source = command.decode("utf-8", "replace").replace("\r\n", "\n")
         logged = self._audit(source, begins=True)
-        logged.addCallback(lambda _: self._run_logged(source))
-        logged.addErrback(self._not_run)
+        logged.addCallbacks(lambda _: self._run_logged(source), self._not_run)
 
     def _run_logged(self, source: str) -> None:
         running = self._interpreter.run(source, whole=True) if self._interpreter else None
@@ -196,9 +196,8 @@ class ManholeSession(SSHChannel):
             self._leave(1)
 
     def _not_run(self, failure: Failure) -> None:
-        self._show(
-            "KeyboardInterrupt\n" if failure.check(CancelledError) else f"{failure.value}\n", error=True
-        )
+        text = "KeyboardInterrupt" if failure.check(CancelledError) else str(failure.value)
+        self._show(f"{text}\n", error=True)
         self._leave(1)
 
     def _interrupt(self) -> None:

@@ -15,14 +15,17 @@ from halfsync import flag, flags
 from halfsync.endpoints.listener import Endpoints, Listener
 from halfsync.flags import types as flagtypes
 from halfsync.life.errors import StartError
+from halfsync.life.facts import counter, gauge
 from halfsync.life.parts import Part
 from halfsync.logs import get_audit_logger, get_logger
 from halfsync.manhole import keys
+from halfsync.manhole.host_key import default_host_key, load_host_key, read_host_key
 from halfsync.manhole.login import ManholeCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine, Iterator, Sequence
 
+    from halfsync.life.facts import Metric, OpenConnection
     from halfsync.life.parts import Process
     from halfsync.manhole.ssh_server import SSHServer
 
@@ -47,7 +50,7 @@ def _check_host_key(path: str) -> str | None:
     if not path:
         return None
     try:
-        keys.read_host_key(path)
+        read_host_key(path)
     except FileNotFoundError:
         return None
     except keys.KeyFileError as fault:
@@ -106,7 +109,7 @@ class Manhole(Part):
         self._reactor = process.reactor
         self._listen = [_private(text) for text in listen]
         self._authorized_keys = authorized_keys
-        self._host_key = host_key or keys.default_host_key(process.about.name)
+        self._host_key = host_key or default_host_key(process.about.name)
         self._ttl = ttl
         self._user = user or _user_name()
         self._threaded = threaded
@@ -165,6 +168,19 @@ class Manhole(Part):
     def addresses(self) -> list[str]:
         """Give the addresses at which it listens; none while it is closed."""
         return self._listener.addresses() if self._listener else []
+
+    def connections(self) -> list[OpenConnection]:
+        """Return the open connections."""
+        return self._listener.connections() if self._listener else []
+
+    def metrics(self) -> Iterator[Metric]:
+        """Return who is in, and what has happened at the door."""
+        state, counts = self.state(), self.counts
+        yield gauge("manhole_open", "1 while it is open.", state["open"])
+        yield gauge("manhole_sessions", "People in it.", len(state["sessions"]))
+        yield counter("manhole_openings", "Times it was opened.", counts.opened)
+        yield counter("manhole_logins", "Times somebody got in.", counts.logins)
+        yield counter("manhole_refusals", "Keys and connections refused.", counts.refused)
 
     def state(self) -> dict[str, Any]:
         """Return what can be seen from outside; times in seconds since the epoch."""
@@ -230,7 +246,7 @@ class Manhole(Part):
         except ImportError as error:
             raise StartError(f"--manhole.open: Twisted[conch] is not installed whole: {error}") from error
         try:
-            host_key = keys.load_host_key(self._host_key)
+            host_key = load_host_key(self._host_key)
         except keys.KeyFileError as fault:
             raise StartError(f"--manhole.host_key: {fault}") from None
         return SSHServer(
