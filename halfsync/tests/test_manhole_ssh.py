@@ -317,6 +317,11 @@ def test_what_is_no_ssh(house, data):
     ]
 
 
+def read_all(connection):
+    while connection.recv(1000):
+        pass
+
+
 def test_a_silent_crowd_keeps_nobody_out(house):
     """Connections that say nothing take one of a few places, until the oldest makes room; the log says so."""
     with ExitStack() as stack:
@@ -326,8 +331,7 @@ def test_a_silent_crowd_keeps_nobody_out(house):
         ]
         for each in crowd[:4]:
             with pytest.raises(ConnectionResetError):
-                while each.recv(1000):
-                    pass
+                read_all(each)
         assert [len(each.recv(1)) for each in crowd[4:]] == [1] * 10
         assert house.ssh("2") == (0, "2\n", "")
     refused = house.service.wait_for("manhole.refused")
