@@ -237,17 +237,6 @@ class CommandTests(TestCase):
         ):
             assert ssh_command(address, "me") == expected
 
-    def test_a_unix_socket_is_private_unless_it_is_said(self):
-        """Mode 600; every other endpoint, and every mode that was chosen, stay as they are."""
-        for text, expected in (
-            ("unix:/run/m.sock", "unix:/run/m.sock:mode=600"),
-            ("unix:/run/a\\:b:backlog=5", "unix:/run/a\\:b:backlog=5:mode=600"),
-            ("unix:/run/m.sock:mode=660", "unix:/run/m.sock:mode=660"),
-            ("unix:/run/m.sock:660", "unix:/run/m.sock:660"),
-            ("tcp:8022", "tcp:8022"),
-        ):
-            assert toggle._private(text) == expected
-
     def test_a_uid_without_a_name(self):
         """A container may run as any number; the name is then `manhole`."""
         assert toggle._user_name()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, DeferredLock
 
 from halfsync import flag, flags
+from halfsync.endpoints.exposure import private_unix
 from halfsync.endpoints.listener import Endpoints, Listener
 from halfsync.flags import types as flagtypes
 from halfsync.life.errors import StartError
@@ -107,7 +108,7 @@ class Manhole(Part):
         super().__init__("manhole")
         self._process = process
         self._reactor = process.reactor
-        self._listen = [_private(text) for text in listen]
+        self._listen = [private_unix(text) for text in listen]
         self._authorized_keys = authorized_keys
         self._host_key = host_key or default_host_key(process.about.name)
         self._ttl = ttl
@@ -301,14 +302,6 @@ def ssh_command(address: str, user: str) -> str:
         return f"ssh -p {tcp[2]} {user}@{host}"
     path = shlex.quote(address.rpartition("unix:")[2].rstrip(")"))
     return f'ssh -o ProxyCommand="nc -U {path}" {user}@manhole'
-
-
-def _private(endpoint: str) -> str:
-    """Return the endpoint, a UNIX socket's with mode 600 when it has none: who connects may at least try."""
-    address, *rest = re.split(r"(?<!\\):", endpoint.removeprefix("unix:"))
-    if not endpoint.startswith("unix:") or any(not re.match("(backlog|lockfile)=", each) for each in rest):
-        return endpoint
-    return ":".join(["unix", address, *rest, "mode=600"])
 
 
 def _user_name() -> str:
