@@ -15,7 +15,7 @@ ARGS =
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test bench restarts lint format locks clean setup
+.PHONY: help demo test bench restarts lint format wheel locks clean setup
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ lint: setup ## check format, style and types
 format: setup ## format the code, and fix what ruff can
 	@.venv/bin/ruff format $(STYLE) $(LINTED)
 	@.venv/bin/ruff check $(STYLE) --fix $(LINTED)
+
+wheel: setup ## build the wheel of the library to where the skeleton carries it, and renew its hash in the locks
+	@.venv/bin/python -m scripts.wheel
 
 locks: setup ## renew every lock: requirements-dev.lock and those of the skeleton
 	@.venv/bin/python scripts/locks.py
