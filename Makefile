@@ -9,7 +9,7 @@ override PYTHON := $(PYTHON)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 SKELETON = {{cookiecutter.project_slug}}
-LINTED = halfsync typings hooks local_extensions.py scripts bench tests
+LINTED = halfsync hooks local_extensions.py scripts bench tests
 STYLE = --config pyproject.toml
 ARGS =
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }

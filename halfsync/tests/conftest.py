@@ -6,8 +6,8 @@ from threading import Timer
 from typing import TYPE_CHECKING
 
 import pytest
-from oscar import flag
 
+from halfsync import flag
 from halfsync.flags import parsing
 from house import House, make_keys, start
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SERVICE = """
 from halfsync.flags import types as flagtypes
 from halfsync.manhole import Manhole
-from oscar import flag
+from halfsync import flag
 
 @flags.declare(flag.namespace("sample"))
 class FLAGS:

@@ -162,8 +162,7 @@ def test_info(service):
 
 def test_flags_are_masked(service, monkeypatch):
     """Values and sources are shown, secrets are not."""
-    from oscar import flag
-
+    from halfsync import flag
     from halfsync.flags.registry import Setting
 
     secret = Setting(

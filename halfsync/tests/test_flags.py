@@ -6,9 +6,8 @@ import os
 import pathlib
 
 import pytest
-from oscar import flag
 
-from halfsync import flags
+from halfsync import flag, flags
 from halfsync.endpoints.listener import Endpoints
 from halfsync.flags import types as flagtypes
 from halfsync.life.about import About

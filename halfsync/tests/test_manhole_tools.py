@@ -10,7 +10,6 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from oscar import flag
 from twisted.internet import reactor as real_reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
@@ -19,7 +18,7 @@ from twisted.internet.task import Clock
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.trial.unittest import TestCase
 
-from halfsync import flags, logs
+from halfsync import flag, flags, logs
 from halfsync.endpoints.listener import Listener
 from halfsync.life.about import About
 from halfsync.life.parts import Part, Process
@@ -138,9 +137,7 @@ def test_growth_is_told_by_line(tools):
     assert "every allocation is traced" in growth.look()
     kept = [bytes(1000) for _ in range(1000)]
     told = growth.look()
-    assert re.fullmatch(
-        r" +\+\d+\.\d KiB +\+\d+ blocks  test_manhole_tools.py:\d+", told.split("\n")[1]
-    )
+    assert re.fullmatch(r" +\+\d+\.\d KiB +\+\d+ blocks  test_manhole_tools.py:\d+", told.split("\n")[1])
     assert len(kept) == 1000
     tools.end()
     assert not tracemalloc.is_tracing()

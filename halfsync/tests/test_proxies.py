@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from oscar import flag
 from structlog.testing import capture_logs
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 
+from halfsync import flag
 from halfsync.http.listener import WebListener
 from halfsync.http.proxies import Origin, Proxies, TrustedProxies
 from halfsync.testing import flags_set

@@ -1,4 +1,4 @@
-"""halfsync: a chassis for Python services on Twisted. All IO in the reactor, blocking work in bounded threads.
+"""halfsync: a chassis for Python services on Twisted; all IO in the reactor, blocking work in threads.
 
 From the top of the house to its ground; nothing below knows what stands above:
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from oscar import flag
-
-from halfsync import flags
+from halfsync import flag, flags
 from halfsync.admin.body import LONGEST
 from halfsync.admin.pages import Pages
 from halfsync.endpoints.listener import Endpoints, Listener

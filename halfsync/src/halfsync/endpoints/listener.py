@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from oscar import flag
-
+from halfsync import flag
 from halfsync.endpoints.parsing import EndpointError, check, parse
 from halfsync.endpoints.sockets import ListenError
 from halfsync.life.errors import StartError

@@ -9,12 +9,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oscar import flag
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
-from halfsync import flags
+from halfsync import flag, flags
 from halfsync.endpoints.certificates import CertificateError
 from halfsync.flags import types as flagtypes
 from halfsync.logs import get_logger

@@ -17,6 +17,20 @@ and `HELLO_SERVICE_TASKS_URL` in the environment, where its dotted name is taken
 from halfsync.flags.declaring import declare
 from halfsync.flags.parsing import chosen, parse, set_live, states
 from halfsync.flags.registry import Setting
+from halfsync.flags.types import Choice, Count, Path, Seconds, Size
 from halfsync.flags.values import FlagError
 
-__all__ = ["FlagError", "Setting", "chosen", "declare", "parse", "set_live", "states"]
+__all__ = [
+    "Choice",
+    "Count",
+    "FlagError",
+    "Path",
+    "Seconds",
+    "Setting",
+    "Size",
+    "chosen",
+    "declare",
+    "parse",
+    "set_live",
+    "states",
+]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from oscar import flag
-
+from halfsync import flag
 from halfsync.flags.values import FlagError, assign, text_of
 
 if TYPE_CHECKING:

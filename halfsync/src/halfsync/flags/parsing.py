@@ -6,8 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from oscar import flag
-
+from halfsync import flag
 from halfsync.flags import report
 from halfsync.flags.declaring import declare
 from halfsync.flags.registry import Registry, Setting

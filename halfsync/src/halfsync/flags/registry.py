@@ -7,8 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from oscar import flag
-
+from halfsync import flag
 from halfsync.flags.values import FlagError, assign, shorten, text_of
 
 if TYPE_CHECKING:

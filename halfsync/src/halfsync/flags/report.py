@@ -6,8 +6,7 @@ import textwrap
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from oscar import flag
-
+from halfsync import flag
 from halfsync.flags.values import text_of
 
 if TYPE_CHECKING:

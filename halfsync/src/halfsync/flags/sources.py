@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oscar import flag
-
+from halfsync import flag
 from halfsync.flags.values import FlagError, shorten
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import math
 import os.path
 from typing import TYPE_CHECKING
 
-from oscar import flag
+from halfsync import flag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from oscar import flag
+from halfsync import flag
 
 
 class FlagError(ValueError):

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from oscar import flag
-
-from halfsync import flags
+from halfsync import flag, flags
 from halfsync.endpoints.listener import Endpoints, Listener
 from halfsync.flags import types as flagtypes
 from halfsync.http import proxies

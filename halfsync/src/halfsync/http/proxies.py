@@ -11,8 +11,9 @@ import re
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
-from oscar import flag
 from twisted.internet import address as addresses
+
+from halfsync import flag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from oscar import flag
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
-from halfsync import flags
+from halfsync import flag, flags
 from halfsync.flags import types as flagtypes
 from halfsync.http.exchange import Exchange
 from halfsync.workers import Busy, WorkerPool

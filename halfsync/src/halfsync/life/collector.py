@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import gc
 
-from oscar import flag
-
-from halfsync import flags
+from halfsync import flag, flags
 from halfsync.flags import types as flagtypes
 
 TUNED = "tuned"

@@ -20,10 +20,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oscar import flag
 from twisted.internet.protocol import Factory
 
-from halfsync import flags
+from halfsync import flag, flags
 from halfsync.endpoints import Endpoint, ports, sockets
 from halfsync.endpoints.sockets import ListenError, Unix
 from halfsync.flags import types as flagtypes

@@ -14,10 +14,9 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from oscar import flag
 from twisted.internet import default
 
-from halfsync import flags
+from halfsync import flag, flags
 from halfsync.flags import types as flagtypes
 from halfsync.life.errors import StartError
 

@@ -13,10 +13,9 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
-from oscar import flag
 from twisted.internet.defer import CancelledError, Deferred
 
-from halfsync import flags, logs, stacks
+from halfsync import flag, flags, logs, stacks
 from halfsync.endpoints import ports, tls
 from halfsync.flags import types as flagtypes
 from halfsync.life import collector, handover, reactors

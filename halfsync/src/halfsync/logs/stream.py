@@ -7,9 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from oscar import flag
-
-from halfsync import flags
+from halfsync import flag, flags
 from halfsync.flags import types as flagtypes
 from halfsync.life.errors import StartError
 from halfsync.logs import sources

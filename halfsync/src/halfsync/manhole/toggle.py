@@ -10,10 +10,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from oscar import flag
 from twisted.internet.defer import Deferred, DeferredLock
 
-from halfsync import flags
+from halfsync import flag, flags
 from halfsync.endpoints.listener import Endpoints, Listener
 from halfsync.flags import types as flagtypes
 from halfsync.life.errors import StartError

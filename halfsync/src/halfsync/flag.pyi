@@ -1,14 +1,12 @@
-"""Types for oscar.flag 0.1.2, which ships none: what the chassis and its users touch.
-
-A `Var` is typed as a descriptor, so that a class of declarations (see `chassis.flags.declare`)
-reads as the values that the flags have: `FLAGS.threads` is an `int`.
-"""
+# Types for oscar.flag 0.1.2, which ships none: what the library and services touch.
+#
+# A Var is typed as a descriptor, so that a class of declarations (see halfsync.flags.declare)
+# reads as the values that the flags have: FLAGS.threads is an int.
 
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
+_T = TypeVar("_T")
 
 REQUIRED: Any
 UNSET: Any
@@ -16,15 +14,15 @@ UNSET: Any
 class FlagException(Exception): ...
 class ParseException(Exception): ...
 
-class Var(Generic[T]):
+class Var(Generic[_T]):
     value: Any
     type_str: str
     description: str
-    default: T
+    default: _T
     secure: bool
-    def __init__(self, description: str, default: T = ..., secure: bool = ...) -> None: ...
-    def __get__(self, instance: object, owner: type) -> T: ...
-    def get(self) -> T: ...
+    def __init__(self, description: str, default: _T = ..., secure: bool = ...) -> None: ...
+    def __get__(self, instance: object, owner: type) -> _T: ...
+    def get(self) -> _T: ...
     def set(self, value: str) -> None: ...
     def is_set(self) -> bool: ...
 
@@ -33,13 +31,13 @@ class Int(Var[int]): ...
 class Float(Var[float]): ...
 class Bool(Var[bool]): ...
 
-class List(Var[list[T]]):
+class List(Var[list[_T]]):
     def __init__(
         self,
-        inner_type: type[Var[T]],
+        inner_type: type[Var[_T]],
         separator: str,
         description: str,
-        default: list[T] | None = ...,
+        default: list[_T] | None = ...,
         secure: bool = ...,
     ) -> None: ...
 
@@ -49,6 +47,7 @@ class NamespaceFlagSet:
     def __dir__(self) -> list[str]: ...
 
 class GlobalFlagSet:
+    namespace_flags: dict[str, NamespaceFlagSet]
     def namespace(self, namespace: str) -> NamespaceFlagSet: ...
     def get(self, namespace: str, flag: str) -> Var[Any]: ...
     def find_short(self, flag: str) -> str: ...
