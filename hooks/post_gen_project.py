@@ -23,8 +23,7 @@ def choose(project: Path, variant: str) -> None:
 
 
 def drop(project: Path, answers: dict[str, str]) -> None:
-    """Remove what only a service with a web listener has."""
-    (project / "src" / answers["package_name"] / "web.py").unlink()
+    """Remove what only a service with a web listener has, beside the variants of `web.py`."""
     (project / "tests" / "test_web.py").unlink()
     # Socket activation hands over the web listener's socket.
     (project / "deploy" / "systemd" / f"{answers['project_slug']}.socket").unlink()

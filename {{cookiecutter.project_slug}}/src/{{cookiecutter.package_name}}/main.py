@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import __version__, tasks
 from halfsync import flags
-from halfsync.life.about import About
 from halfsync.admin import Admin
 {%- if cookiecutter.web != "none" %}
 from halfsync.http.listener import WebListener
@@ -14,10 +12,13 @@ from halfsync.http.listener import WebListener
 {%- if cookiecutter.web == "wsgi" %}
 from halfsync.http.wsgi import Gateway, workers_from_flags
 {%- endif %}
-from halfsync.manhole import Manhole
+from halfsync.life.about import About
 from halfsync.life.run import run
+from halfsync.manhole import Manhole
+
+from . import __version__, tasks
 {%- if cookiecutter.web != "none" %}
-from .web import app
+from .web import make_app
 {%- endif %}
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ def parts(process: Process) -> None:
     process.add(Manhole.from_flags(process))
     {%- if cookiecutter.web == "wsgi" %}
     workers = process.add(workers_from_flags(process.reactor))
-    web = process.add(WebListener.from_flags(Gateway(app, workers), process.reactor))
+    web = process.add(WebListener.from_flags(Gateway(make_app(), workers), process.reactor))
     process.add(tasks.schedule(process.reactor, own_page=web.url))
     {%- elif cookiecutter.web == "async" %}
-    web = process.add(WebListener.from_flags(app.resource(), process.reactor))
+    web = process.add(WebListener.from_flags(make_app().resource(), process.reactor))
     process.add(tasks.schedule(process.reactor, own_page=web.url))
     {%- else %}
     process.add(tasks.schedule(process.reactor, own_page=admin.url))

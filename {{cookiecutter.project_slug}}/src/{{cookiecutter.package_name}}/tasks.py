@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import treq
-from oscar import flag
-
-from halfsync import flags
+from halfsync import flag, flags
 from halfsync.flags import types as flagtypes
 from halfsync.logs import get_logger
 from halfsync.tasks import Periodic, Tasks
