@@ -15,7 +15,7 @@ ARGS =
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test bench restarts lint format wheel locks clean setup
+.PHONY: help demo test bench overload restarts lint format wheel locks clean setup
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,9 @@ test: setup ## run all tests; one of them: make test ARGS="tests/test_answers.py
 
 bench: setup ## measure ours beside its peers (12 min.): make bench ARGS="--only hello,flask --seconds 4", or --quick
 	@.venv/bin/python -m bench $(ARGS)
+
+overload: setup ## ours beside its peers under 1 to 10 times what they can do (12 min.); or ARGS=--quick
+	@.venv/bin/python -m bench.overload $(ARGS)
 
 restarts: setup ## restart and hand over a real pex under load for 75 s, and count the lost requests: none
 	@.venv/bin/python -m bench.restarts $(ARGS)

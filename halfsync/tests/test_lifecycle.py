@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import socket
+
 import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
@@ -7,6 +9,7 @@ from twisted.internet.task import Clock
 from halfsync.life.about import About
 from halfsync.life.errors import StartError
 from halfsync.life.parts import Part, Process
+from halfsync.life.sockets import Sockets
 
 ABOUT = About(name="hello", package="hello", version="1", summary="")
 
@@ -136,3 +139,57 @@ def test_parts_are_found_by_name():
     assert process_of(part).part("a") is part
     with pytest.raises(KeyError):
         process_of().part("a")
+
+
+class Binder(Recorder):
+    """A part that says when it binds."""
+
+    async def bind(self, sockets: Sockets) -> None:
+        self.sockets = sockets
+        await self._do("bind")
+
+    async def unbind(self) -> None:
+        await self._do("unbind")
+
+
+def test_every_part_binds_before_one_starts():
+    """A start that fails has accepted no connection; the bound parts let go, last first."""
+    said: list[str] = []
+    failing: Deferred[None] = Deferred()
+    process = process_of(Binder("a", said), Binder("b", said, {"start": failing}), Binder("c", said))
+    Deferred.fromCoroutine(process.start()).addErrback(lambda _: None)
+    assert [each for each in said if "done" not in each] == [
+        "bind a",
+        "bind b",
+        "bind c",
+        "start a",
+        "start b",
+    ]
+    del said[:]
+    failing.errback(StartError("no"))
+    assert [each for each in said if "done" not in each] == ["stop a", "unbind c", "unbind b"]
+
+
+def test_a_bind_that_fails_undoes_those_before():
+    """No part is started; the part that failed is not unbound, nor are those after it."""
+    said: list[str] = []
+    failing: Deferred[None] = Deferred()
+    process = process_of(Binder("a", said), Binder("b", said, {"bind": failing}), Binder("c", said))
+    Deferred.fromCoroutine(process.start()).addErrback(lambda _: None)
+    failing.errback(StartError("taken"))
+    assert [each for each in said if "done" not in each] == ["bind a", "bind b", "unbind a"]
+    assert process.state == "stopped"
+
+
+def test_sockets_that_were_given_are_taken_once_or_closed():
+    """What nobody takes is known, and closed when it is forgotten."""
+    sockets = Sockets()
+    with socket.socket() as one, socket.socket() as other:
+        sockets.give("tcp:127.0.0.1 80", one)
+        sockets.give("tcp:127.0.0.1 80", other)
+        assert sockets.take("unix:/x") is None
+        assert sockets.take("tcp:127.0.0.1 80") is one
+        assert sockets.given() == [other]
+        sockets.forget()
+        assert (one.fileno() >= 0, other.fileno(), sockets.given()) == (True, -1, [])
+        assert sockets.take("tcp:127.0.0.1 80") is None

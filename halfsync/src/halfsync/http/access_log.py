@@ -10,17 +10,18 @@ import logging
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from halfsync.logs import put
+from halfsync.logs import emit
 
 if TYPE_CHECKING:
     from halfsync.http.request import Request
+    from halfsync.http.stream import Stream
 
 _log = logging.getLogger(__name__)
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of durations, in seconds; what is longer has a bucket of its own after them."""
 
-METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"CONNECT", b"TRACE"))
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"))
 
 AGENT_LENGTH = 200
 
@@ -44,9 +45,10 @@ class Counts:
         self.refused: dict[int, int] = {}
         """What was no request, was too large or too slow, by status; not among the requests."""
 
-    def add(self, method: bytes, code: int, seconds: float, size: int) -> None:
+    def add(self, method: bytes | str, code: int, seconds: float, size: int) -> None:
         """Count a response."""
-        key = (method.decode("ascii") if method in METHODS else "other", code)
+        name = method.decode("ascii") if isinstance(method, bytes) else method
+        key = (name if name in METHODS else "other", code)
         self.requests[key] = self.requests.get(key, 0) + 1
         self.durations[bisect_left(BUCKETS, seconds)] += 1
         self.seconds += seconds
@@ -71,12 +73,33 @@ def log_request(request: Request, seconds: float, *, aborted: bool = False) -> N
     }
     if aborted:
         fields["aborted"] = True
-    put(_log, "http.request", fields)
+    emit(_log, "http.request", fields)
+
+
+def log_answer(stream: Stream, seconds: float, *, aborted: bool = False) -> None:
+    """Log a request that is answered, or whose connection ended before that.
+
+    The query is left out: it is where tokens travel.
+    """
+    head = stream.head
+    fields: dict[str, object] = {
+        "method": head.method,
+        "path": head.target.partition("?")[0],
+        "status": stream.code,
+        "bytes": stream.sent,
+        "seconds": round(seconds, 6),
+        "peer": str(stream.client),
+        "request_id": stream.request_id,
+        "agent": printable(head.variables.get("HTTP_USER_AGENT", "")[:AGENT_LENGTH].encode("latin-1")),
+    }
+    if aborted:
+        fields["aborted"] = True
+    emit(_log, "http.request", fields)
 
 
 def log_refusal(peer: str, code: int) -> None:
     """Log what was refused before there was a whole request."""
-    put(_log, "http.refused", {"status": code, "peer": peer})
+    emit(_log, "http.refused", {"status": code, "peer": peer})
 
 
 def printable(text: bytes) -> str:

@@ -25,5 +25,7 @@ class Bounds:
     """Bytes a second that a client must take of what is ready, on average over `write_timeout`."""
     spool: int = 256 * 1024 * 1024
     """Disk for what slow clients have not taken yet, all of them together; beyond it a thread waits."""
+    memory: int = 256 * 1024 * 1024
+    """Memory for everything that requests and responses of all connections hold."""
     max_connections: int = 10_000
     """Beyond it 503."""

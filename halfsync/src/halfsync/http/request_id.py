@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from structlog.contextvars import bind_contextvars
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from twisted.web.http_headers import Headers
 
 HEADER = b"X-Request-Id"
@@ -61,6 +63,19 @@ def of(headers: Headers) -> str:
         if match and (len(traces[0]) == 55 or not traces[0].startswith(b"00")):
             return match[1].decode("ascii")
     return made()
+
+
+def named(special: Mapping[str, str]) -> str | None:
+    """Return the client's own, or that of its trace; None when it gives none that can be used."""
+    given = special.get("x-request-id")
+    if given is not None and _ACCEPTABLE.match(given.encode("latin-1")):
+        return given
+    trace = special.get("traceparent")
+    if trace is not None:
+        match = _TRACEPARENT.match(trace.encode("latin-1"))
+        if match and (len(trace) == 55 or not trace.startswith("00")):
+            return match[1].decode("ascii")
+    return None
 
 
 def bind(name: str) -> None:

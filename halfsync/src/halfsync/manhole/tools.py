@@ -14,10 +14,10 @@ from twisted.python import threadable
 
 from halfsync import logs, stacks
 from halfsync.manhole import heap, profiler
-from halfsync.manhole.connections import connections
 from halfsync.manhole.stalls import Stalls
-from halfsync.manhole.threads import aside
-from halfsync.manhole.views import Flags, Text
+from halfsync.manhole.stdout import Redirection
+from halfsync.manhole.threads import in_thread
+from halfsync.manhole.views import Flags, TaskTable, Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +80,8 @@ class Tools:
         self.threaded = threaded
         self._stalls = Stalls(self._reactor)
         self._growth = heap.Growth()
+        self._profiler = profiler.Profiler()
+        self.redirection = Redirection()
 
     def begin(self) -> None:
         """Watch for stalls, until `end`."""
@@ -97,7 +99,7 @@ class Tools:
         return {
             **{name.replace("-", "_"): part for name, part in self._parts().items()},
             "service": self._process,
-            "tasks": stacks.tasks(self._process),
+            "tasks": TaskTable(self._process.tasks()),
             "flags": Flags(),
             "reactor": self._reactor,
             **{tool.__name__: self._in_reactor(tool) for tool in mine},
@@ -129,15 +131,15 @@ class Tools:
         now = self._reactor.seconds()
         rows = [
             f"{now - each.since:8.3f} s  {each.method} {each.path}  {each.peer}  {each.thread or 'no thread'}"
-            for each in sorted(stacks.requests(self._process), key=lambda each: each.since)
+            for each in sorted(self._process.requests(), key=lambda each: each.since)
         ]
         return Text("\n".join(rows) or "no requests in flight")
 
     def connections(self, most: int = 100) -> Text:
         """Show the open connections: listener, peer, age, requests, time without data, unsent, in flight."""
-        found = connections(self._process)
+        found = sorted(self._process.connections(), key=lambda each: (each.part, each.idle or 0))
         rows = [
-            f"{each.listener}  {each.peer}"
+            f"{each.part}  {each.peer}"
             + (f"  {each.age:.1f} s old" if each.age is not None else "")
             + (f"  requests: {each.asked}" if each.asked is not None else "")
             + (f"  idle {each.idle:.1f} s" if each.idle is not None else "")
@@ -145,16 +147,16 @@ class Tools:
             + (f"  {each.at}" if each.at else "")
             for each in found[:most]
         ]
-        totals = Counter(each.listener for each in found)
+        totals = Counter(each.part for each in found)
         return Text("\n".join([*rows, ", ".join(f"{name}: {count}" for name, count in totals.items())]))
 
     def threads(self) -> Text:
         """Show every thread's stack, innermost call last, and what a worker works on."""
-        holders = stacks.holders(self._process)
+        workers = self._process.workers()
         lines = []
         for thread in stacks.thread_stacks():
-            holder = holders.get(thread.ident)
-            work = f", at work on {holder.label}" if holder and holder.label else ""
+            worker = workers.get(thread.ident)
+            work = f", at work on {worker.label}" if worker and worker.label else ""
             lines += [f"{thread.name} ({thread.ident}){work}", *(f"    {frame}" for frame in thread.frames)]
         return Text("\n".join(lines))
 
@@ -171,7 +173,7 @@ class Tools:
 
         :param waiting: count a thread also while it has nothing to do.
         """
-        return self.in_thread(lambda: Text(profiler.profile(seconds, waiting=waiting)))
+        return self.in_thread(lambda: Text(self._profiler.profile(seconds, waiting=waiting)))
 
     def memory(self, *, stop: bool = False) -> Deferred[Text]:
         """Show what has been allocated between two calls, by line."""
@@ -183,7 +185,7 @@ class Tools:
 
     def log(self, level: str, for_: float | None = None, logger: str | None = None) -> Text:
         """Set the level of the log, of one logger or of all; with `for_`, for so many seconds."""
-        logs.set_level(level, logger, for_, self._reactor)
+        self._process.log_levels.set(level, logger, for_)
         log.info("log.level_set", level=level, of=logger, seconds=for_, source="manhole")
         return Text(
             f"{logger or 'everything'} is logged from {level} on" + (f" for {for_} s" if for_ else "")
@@ -196,7 +198,7 @@ class Tools:
         Ctrl-C ends it when it is Python code; a call into C that blocks goes on, unawaited.
         """
         name = getattr(function, "__name__", "?")
-        return aside(self._reactor, partial(function, *args, **kwargs), name)
+        return in_thread(self._reactor, self.redirection, partial(function, *args, **kwargs), name)
 
     def _in_reactor(self, tool: Callable[..., T]) -> Callable[..., T]:
         """Let a tool be called from a thread: what it looks at changes in the reactor alone."""
@@ -216,7 +218,7 @@ class Tools:
         return HELP.format(parts=", ".join(self._parts()), default=default)
 
     def _parts(self) -> dict[str, Any]:
-        return {part.name: part for part in self._process if part.name}
+        return {part.label: part for part in self._process}
 
 
 def _no_terminal(*_: object, **__: object) -> NoReturn:

@@ -1,0 +1,217 @@
+"""Between a connection and what answers its requests: a stream, a handler, a responder.
+
+A connection (HTTP/1.1, or HTTP/2 with many streams) makes a `Stream` of each request.
+When the request has arrived to its last byte, the `Handler` gets it, in the reactor.
+The handler answers at once, or sets `stream.responder` and answers later; either way in the reactor's thread:
+
+    stream.answer(head, body)                            a whole response
+    stream.begin(head, data); stream.write(data) ...; stream.finish()
+    stream.refuse(code)                                  a whole short one of our own, in plain text
+    stream.abort()                                       broken off, so that the client can tell
+
+Exactly one of `answer`, `finish`, `refuse`, `abort` ends a stream; after it, or after `Responder.gone`,
+the stream must not be touched any more, and the responder hears nothing more.
+Between `begin` and `finish` the stream tells its responder to `pause` and `resume`
+as the client takes what is written; what is written during a pause is kept all the same.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from halfsync.http.context import Context
+
+NO_CONTENT = frozenset((204, 205, 304))
+"""Final statuses whose responses have no content (RFC 9110 section 6.4.1 and 15.3.6)."""
+
+
+class Address(NamedTuple):
+    """One end of a connection: an IP address in its one canonical spelling, or a UNIX socket."""
+
+    host: str
+    """`192.0.2.1`, `2001:db8::1`; an IPv4 address that came mapped into IPv6 is one of IPv4; "" for UNIX."""
+    port: int
+    """0 when it is not known."""
+
+    def __str__(self) -> str:
+        """Return it as people write it: `host:port`, `[host]:port`, `host` without a port, or `unix`."""
+        if not self.host:
+            return "unix"
+        if not self.port:
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+UNIX = Address("", 0)
+
+
+class RequestHead:
+    """What a request begins with, checked, and ready to become an environ."""
+
+    __slots__ = ("_fields", "length", "method", "special", "target", "variables", "version")
+
+    def __init__(  # noqa: PLR0917  one call a request, which names would make slower
+        self,
+        method: str,
+        target: str,
+        version: str,
+        variables: dict[str, str],
+        special: dict[str, str],
+        length: int | None,
+        fields: Callable[[], list[tuple[str, str]]],
+    ) -> None:
+        self.method = method
+        self.target = target
+        """As in the request line; once a handler gets it: a path with its query, or `*`."""
+        self.version = version
+        """`HTTP/1.0`, `HTTP/1.1` or `HTTP/2`."""
+        self.variables = variables
+        """The headers as WSGI names them (`HTTP_HOST`, `CONTENT_TYPE`), repeated ones joined;
+        without those that frame the body, and those whose names have an underscore."""
+        self.special = special
+        """Values by the names in `head.SPECIAL`, of the headers that a server looks at itself."""
+        self.length = length
+        """The body's, as declared; None for one that is chunked, or declared nothing on HTTP/2."""
+        self._fields = fields
+
+    def fields(self) -> list[tuple[str, str]]:
+        """Return every header, names as the client spells them, values without whitespace around them."""
+        return self._fields()
+
+
+class ResponseHead:
+    """Status and headers of a response, checked: no control characters, none that is hop-by-hop."""
+
+    __slots__ = ("close", "code", "fields", "has_date", "has_request_id", "length", "reason")
+
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        fields: Iterable[tuple[str, str]] = (),
+        *,
+        length: int | None = None,
+    ) -> None:
+        self.code = code
+        self.reason = reason
+        self.fields = list(fields)
+        """Names and values that Latin-1 can say; without Content-Length."""
+        self.length = length
+        """The body's in bytes, when it is known: becomes the header Content-Length."""
+        self.has_date = False
+        self.has_request_id = False
+        self.close = False
+        """Whether the connection is to end with this response; not heeded on HTTP/2."""
+
+
+class Responder(Protocol):
+    """Whatever answers a request later than at once; its methods are called in the reactor."""
+
+    def gone(self) -> None:
+        """Give up: there is no client any more; the stream must not be touched."""
+
+    def pause(self) -> None:
+        """Write no more until the client has taken what is written."""
+
+    def resume(self) -> None:
+        """Go on: the client has taken it."""
+
+
+class Stream(ABC):
+    """One request of a connection, and its response."""
+
+    __slots__ = (
+        "client",
+        "code",
+        "context",
+        "head",
+        "local",
+        "request_id",
+        "responder",
+        "secure",
+        "sent",
+        "since",
+        "thread",
+    )
+
+    def __init__(
+        self,
+        context: Context,
+        head: RequestHead,
+        client: Address,
+        local: Address,
+        *,
+        secure: bool,
+        since: float,
+    ) -> None:
+        self.context = context
+        self.head = head
+        self.client = client
+        """The client, or what a trusted proxy says that it is."""
+        self.local = local
+        """Our end."""
+        self.secure = secure
+        """Whether the client has used TLS, be it towards a trusted proxy."""
+        self.since = since
+        """When the first byte of the request arrived, in the reactor's seconds."""
+        self.request_id = ""
+        """What the request is called in the logs, here and elsewhere."""
+        self.responder: Responder | None = None
+        self.thread: int | None = None
+        """Identifier of the worker thread that is at it."""
+        self.code = 0
+        """Status of the response; 0 before it has begun."""
+        self.sent = 0
+        """Bytes of its body so far, without framing."""
+
+    def has_body(self, code: int) -> bool:
+        """Say whether a response with this status may have a body."""
+        return code >= 200 and code not in NO_CONTENT and self.head.method != "HEAD"
+
+    @abstractmethod
+    def answer(
+        self, head: ResponseHead, body: bytes = b"", release: Callable[[], None] | None = None
+    ) -> None:
+        """Send a whole response.
+
+        :param head: its `length` is that of the body, also where none is sent (HEAD).
+        :param body: empty where there is to be none.
+        :param release: called once when the body has left our memory, be it that the client is gone.
+        """
+
+    @abstractmethod
+    def begin(self, head: ResponseHead, data: bytes = b"") -> None:
+        """Send the head of a response and the first bytes of its body, in one piece."""
+
+    @abstractmethod
+    def write(self, data: bytes) -> None:
+        """Send more of a body that has begun."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """End a response that has begun."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Break the response off so that the client can tell, or drop a request that is not answered."""
+
+    def refuse(self, code: int, fields: Iterable[tuple[str, str]] = ()) -> None:
+        """Send a whole short response of our own, in plain text."""
+        head, body = self.context.plain(code, fields)
+        if not self.has_body(code):
+            body = b""
+        self.answer(head, body)
+
+
+class Handler(Protocol):
+    """What answers requests: a WSGI application, resources of twisted.web, later ASGI."""
+
+    def handle(self, stream: Stream, head: RequestHead, body: IO[bytes]) -> None:
+        """Answer a request, at once or later; the handler closes the body when it is done with it.
+
+        An exception is logged and answered with 500.
+        """

@@ -1,0 +1,61 @@
+"""The listening sockets of a process: those that it was given, and those that it listens on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import socket
+
+
+class Listening(Protocol):
+    """A socket that a part listens on."""
+
+    @property
+    def key(self) -> str:
+        """Tell which socket it is: the same in every process that has the same endpoint string."""
+
+    @property
+    def address(self) -> str:
+        """Where it listens, for a person."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether another process has the socket, too, as one takes over from the other."""
+
+    @shared.setter
+    def shared(self, value: bool) -> None: ...
+
+    def fileno(self) -> int:
+        """Return its descriptor."""
+
+    async def close(self) -> None:
+        """Let go of it at once; the connections that it accepted stay."""
+
+
+class Sockets:
+    """What a process listens on, or is to listen on; the process object has it, and gives it to its parts."""
+
+    def __init__(self) -> None:
+        self.open: list[Listening] = []
+        """What the process listens on, in the order in which it began to."""
+        self._given: dict[str, list[socket.socket]] = {}
+
+    def give(self, key: str, listening: socket.socket) -> None:
+        """Keep a socket of the process before until `take` asks for its key."""
+        self._given.setdefault(key, []).append(listening)
+
+    def take(self, key: str) -> socket.socket | None:
+        """Return a socket that was given; None when there is none of this key."""
+        given = self._given.get(key)
+        return given.pop(0) if given else None
+
+    def given(self) -> list[socket.socket]:
+        """Return the sockets that were given, and that nobody has taken."""
+        return [each for some in self._given.values() for each in some]
+
+    def forget(self) -> None:
+        """Close what nobody has taken."""
+        for each in self.given():
+            each.close()
+        self._given.clear()
