@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from halfsync import flags
-from halfsync.admin import Admin
-{%- if cookiecutter.web != "none" %}
-from halfsync.http.listener import WebListener
+{% if cookiecutter.web == "wsgi" -%}
+from halfsync import About, Admin, Gateway, Manhole, WebListener, run, workers_from_flags
+{%- elif cookiecutter.web == "async" -%}
+from halfsync import About, Admin, Manhole, WebListener, run
+{%- else -%}
+from halfsync import About, Admin, Manhole, run
 {%- endif %}
-{%- if cookiecutter.web == "wsgi" %}
-from halfsync.http.wsgi import Gateway, workers_from_flags
-{%- endif %}
-from halfsync.life.about import About
-from halfsync.life.run import run
-from halfsync.manhole import Manhole
 
 from . import __version__, tasks
 {%- if cookiecutter.web != "none" %}
@@ -24,7 +20,7 @@ from .web import make_app
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from halfsync.life.parts import Process
+    from halfsync import Process
 
 ABOUT = About(
     name="{{ cookiecutter.project_slug }}",
@@ -36,8 +32,7 @@ ABOUT = About(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the service until a signal stops it, and return its exit code."""
-    flags.parse(ABOUT, argv)  # --help and its like end here, and so does what is wrong
-    return run(ABOUT, parts)
+    return run(ABOUT, parts, argv=argv)
 
 
 def parts(process: Process) -> None:

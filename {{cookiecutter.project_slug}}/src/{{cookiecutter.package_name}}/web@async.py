@@ -9,8 +9,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from halfsync import flag, flags
-from halfsync.logs import get_logger
+from halfsync import flag, flags, get_logger
 from klein import Klein
 
 if TYPE_CHECKING:

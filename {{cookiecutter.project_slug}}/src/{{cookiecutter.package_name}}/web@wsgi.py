@@ -8,8 +8,7 @@ from __future__ import annotations
 import time
 
 from flask import Flask, Response, jsonify, request
-from halfsync import flag, flags
-from halfsync.logs import get_logger
+from halfsync import flag, flags, get_logger
 
 log = get_logger(__name__)
 
