@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from jinja2 import Environment
 
-if sys.version_info < (3, 11):
+if sys.version_info < (3, 11):  # noqa: UP036  cookiecutter runs on whatever Python it was installed with
     raise FailedHookException(
         f"cookiecutter runs on Python {sys.version_info.major}.{sys.version_info.minor}: "
         "this template needs 3.11 or newer"

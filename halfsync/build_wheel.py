@@ -1,4 +1,4 @@
-"""The library's own build backend (PEP 517): a wheel of the same bytes anywhere, with the standard library only.
+"""The library's own build backend (PEP 517): a wheel of the same bytes anywhere, by the standard library.
 
 The template builds the wheel into each service that it generates, with whatever Python cookiecutter runs on:
 nothing can be fetched there, and the service's lock names the wheel's hash.
