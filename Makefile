@@ -15,7 +15,7 @@ ARGS =
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test bench overload restarts lint format locks clean setup
+.PHONY: help demo test bench overload restarts lint format wheel locks clean setup
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -42,11 +42,14 @@ lint: setup ## check format, style and types
 	@.venv/bin/ruff format $(STYLE) --check $(LINTED) || { echo "make format puts it right"; exit 1; }
 	@.venv/bin/ruff check $(STYLE) $(LINTED)
 	@.venv/bin/mypy -p halfsync
-	@.venv/bin/mypy hooks local_extensions.py scripts bench/*.py
+	@.venv/bin/mypy --explicit-package-bases hooks local_extensions.py scripts bench/*.py halfsync/build_wheel.py
 
 format: setup ## format the code, and fix what ruff can
 	@.venv/bin/ruff format $(STYLE) $(LINTED)
 	@.venv/bin/ruff check $(STYLE) --fix $(LINTED)
+
+wheel: setup ## build the wheel of the library to where the skeleton carries it, and renew its hash in the locks
+	@.venv/bin/python -m scripts.wheel
 
 locks: setup ## renew every lock: requirements-dev.lock and those of the skeleton
 	@.venv/bin/python scripts/locks.py
