@@ -196,7 +196,7 @@ class ToggleTests(TestCase):
             ),
         )
         stuck = _Hashable(stuck)
-        server.unauthenticated.add(stuck)
+        server.unauthenticated[stuck] = None
         closing = Deferred.fromCoroutine(manhole.close("done"))
         self.assertNoResult(closing)
         self.clock.advance(1)
@@ -237,17 +237,6 @@ class CommandTests(TestCase):
         ):
             assert ssh_command(address, "me") == expected
 
-    def test_a_unix_socket_is_private_unless_it_is_said(self):
-        """Mode 600; every other endpoint, and every mode that was chosen, stay as they are."""
-        for text, expected in (
-            ("unix:/run/m.sock", "unix:/run/m.sock:mode=600"),
-            ("unix:/run/a\\:b:backlog=5", "unix:/run/a\\:b:backlog=5:mode=600"),
-            ("unix:/run/m.sock:mode=660", "unix:/run/m.sock:mode=660"),
-            ("unix:/run/m.sock:660", "unix:/run/m.sock:660"),
-            ("tcp:8022", "tcp:8022"),
-        ):
-            assert toggle._private(text) == expected
-
     def test_a_uid_without_a_name(self):
         """A container may run as any number; the name is then `manhole`."""
         assert toggle._user_name()
@@ -275,7 +264,7 @@ def test_a_closed_manhole_imports_nothing_of_conch():
         out, err = process.process.communicate(timeout=30)
         modules, threads = out.splitlines()
         assert modules.split() == [
-            f"halfsync.manhole.{each}" for each in ("keys", "login", "options", "toggle")
+            f"halfsync.manhole.{each}" for each in ("host_key", "keys", "login", "options", "toggle")
         ]
         assert (threads, err) == ("1 thread", "")
 

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, DeferredLock
 
 from halfsync import flag, flags
+from halfsync.endpoints.exposure import private_unix
 from halfsync.endpoints.listener import Endpoints, Listener
 from halfsync.flags import types as flagtypes
 from halfsync.life.errors import StartError
 from halfsync.life.facts import counter, gauge
 from halfsync.life.parts import Part
-from halfsync.logs import get_logger
+from halfsync.logs import get_audit_logger, get_logger
 from halfsync.manhole import keys
+from halfsync.manhole.host_key import default_host_key, load_host_key, read_host_key
 from halfsync.manhole.login import ManholeCounts
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from halfsync.life.parts import Process
     from halfsync.manhole.ssh_server import SSHServer
 
+audit = get_audit_logger(__name__)
 log = get_logger(__name__)
 
 DEFAULT_AUTHORIZED_KEYS = "~/.ssh/authorized_keys"
@@ -48,7 +51,7 @@ def _check_host_key(path: str) -> str | None:
     if not path:
         return None
     try:
-        keys.read_host_key(path)
+        read_host_key(path)
     except FileNotFoundError:
         return None
     except keys.KeyFileError as fault:
@@ -105,9 +108,9 @@ class Manhole(Part):
         super().__init__("manhole")
         self._process = process
         self._reactor = process.reactor
-        self._listen = [_private(text) for text in listen]
+        self._listen = [private_unix(text) for text in listen]
         self._authorized_keys = authorized_keys
-        self._host_key = host_key or keys.default_host_key(process.about.name)
+        self._host_key = host_key or default_host_key(process.about.name)
         self._ttl = ttl
         self._user = user or _user_name()
         self._threaded = threaded
@@ -215,7 +218,7 @@ class Manhole(Part):
             event = "manhole.opened"
             await self._begin()
         self._expire_after(ttl)
-        log.info(event, ttl=ttl, **self._invitation())
+        audit.info(event, ttl=ttl, **self._invitation())
 
     async def _begin(self) -> None:
         if not self._listen:
@@ -244,7 +247,7 @@ class Manhole(Part):
         except ImportError as error:
             raise StartError(f"--manhole.open: Twisted[conch] is not installed whole: {error}") from error
         try:
-            host_key = keys.load_host_key(self._host_key)
+            host_key = load_host_key(self._host_key)
         except keys.KeyFileError as fault:
             raise StartError(f"--manhole.host_key: {fault}") from None
         return SSHServer(
@@ -268,7 +271,7 @@ class Manhole(Part):
         await listener.stop()
         server.tools.end()
         self._server = self._listener = self._closes_at = None
-        log.info("manhole.closed", reason=reason, sessions=sessions)
+        audit.info("manhole.closed", reason=reason, sessions=sessions)
 
     def _expire_after(self, ttl: float) -> None:
         if self._expiry and self._expiry.active():
@@ -299,14 +302,6 @@ def ssh_command(address: str, user: str) -> str:
         return f"ssh -p {tcp[2]} {user}@{host}"
     path = shlex.quote(address.rpartition("unix:")[2].rstrip(")"))
     return f'ssh -o ProxyCommand="nc -U {path}" {user}@manhole'
-
-
-def _private(endpoint: str) -> str:
-    """Return the endpoint, a UNIX socket's with mode 600 when it has none: who connects may at least try."""
-    address, *rest = re.split(r"(?<!\\):", endpoint.removeprefix("unix:"))
-    if not endpoint.startswith("unix:") or any(not re.match("(backlog|lockfile)=", each) for each in rest):
-        return endpoint
-    return ":".join(["unix", address, *rest, "mode=600"])
 
 
 def _user_name() -> str:
