@@ -135,7 +135,10 @@ class LeavingTest(ServerCase):
                     each.reset_in(chance.random() / 10)
                 for each in leavers:
                     await each.until(lambda each=each: each.lost)
-                    spooled, held = max(spooled, self.site.context.disk.taken), max(held, self.site.context.memory.taken)
+                    spooled, held = (
+                        max(spooled, self.site.context.disk.taken),
+                        max(held, self.site.context.memory.taken),
+                    )
             while self.site.connections > 1 or self.pool.busy or self.pool.waiting:
                 await deferToThread(int)
         assert min(spooled, held) > 0

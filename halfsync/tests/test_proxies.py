@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from structlog.testing import capture_logs
-from twisted.internet.task import Clock
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.task import Clock
 from twisted.web.resource import Resource
 
 from halfsync import flag

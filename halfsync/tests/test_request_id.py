@@ -6,6 +6,7 @@ import logging
 import os
 
 import pytest
+import structlog
 from klein import Klein
 from structlog.contextvars import get_contextvars
 from twisted.internet import reactor
@@ -84,11 +85,13 @@ def test_a_fork_makes_others():
 
 
 @pytest.fixture
-def lines(monkeypatch):
+def lines():
     """Every event that is written, as it is written."""
     written = []
-    monkeypatch.setattr(events._Output, "put", written.append)
-    return written
+    before = structlog.get_config()
+    events.configure(events.Completion(lambda event, **_: written.append(event)))
+    yield written
+    structlog.configure(**before)
 
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: r1\r\n\r\n"
@@ -98,7 +101,7 @@ def test_wsgi(lines):
     """It is in the environ, the response, the access log, and the application's own lines."""
     app_log = get_logger("application")
     foreign = logging.getLogger("foreign")
-    handler = sources._FromLogging()
+    handler = sources._FromLogging(sources.Sources(structlog.get_config()["processors"]))
     foreign.addHandler(handler)
     foreign.propagate = False
     seen = []

@@ -488,7 +488,7 @@ class HalfClosed(ServerCase):
             await gone
 
     async def test_gone(self):
-        """A client that has closed both sides is found by what it answers to 100 Continue: nothing is waited for."""
+        """A client that has closed both sides is found by what it answers to 100 Continue."""
         resource = Later()
         self.serve(resource=resource)
         with socket.create_connection(("127.0.0.1", self.port.getHost().port)) as client:

@@ -104,7 +104,11 @@ class TestEnviron:
         environ = environ_of(GET)
         assert (environ["REMOTE_ADDR"], environ["REMOTE_PORT"]) == ("192.168.1.1", "54321")
         environ = environ_of(GET, peerAddr=IPv6Address("TCP", "::1", 5), hostAddr=IPv6Address("TCP", "::", 6))
-        assert (environ["REMOTE_ADDR"], environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("::1", "[::]", "6")
+        assert (environ["REMOTE_ADDR"], environ["SERVER_NAME"], environ["SERVER_PORT"]) == (
+            "::1",
+            "[::]",
+            "6",
+        )
         environ = environ_of(GET, peerAddr=UNIXAddress(None), hostAddr=UNIXAddress(b"/run/x"))
         assert (environ["REMOTE_ADDR"], environ["SERVER_NAME"]) == ("", "localhost")
         assert "REMOTE_PORT" not in environ

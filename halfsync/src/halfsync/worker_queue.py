@@ -1,7 +1,7 @@
 """Calls that wait for a thread: how many may, for how long, and which one is next.
 
-Whatever decides over the order of calls, or that one is not to be made after all, belongs into `CallQueue.take`:
-it is asked at the moment a thread is free.
+Whatever decides over the order of calls, or that one is not to be made after all, belongs into
+`CallQueue.take`: it is asked at the moment a thread is free.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Job:
 class CallQueue:
     """What waits, in order.
 
-    :param room: says how many may be in the queue at the moment, those included that will get a thread at once.
+    :param room: says how many may be in the queue at the moment, those included that get a thread at once.
     :param timeout: seconds; a call that has waited longer is not made.
     """
 

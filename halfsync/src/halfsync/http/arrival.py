@@ -1,4 +1,4 @@
-"""The body of a request while it arrives: into memory, right from the socket where that is possible, or to disk."""
+"""The body of a request while it arrives: right from the socket into memory where that can be, or to disk."""
 
 from __future__ import annotations
 

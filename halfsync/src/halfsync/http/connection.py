@@ -1,31 +1,20 @@
-"""One HTTP/1.1 connection: requests one after the other, deadlines, and an answer to all that is refused.
-
-When a client closes its side while its request is answered, it may wait for the response, or be gone:
-over TCP both look the same until something is sent to it. What is done then is decided by evidence:
-
-- A reset, or the end of a UNIX socket for both directions, says that it is gone.
-- Before a response has begun, a client of HTTP/1.1 is sent `100 Continue`, which every client must take
-  (RFC 9110 section 15.2). The kernel of one that is gone answers it with a reset.
-- While a response is sent, its bytes are the question. A response that has nothing to send for SILENCE
-  seconds gets no evidence any more, and its client is taken to be gone, as nginx, Go and hyper take it at once.
-- A client that cannot be asked (HTTP/1.0), or does not take the question, is waited for as long as for a request.
-"""
+"""One HTTP/1.1 connection: requests one after the other, deadlines, and an answer to all that is refused."""
 
 from __future__ import annotations
 
 from io import BytesIO
 from math import inf
-from socket import AF_UNIX
 from typing import IO, TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
-from twisted.internet.protocol import Protocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener
 from zope.interface import implementer
 
 from halfsync.endpoints.addresses import address_text
 from halfsync.endpoints.transport import SocketTransport
 from halfsync.http.arrival import Arrival
+from halfsync.http.ends import Ends
 from halfsync.http.h1_stream import H1Stream, whole
+from halfsync.http.half_closed import LOOK, HalfClosed
 from halfsync.http.head import Refused
 from halfsync.http.parser import END, Parser
 from halfsync.http.rate import LINGER, Pace, socket_of, untaken, wait_or_cut
@@ -36,7 +25,6 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from halfsync.endpoints.addresses import Address
     from halfsync.http.context import Context
     from halfsync.http.stream import Stream
 
@@ -46,7 +34,7 @@ H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client sends first that knows already that we speak HTTP/2 (RFC 9113 section 3.3)."""
 
 MOST_AHEAD = 16 * 1024
-"""Bytes that may come ahead of an answer before no more is read; until then, a client that leaves is noticed."""
+"""Bytes that may come ahead of an answer before no more is read; till then, it is noticed who leaves."""
 
 AT_ONCE = 64 * 1024
 """Bytes of a body that is taken in one piece when it has come with its head."""
@@ -54,18 +42,11 @@ AT_ONCE = 64 * 1024
 FREE = 1024
 """Bytes of one that counts for nothing."""
 
-SILENCE = 2.0
-"""Seconds after which a client that has closed its side, and takes nothing, is taken to be gone."""
-
-LOOK = 0.5
-"""Seconds after which it is looked again whether such a client is gone."""
-
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
-class H1Connection(Protocol):
+class H1Connection(Ends):
     """One connection."""
 
-    transport: Any
     # What a connection does not have of its own costs it no memory, and there may be thousands.
     asked = 0
     """Requests whose head has arrived."""
@@ -83,17 +64,12 @@ class H1Connection(Protocol):
     """How the client takes the present response, once that has had to wait for it."""
     _blocked = False
     """Whether what is written waits for the client."""
-    _half_closed: float | None = None
-    """When the client has closed its side, or has last shown that it is there all the same."""
-    _evidence = 0
-    """How much of the response had been sent by then."""
+    _half_closed: HalfClosed | None = None
+    """Since the client has closed its side."""
     _held_back = False
     """Whether no more is read because so much has come already."""
     _reading = False
     _taken_over = False
-    _client: Address | None = None
-    _local: Address | None = None
-    _secure: bool | None = None
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -150,20 +126,16 @@ class H1Connection(Protocol):
 
     def readConnectionLost(self) -> None:
         """Answer what a client has asked before it closed its side of the connection, unless it is gone."""
-        self._half_closed = self.context.seconds()
+        half_closed = self._half_closed = HalfClosed(self)
         stream = self.stream
         if self.closing:
             self.transport.loseConnection()
         elif stream is None:
             self._read()
-        elif self.hung_up:
+        elif half_closed.gone:
             self.abort()
         else:
-            bottom = socket_of(self.transport)
-            on_tcp = bottom is not None and bottom.getHandle().family != AF_UNIX
-            if on_tcp and not stream.code and stream.head.version == "HTTP/1.1":
-                self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._evidence = stream.sent
+            half_closed.ask(stream)
             self._set_deadline()
 
     def writeConnectionLost(self) -> None:
@@ -197,27 +169,6 @@ class H1Connection(Protocol):
 
     # The listener calls these.
 
-    @property
-    def client(self) -> Address:
-        """The other end, which behind `haproxy:` is known from the first request on."""
-        if self._client is None:
-            self._client = self.transport.getPeer()
-        return self._client
-
-    @property
-    def local(self) -> Address:
-        """Our end."""
-        if self._local is None:
-            self._local = self.context.own_address(self.transport.getHost())
-        return self._local
-
-    @property
-    def secure(self) -> bool:
-        """Whether there is TLS on the connection."""
-        if self._secure is None:
-            self._secure = ISSLTransport(self.transport, None) is not None
-        return self._secure
-
     def streams(self) -> list[Stream]:
         """Return the request that is being answered."""
         return [] if self.stream is None else [self.stream]
@@ -237,7 +188,11 @@ class H1Connection(Protocol):
         elif self.closing or self._blocked:
             self.deadline = wait_or_cut(self, self._pace, now)
         elif self.stream is not None:
-            self._look_for_client(self.stream, now)
+            again = inf if self._half_closed is None else self._half_closed.look(self.stream, now)
+            if again is None:
+                self.abort()
+            else:
+                self.deadline = again
         elif arrival is not None and (deadline := arrival.pace.judge(now)) is not None:
             self.deadline = deadline
         elif self.begun is not None:
@@ -257,10 +212,7 @@ class H1Connection(Protocol):
     @property
     def hung_up(self) -> bool:
         """Whether the client is gone for both directions, after it has closed its side; for any thread."""
-        if self._half_closed is None:
-            return False
-        bottom = socket_of(self.transport)
-        return bottom is not None and bottom.hung_up
+        return self._half_closed is not None and self._half_closed.gone
 
     def send(self, *pieces: bytes) -> None:
         """Send bytes: at once, as far as the kernel takes them."""
@@ -296,7 +248,7 @@ class H1Connection(Protocol):
         self.context.handle(stream, body)
 
     def hold(self) -> None:
-        """Read nothing while a body is written to the disk; the client is not to blame for how long it takes."""
+        """Read nothing while a body is written to the disk; how long that takes is not the client's fault."""
         self.deadline = inf
         self.transport.pauseProducing()
 
@@ -345,21 +297,10 @@ class H1Connection(Protocol):
         if self._reading:
             return
         self._reading = True
-        parser = self.parser
         try:
             if first is not None:
                 first()
-            while self.stream is None and not self.closing:
-                arrival = self._arrival
-                if arrival is not None and arrival.flushing:
-                    return
-                event = parser.next()
-                if event is None:
-                    break
-                if isinstance(event, RequestHead):
-                    self._begin(event)
-                elif arrival is not None:
-                    arrival.complete() if event is END else arrival.add(memoryview(event))
+            self._take_events()
         except Refused as refusal:
             if refusal.code != 505 or not self._may_be_h2():
                 self.refuse(refusal.code)
@@ -375,6 +316,20 @@ class H1Connection(Protocol):
             self._reading = False
         if not self.closing:
             self._after_reading()
+
+    def _take_events(self) -> None:
+        parser = self.parser
+        while self.stream is None and not self.closing:
+            arrival = self._arrival
+            if arrival is not None and arrival.flushing:
+                return
+            event = parser.next()
+            if event is None:
+                return
+            if isinstance(event, RequestHead):
+                self._begin(event)
+            elif arrival is not None:
+                arrival.complete() if event is END else arrival.add(memoryview(event))
 
     def _after_reading(self) -> None:
         parser = self.parser
@@ -459,19 +414,6 @@ class H1Connection(Protocol):
         if stream is not None:
             self.context.answered(stream, aborted=True)
             stream.lose()
-
-    def _look_for_client(self, stream: H1Stream, now: float) -> None:
-        """Look whether a client is there that has closed its side."""
-        since = now if self._half_closed is None else self._half_closed
-        patience = SILENCE if stream.code else inf
-        if not stream.code and (stream.head.version == "HTTP/1.0" or untaken(self.transport)):
-            patience = self.context.bounds.request_timeout
-        if stream.sent > self._evidence:
-            self._half_closed, self._evidence = now, stream.sent
-        if self.hung_up or now - since >= patience:
-            self.abort()
-        else:
-            self.deadline = now + LOOK
 
     def _set_deadline(self) -> None:
         if self.closing or self._blocked:

@@ -15,8 +15,8 @@ from halfsync.endpoints.addresses import address_text
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from halfsync.http.bounds import Bounds
     from halfsync.endpoints.addresses import Address
+    from halfsync.http.bounds import Bounds
     from halfsync.http.stream import Stream
 
 log = get_logger(__name__)

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from twisted.web.http import datetimeToString
 
+from halfsync.endpoints.addresses import address_text
 from halfsync.http import request_id
 from halfsync.http.access_log import Counts, log_answer, log_refusal
 from halfsync.http.connections import Connections
@@ -16,16 +17,15 @@ from halfsync.http.disk import Disk
 from halfsync.http.spool import Space
 from halfsync.http.stream import ResponseHead
 from halfsync.http.upload import Segments
-from halfsync.endpoints.addresses import address_text
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from halfsync.endpoints.addresses import Address
     from halfsync.http.bounds import Bounds
     from halfsync.http.connection import H1Connection
     from halfsync.http.proxies import Proxies
-    from halfsync.endpoints.addresses import Address
     from halfsync.http.stream import Handler, Stream
 
 log = get_logger(__name__)

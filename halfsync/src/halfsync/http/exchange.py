@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from threading import Condition, get_ident
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
@@ -77,7 +78,7 @@ class Exchange:
         "_workers",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  one call a request, which names would make slower
         self,
         app: WSGIApplication,
         workers: Workers,
@@ -195,32 +196,41 @@ class Exchange:
         if not data:
             return
         head = self._require_head()
-        if not self._has_body():
-            data = b""
-        elif head.length is not None and len(data) > head.length - self._sent:
-            self._trimmed = True
-            log.error("wsgi.body_trimmed", request=self.describe(), declared=head.length)
-            data = data[: head.length - self._sent]
+        data = self._fitting(data, head)
         if self._complete:
             return
         self._sent += len(data)
         if self._sent == head.length or not self._has_body():
             self._complete = True
-        if not self._started and self._complete:
-            if len(data) <= SLICE:
-                self._started = True
-                self._workers.in_reactor(self._answer, data, None)
-                return
-            memory = self._stream.context.memory
-            if memory.take(len(data)):
-                # It stays in memory, where it is already.
-                self._started = True
-                self._workers.in_reactor(self._answer, data, lambda size=len(data): memory.give_back(size))
-                return
+        if not self._started and self._complete and self._answer_whole(data):
+            return
         for start in range(0, len(data), SLICE):
             self._hand_over(data[start : start + SLICE])
         if self._complete:
             self._workers.in_reactor(self._finish)
+
+    def _fitting(self, data: bytes, head: ResponseHead) -> bytes:
+        """Return what may be sent of a piece: nothing where there is no body, no more than was declared."""
+        if not self._has_body():
+            return b""
+        if head.length is not None and len(data) > head.length - self._sent:
+            self._trimmed = True
+            log.error("wsgi.body_trimmed", request=self.describe(), declared=head.length)
+            return data[: head.length - self._sent]
+        return data
+
+    def _answer_whole(self, data: bytes) -> bool:
+        """Hand a response over in one piece, if it is short, or there is room for it in memory."""
+        release = None
+        if len(data) > SLICE:
+            # It stays in memory, where it is already.
+            memory = self._stream.context.memory
+            if not memory.take(len(data)):
+                return False
+            release = partial(memory.give_back, len(data))
+        self._started = True
+        self._workers.in_reactor(self._answer, data, release)
+        return True
 
     def _hand_over(self, data: bytes) -> None:
         """Hand a piece over when the client has taken enough of those before it, or put it on the disk."""

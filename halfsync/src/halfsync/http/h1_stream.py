@@ -50,7 +50,9 @@ class H1Stream(Stream):
         """Whether the client has closed its side, and is gone for the other one, too."""
         return self.connection.hung_up
 
-    def answer(self, head: ResponseHead, body: bytes = b"", release: Callable[[], None] | None = None) -> None:
+    def answer(
+        self, head: ResponseHead, body: bytes = b"", release: Callable[[], None] | None = None
+    ) -> None:
         """Send a whole response."""
         self.sent = len(body)
         self._release = release

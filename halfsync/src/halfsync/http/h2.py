@@ -25,12 +25,12 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import ProtocolError
-from twisted.internet.interfaces import IPushProducer, ISSLTransport
-from twisted.internet.protocol import Protocol
+from twisted.internet.interfaces import IPushProducer
 from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
 from halfsync.endpoints.addresses import address_text
+from halfsync.http.ends import Ends
 from halfsync.http.h2_session import RESET_COST, RESPONSE_CREDIT, Session
 from halfsync.http.h2_stream import H2Stream
 from halfsync.http.rate import Pace, untaken, wait_or_cut
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from h2.events import Event
-    from halfsync.endpoints.addresses import Address
+
     from halfsync.http.context import Context
     from halfsync.http.stream import Stream
 
@@ -53,7 +53,7 @@ NO_LAST_STREAM = 2**31 - 1
 
 
 @implementer(IPushProducer)
-class H2Connection(Protocol):
+class H2Connection(Ends):
     """One connection."""
 
     transport: Any
@@ -79,8 +79,6 @@ class H2Connection(Protocol):
         """How the client takes what is sent; windows apart, which are their streams' own."""
         self._flushing = False
         self._flush_call: Any = None
-        self._client: Address | None = None
-        self._local: Address | None = None
 
     def take_over(self, transport: Any) -> None:
         """Stand in for the protocol that a transport has had."""
@@ -196,25 +194,6 @@ class H2Connection(Protocol):
         self._deadline = self._last_word = inf
         self._lose_streams()
         self.transport.abortConnection()
-
-    @property
-    def client(self) -> Address:
-        """The other end, which behind `haproxy:` is known from the first bytes on."""
-        if self._client is None:
-            self._client = cast("Address", self.transport.getPeer())
-        return self._client
-
-    @property
-    def local(self) -> Address:
-        """Our end."""
-        if self._local is None:
-            self._local = self.context.own_address(self.transport.getHost())
-        return self._local
-
-    @property
-    def secure(self) -> bool:
-        """Whether there is TLS on the connection."""
-        return ISSLTransport(self.transport, None) is not None
 
     def acknowledge(self, count: int, number: int) -> None:
         """Let the client send as much more as has been taken from it."""

@@ -89,15 +89,11 @@ class H2Head:
             authority = known.get(b"host", b"")
         elif b"host" not in known:
             fields.append((b"host", authority))
-        if not authority:
-            raise NoAuthority(b":authority")
-        if not is_host(authority.decode("latin-1")) or known.get(b"host", authority) != authority:
-            raise Malformed(b":authority")
+        _check_authority(authority, known.get(b"host", authority))
         length = known.get(b"content-length")
         if length is not None and not (length.isdigit() and len(length) <= LENGTH_DIGITS):
             raise Malformed(b"content-length")
         return cls(method, target, fields, None if length is None else int(length))
-
 
     def request(self, length: int | None) -> RequestHead:
         """Return it as handlers get it.
@@ -115,6 +111,13 @@ class H2Head:
                     found[key] = f"{found[key]}{joint}{value}" if key in found else value
         method, target = self.method.decode("ascii"), self.target.decode("ascii")
         return RequestHead(method, target, "HTTP/2", variables, special, length, lambda: fields)
+
+
+def _check_authority(authority: bytes, host: bytes) -> None:
+    if not authority:
+        raise NoAuthority(b":authority")
+    if not is_host(authority.decode("latin-1")) or host != authority:
+        raise Malformed(b":authority")
 
 
 def _check_field(name: bytes, value: bytes) -> None:

@@ -323,7 +323,9 @@ class H2Stream(Stream):
 
     # The handler calls these.
 
-    def answer(self, head: ResponseHead, body: bytes = b"", release: Callable[[], None] | None = None) -> None:
+    def answer(
+        self, head: ResponseHead, body: bytes = b"", release: Callable[[], None] | None = None
+    ) -> None:
         """Send a whole response."""
         self._release = release
         # What is in our hands whole goes into the buffer as the client takes it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol
 
 from halfsync import flag, flags
 from halfsync.endpoints.listener import Endpoints
@@ -12,9 +12,6 @@ from halfsync.http import proxies
 from halfsync.http.bounds import Bounds
 from halfsync.http.part import HttpListener
 from halfsync.http.site import Site
-
-if TYPE_CHECKING:
-    from twisted.web.resource import IResource
 
 SAFE = Bounds()
 

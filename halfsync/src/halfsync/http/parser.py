@@ -4,8 +4,8 @@
     while (event := parser.next()) is not None: ...
 
 A request is a `RequestHead`; unless its length is 0, pieces of its body follow as `bytes`, and then `END`.
-None means that more bytes have to come first. Nothing is read ahead of `next`, so whatever pipelines requests
-decides when it takes the next one. However the bytes are cut, the events are the same, pieces of bodies apart.
+None means that more bytes have to come first. Nothing is read ahead of `next`: the connection decides when it
+takes the next request. However the bytes are cut, the events are the same, pieces of bodies apart.
 
     state      reads                    and goes to
     HEAD       a head                   HEAD (length 0), COUNTED (a length), SIZE (chunked)
@@ -57,7 +57,18 @@ class Parser:
     :param bounds: `max_head` (414, 431), `max_headers` (431), `max_body` (413).
     """
 
-    __slots__ = ("_at", "_blank", "_bounds", "_buffer", "_extra", "_line_read", "_received", "_seen", "left", "state")
+    __slots__ = (
+        "_at",
+        "_blank",
+        "_bounds",
+        "_buffer",
+        "_extra",
+        "_line_read",
+        "_received",
+        "_seen",
+        "left",
+        "state",
+    )
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds

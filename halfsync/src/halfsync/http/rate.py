@@ -23,10 +23,10 @@ Closing with unread input makes the kernel send a reset, which can overtake the 
 
 
 class Pace:
-    """What a client has taken, or sent, while something waited for it, on average over `write_timeout` of that.
+    """What a client has taken, or sent, while something waited for it: its average over `write_timeout`.
 
-    It is told how many bytes are left for the client at that moment, and of what is sent from the first wait on:
-    what has been sent since and is not left has been taken.
+    It is told how many bytes are left for the client at that moment, and of what is sent from the first wait
+    on: what has been sent since and is not left has been taken.
     A caller that cannot tell what is left leaves that out, and adds to `taken` what has gone, or come.
     """
 

@@ -20,7 +20,7 @@ LONGEST = 128
 """Characters; a longer one is replaced."""
 
 # No quotes, spaces or brackets: it is pasted into shells and searches.
-_ACCEPTABLE = re.compile(r"[0-9A-Za-z._~:/+=@-]{1,%d}\Z" % LONGEST)
+_ACCEPTABLE = re.compile(rf"[0-9A-Za-z._~:/+=@-]{{1,{LONGEST}}}\Z")
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-|\Z)"
 )

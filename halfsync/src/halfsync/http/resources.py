@@ -60,12 +60,18 @@ class Request(server.Request):
         server.Request.__init__(self, cast("Any", channel))
         channel.request = self
         self._head = head
+        self._request_id = channel.open_stream.request_id
         self.content = body
 
     @property
     def peer(self) -> str:
         """The other end, for people."""
         return address_text(self.client)
+
+    @property
+    def request_id(self) -> str:
+        """What the request is called in the logs, here and elsewhere."""
+        return self._request_id
 
     def begin(self) -> None:
         """Have the resource answer."""

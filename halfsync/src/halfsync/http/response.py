@@ -43,7 +43,7 @@ _warned: set[str] = set()
 def read(status: str, headers: Iterable[tuple[str, str]]) -> ResponseHead:
     """Read status and headers of a response.
 
-    `Connection` and `Keep-Alive`, which some applications set for other servers, are dropped with one warning.
+    `Connection` and `Keep-Alive`, which applications set for other servers, are dropped with one warning.
     :raises ValueError: for a status, name or value that HTTP does not allow as a final one,
         or a header that is the server's alone: hop-by-hop ones (PEP 3333).
     """

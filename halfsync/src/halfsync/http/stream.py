@@ -151,7 +151,7 @@ class Stream(ABC):
 
     @property
     def left(self) -> bool:
-        """Whether the client is known to have left, though `Responder.gone` has not been called; for any thread."""
+        """Whether the client is known to have left before `Responder.gone` is called; for any thread."""
         return False
 
     def has_body(self, code: int) -> bool:

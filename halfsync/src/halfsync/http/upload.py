@@ -1,4 +1,4 @@
-"""The body of a request, while it arrives and while it is read: in memory as long as there is room, then on disk.
+"""The body of a request, while it arrives and is read: in memory as long as there is room, then on disk.
 
 The socket is read into segments of memory that are used again: fresh memory costs more than the bytes that
 come into it (1 MB uploads: 0.6 of the time).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
