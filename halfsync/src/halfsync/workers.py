@@ -3,8 +3,8 @@
 The reactor holds the queue. What is submitted in a turn of the reactor is handed over at its end:
 a thread is woken, and takes calls until none is left; the reactor waits up to a millisecond until it runs.
 Calls that do not block so run behind each other in one thread, and each that blocks gets one of its own:
-to wake a thread for every call takes 3 futex(2) calls a request, and the reactor loses the interpreter's lock to
-it at its next system call (hello: 0.7 of the requests a second).
+to wake a thread for every call takes 3 futex(2) calls a request, and the reactor loses the interpreter's lock
+to it at its next system call (hello: 0.7 of the requests a second).
 The thread that was idle last is woken first: its stack is in the processor's cache.
 Tried and worse: to spin until the thread runs, to wake several at once, to send from the worker's thread.
 

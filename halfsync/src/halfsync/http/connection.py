@@ -237,7 +237,10 @@ class H1Connection(Ends):
         if self._held_back:
             self._held_back = False
             self.transport.resumeProducing()
-        self._read()
+        if self.parser.ahead or self._half_closed is not None:
+            self._read()
+        else:
+            self.deadline = self.context.connections.idle_deadline()
 
     def handle(self, head: RequestHead, body: IO[bytes]) -> None:
         """Have a request answered that has arrived to its last byte."""
