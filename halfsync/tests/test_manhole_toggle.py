@@ -190,7 +190,7 @@ class ToggleTests(TestCase):
         server = manhole._server
         stuck = SimpleNamespace(
             login=None,
-            farewell=aborted.append,
+            dismiss=aborted.append,
             transport=SimpleNamespace(
                 abortConnection=lambda: (aborted.append("abort"), server.forget(stuck))
             ),

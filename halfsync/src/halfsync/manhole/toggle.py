@@ -37,7 +37,7 @@ DEFAULT_AUTHORIZED_KEYS = "~/.ssh/authorized_keys"
 
 
 def _check_authorized_keys(path: str) -> str | None:
-    # Who leaves it as it is may never open the manhole, and need not have the file.
+    # A service that leaves the default may never open the manhole, and need not have the file.
     if path == os.path.expanduser(DEFAULT_AUTHORIZED_KEYS) and not FLAGS.open:  # noqa: PTH111  as the flag does
         return None
     try:
@@ -164,7 +164,7 @@ class Manhole(Part):
         try:
             await self._in_turn(self._toggle())
         except StartError as error:
-            log.error("manhole.open_failed", problem=str(error))  # noqa: TRY400  the world is wrong, not the code
+            log.error("manhole.open_failed", problem=str(error))  # noqa: TRY400  no bug of ours
 
     def addresses(self) -> list[str]:
         """Give the addresses at which it listens; none while it is closed."""
@@ -175,7 +175,7 @@ class Manhole(Part):
         return self._listener.connections() if self._listener else []
 
     def metrics(self) -> Iterator[Metric]:
-        """Return who is in, and what has happened at the door."""
+        """Return how many sessions there are, and what has been counted."""
         state, counts = self.state(), self.counts
         yield gauge("manhole_open", "1 while it is open.", state["open"])
         yield gauge("manhole_sessions", "People in it.", len(state["sessions"]))
