@@ -32,16 +32,19 @@ class FLAGS:
         "Time that a connection may stay open between requests.", default=SAFE.idle_timeout
     )
     request_timeout = flagtypes.Seconds(
-        "Time in which headers and body must arrive.", default=SAFE.request_timeout
+        "Time in which the head of a request must arrive; its body is judged by --web.min_rate.",
+        default=SAFE.request_timeout,
     )
     write_timeout = flagtypes.Seconds(
-        "Time over which the rate is judged at which a client takes a response.", default=SAFE.write_timeout
+        "Time over which the rate is judged at which a client takes a response, or sends a body.",
+        default=SAFE.write_timeout,
     )
     min_rate = flagtypes.Size(
-        "Bytes a second; a client that takes a response more slowly is cut.", default=SAFE.min_rate
+        "Bytes a second; a client that takes a response, or sends a body, more slowly is cut.",
+        default=SAFE.min_rate,
     )
     spool = flagtypes.Size(
-        "Disk for responses that wait for slow clients, so that no thread does; 0 turns it off.",
+        "Disk for responses that wait for slow clients, and as much for uploads; 0 turns it off.",
         default=SAFE.spool,
         minimum=0,
     )
