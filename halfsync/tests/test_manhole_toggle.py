@@ -15,8 +15,9 @@ from halfsync.life.about import About
 from halfsync.life.errors import StartError
 from halfsync.life.parts import Process
 from halfsync.manhole import toggle
+from halfsync.manhole.invitation import ssh_command
 from halfsync.manhole.stalls import Stalls
-from halfsync.manhole.toggle import Manhole, ssh_command
+from halfsync.manhole.toggle import Manhole
 
 
 class FakeListener:
@@ -264,7 +265,8 @@ def test_a_closed_manhole_imports_nothing_of_conch():
         out, err = process.process.communicate(timeout=30)
         modules, threads = out.splitlines()
         assert modules.split() == [
-            f"halfsync.manhole.{each}" for each in ("host_key", "keys", "login", "options", "toggle")
+            f"halfsync.manhole.{each}"
+            for each in ("host_key", "invitation", "keys", "login", "options", "toggle")
         ]
         assert (threads, err) == ("1 thread", "")
 

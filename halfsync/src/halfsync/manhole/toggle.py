@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
-import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,7 @@ from halfsync.life.parts import Part
 from halfsync.logs import get_audit_logger, get_logger
 from halfsync.manhole import keys
 from halfsync.manhole.host_key import default_host_key, load_host_key, read_host_key
+from halfsync.manhole.invitation import ssh_command
 from halfsync.manhole.login import ManholeCounts
 
 if TYPE_CHECKING:
@@ -292,16 +291,6 @@ class Manhole(Part):
             "ssh": commands[0] if len(commands) == 1 else commands,
             "host_key": keys.fingerprint(key.blob()),
         }
-
-
-def ssh_command(address: str, user: str) -> str:
-    """Return what to type, on this machine, to get in at one of the listener's addresses."""
-    tcp = re.search(r"tcp:(\[[^\]]*\]|[^:]*):(\d+)", address)
-    if tcp:
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(tcp[1].strip("[]"), tcp[1].strip("[]"))  # noqa: S104  compared
-        return f"ssh -p {tcp[2]} {user}@{host}"
-    path = shlex.quote(address.rpartition("unix:")[2].rstrip(")"))
-    return f'ssh -o ProxyCommand="nc -U {path}" {user}@manhole'
 
 
 def _user_name() -> str:
