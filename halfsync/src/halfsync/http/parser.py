@@ -209,7 +209,9 @@ class Parser:
             if state == DATA_END:
                 if start not in {b"", b"\r"}:
                     raise Refused(400)
-            elif len(start) >= MAX_LINE + 2 or b"\n" in start:
+            elif b"\n" in start:
+                raise Refused(400)
+            elif len(start) >= MAX_LINE + 2:
                 raise Refused(400 if state == SIZE else 431)
             return None
         self._at = end + 2
