@@ -14,6 +14,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from halfsync import flags
@@ -601,7 +602,7 @@ class SocketTests(TestCase):
 
         for number, event in enumerate(inside):
             pool.submit(lambda event=event: block(event), f"GET /slow/{number}")
-            assert event.wait(10)
+            assert await deferToThread(event.wait, 10)
         pool.submit(lambda: None, "GET /waits")
         try:
             for path in ("/health/ready", "/threads", "/metrics"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.web.http_headers import Headers
+from twisted.internet.task import Clock
 from twisted.web.resource import Resource
 
 from halfsync import flag
@@ -22,15 +22,20 @@ ALL = {
 }
 
 
+def variables(headers):
+    """Return headers, each a list of values, as WSGI has them."""
+    return {f"HTTP_{name.upper().replace('-', '_')}": ", ".join(values) for name, values in headers.items()}
+
+
 def origin(headers, *trusted, peer=PROXY, family="x-forwarded"):
     """Ask about a request from a peer; the client as text."""
-    found = Proxies(trusted or ["10.0.0.0/8"], headers=family).origin(peer, Headers(headers))
+    found = Proxies(trusted or ["10.0.0.0/8"], headers=family).origin(peer, variables(headers))
     return (found.client and f"{found.client.host} {found.client.port}", found.secure, found.host)
 
 
 def test_a_named_proxy_is_believed():
     """Address, scheme and host are what it says."""
-    assert origin(ALL) == ("203.0.113.9 0", True, b"example.com")
+    assert origin(ALL) == ("203.0.113.9 0", True, "example.com")
 
 
 @pytest.mark.parametrize(
@@ -90,8 +95,8 @@ def test_the_rightmost_that_is_no_proxy(values, expected):
         ({"X-Forwarded-Proto": ["http"]}, False, None),
         ({"X-Forwarded-Proto": ["http, HTTPS"]}, True, None),
         ({"X-Forwarded-Proto": ["gopher"]}, None, None),
-        ({"X-Forwarded-Host": ["a.example, b.example:8443"]}, None, b"b.example:8443"),
-        ({"X-Forwarded-Host": ["[2001:db8::1]:80"]}, None, b"[2001:db8::1]:80"),
+        ({"X-Forwarded-Host": ["a.example, b.example:8443"]}, None, "b.example:8443"),
+        ({"X-Forwarded-Host": ["[2001:db8::1]:80"]}, None, "[2001:db8::1]:80"),
         ({"X-Forwarded-Host": ["evil.example/path"]}, None, None),
         ({"X-Forwarded-Host": ["a@b"]}, None, None),
     ],
@@ -104,9 +109,9 @@ def test_scheme_and_host(headers, secure, host):
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("for=203.0.113.9;proto=https;host=example.com", ("203.0.113.9 0", True, b"example.com")),
+        ("for=203.0.113.9;proto=https;host=example.com", ("203.0.113.9 0", True, "example.com")),
         ('FOR="[2001:db8::9]:4711" ; Proto=http', ("2001:db8::9 4711", False, None)),
-        ("for=6.6.6.6;host=evil, for=203.0.113.9;host=example.com", ("203.0.113.9 0", None, b"example.com")),
+        ("for=6.6.6.6;host=evil, for=203.0.113.9;host=example.com", ("203.0.113.9 0", None, "example.com")),
         ("for=203.0.113.9;proto=https, for=10.1.2.3;proto=http", ("203.0.113.9 0", True, None)),
         ("for=6.6.6.6, for=_hidden;proto=https", (None, True, None)),
         ("for=6.6.6.6, bro ken", (None, None, None)),
@@ -212,9 +217,9 @@ def test_a_resource():
 
 def test_from_flags():
     """Nobody is believed unless the flag names them."""
-    assert WebListener.from_flags(None, None).factory.proxies is None
+    assert WebListener.from_flags(Resource(), Clock()).factory.proxies is None
     with flags_set({"web.trusted_proxies": "unix", "web.proxy_headers": "forwarded"}):
-        proxies = WebListener.from_flags(None, None).factory.proxies
-    found = proxies.origin(UNIXAddress(None), Headers({"Forwarded": ["for=203.0.113.9"]}))
+        proxies = WebListener.from_flags(Resource(), Clock()).factory.proxies
+    found = proxies.origin(UNIXAddress(None), {"HTTP_FORWARDED": "for=203.0.113.9"})
     assert found == Origin(IPv4Address("TCP", "203.0.113.9", 0))
     assert isinstance(flag.GLOBAL_FLAGS.get("web", "trusted_proxies"), TrustedProxies)

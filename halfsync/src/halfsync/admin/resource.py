@@ -16,7 +16,7 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from halfsync.admin.message import AdminResponse
     from halfsync.admin.pages import Pages
-    from halfsync.http.request import Request
+    from halfsync.http.resources import Request
 
 log = get_logger(__name__)
 

@@ -10,10 +10,10 @@ import logging
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from halfsync.endpoints.addresses import address_text
 from halfsync.logs import emit
 
 if TYPE_CHECKING:
-    from halfsync.http.request import Request
     from halfsync.http.stream import Stream
 
 _log = logging.getLogger(__name__)
@@ -40,40 +40,16 @@ class Counts:
         """Sum of the lengths of bodies sent."""
         self.aborted = 0
         """Requests whose connection ended before their response."""
-        self.connections = 0
-        """Connections accepted."""
         self.refused: dict[int, int] = {}
         """What was no request, was too large or too slow, by status; not among the requests."""
 
-    def add(self, method: bytes | str, code: int, seconds: float, size: int) -> None:
+    def add(self, method: str, code: int, seconds: float, size: int) -> None:
         """Count a response."""
-        name = method.decode("ascii") if isinstance(method, bytes) else method
-        key = (name if name in METHODS else "other", code)
+        key = (method if method in METHODS else "other", code)
         self.requests[key] = self.requests.get(key, 0) + 1
         self.durations[bisect_left(BUCKETS, seconds)] += 1
         self.seconds += seconds
         self.bytes += size
-
-
-def log_request(request: Request, seconds: float, *, aborted: bool = False) -> None:
-    """Log a request that is answered, or whose connection ended before that.
-
-    The query is left out: it is where tokens travel.
-    """
-    agents = request.requestHeaders.getRawHeaders(b"User-Agent")
-    fields: dict[str, object] = {
-        "method": printable(request.method),
-        "path": printable(request.path),
-        "status": request.code,
-        "bytes": request.sentLength,
-        "seconds": round(seconds, 6),
-        "peer": request.peer,
-        "request_id": request.request_id,
-        "agent": printable(agents[0][:AGENT_LENGTH]) if agents else "",
-    }
-    if aborted:
-        fields["aborted"] = True
-    emit(_log, "http.request", fields)
 
 
 def log_answer(stream: Stream, seconds: float, *, aborted: bool = False) -> None:
@@ -88,9 +64,9 @@ def log_answer(stream: Stream, seconds: float, *, aborted: bool = False) -> None
         "status": stream.code,
         "bytes": stream.sent,
         "seconds": round(seconds, 6),
-        "peer": str(stream.client),
+        "peer": address_text(stream.client),
         "request_id": stream.request_id,
-        "agent": printable(head.variables.get("HTTP_USER_AGENT", "")[:AGENT_LENGTH].encode("latin-1")),
+        "agent": printable(head.variables.get("HTTP_USER_AGENT", "")[:AGENT_LENGTH]),
     }
     if aborted:
         fields["aborted"] = True
@@ -102,6 +78,6 @@ def log_refusal(peer: str, code: int) -> None:
     emit(_log, "http.refused", {"status": code, "peer": peer})
 
 
-def printable(text: bytes) -> str:
-    """Return what a client sent as text; what is not ASCII becomes escapes."""
-    return text.decode("ascii", "backslashreplace")
+def printable(text: str) -> str:
+    """Return what a client sent as text of ASCII; the rest becomes escapes."""
+    return text if text.isascii() else text.encode("latin-1").decode("ascii", "backslashreplace")

@@ -16,10 +16,8 @@ from twisted.internet import address as addresses
 from halfsync import flag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from ipaddress import IPv4Address
-
-    from twisted.web.http_headers import Headers
 
     _Strings = flag.List[str]
 else:
@@ -45,7 +43,7 @@ class Origin(NamedTuple):
 
     client: addresses.IPv4Address | addresses.IPv6Address | None = None
     secure: bool | None = None
-    host: bytes | None = None
+    host: str | None = None
 
 
 class TrustedProxies(_Strings):
@@ -82,15 +80,15 @@ class Proxies:
         self._networks: list[IPv4Network | IPv6Network] = [ip_network(each) for each in names - {UNIX}]
         self._read = _forwarded if headers == FORWARDED else _x_forwarded
 
-    def origin(self, peer: object, headers: Headers) -> Origin:
-        """Say where a request comes from that this peer has sent."""
+    def origin(self, peer: object, variables: Mapping[str, str]) -> Origin:
+        """Say where a request comes from that this peer has sent, by its headers as WSGI names them."""
         if isinstance(peer, (addresses.IPv4Address, addresses.IPv6Address)):
             found = _parsed(peer.host)
             if found is None or not self._trusts(found[0]):
                 return Origin()
         elif not self._unix:
             return Origin()
-        return self._read(self, headers)
+        return self._read(self, variables)
 
     def client(self, hops: Sequence[str]) -> tuple[int, addresses.IPv4Address | addresses.IPv6Address | None]:
         """Go from the nearest hop outwards to the first that is no proxy of ours; give its place and address.
@@ -115,16 +113,15 @@ class Proxies:
         return any(host in network for network in self._networks)
 
 
-def _x_forwarded(proxies: Proxies, headers: Headers) -> Origin:
-    _, client = proxies.client(_listed(headers, b"X-Forwarded-For"))
-    schemes = _listed(headers, b"X-Forwarded-Proto")
-    hosts = _listed(headers, b"X-Forwarded-Host")
+def _x_forwarded(proxies: Proxies, variables: Mapping[str, str]) -> Origin:
+    _, client = proxies.client(_listed(variables, "HTTP_X_FORWARDED_FOR"))
+    schemes = _listed(variables, "HTTP_X_FORWARDED_PROTO")
+    hosts = _listed(variables, "HTTP_X_FORWARDED_HOST")
     return Origin(client, _secure(schemes[-1]) if schemes else None, _host(hosts[-1]) if hosts else None)
 
 
-def _forwarded(proxies: Proxies, headers: Headers) -> Origin:
-    text = ",".join(value.decode("latin-1") for value in headers.getRawHeaders(b"Forwarded", ()))
-    elements = list(_elements(text))
+def _forwarded(proxies: Proxies, variables: Mapping[str, str]) -> Origin:
+    elements = list(_elements(variables.get("HTTP_FORWARDED", "")))
     place, client = proxies.client([element.get("for", "") for element in elements])
     # What the hop says by whom the client was received; without an address, what the nearest one says.
     said = elements[min(place, len(elements) - 1)] if elements else {}
@@ -153,12 +150,9 @@ def _elements(text: str) -> Iterator[dict[str, str]]:
     yield from elements
 
 
-def _listed(headers: Headers, name: bytes) -> list[str]:
-    return [
-        each.strip(" \t")
-        for value in headers.getRawHeaders(name, ())
-        for each in value.decode("latin-1").split(",")
-    ]
+def _listed(variables: Mapping[str, str], name: str) -> list[str]:
+    value = variables.get(name)
+    return [] if value is None else [each.strip(" \t") for each in value.split(",")]
 
 
 def _parsed(text: str) -> tuple[IPv4Address | IPv6Address, int] | None:
@@ -186,5 +180,5 @@ def _secure(scheme: str) -> bool | None:
     return {"https": True, "http": False, "wss": True, "ws": False}.get(scheme.lower())
 
 
-def _host(text: str) -> bytes | None:
-    return text.encode("ascii") if _HOST.match(text) else None
+def _host(text: str) -> str | None:
+    return text if _HOST.match(text) else None
