@@ -38,6 +38,32 @@ def test_a_named_proxy_is_believed():
     assert origin(ALL) == ("203.0.113.9 0", True, "example.com")
 
 
+@pytest.mark.parametrize("family", ["x-forwarded", "forwarded"])
+@pytest.mark.parametrize(
+    ("trusted", "expected"),
+    [
+        ("10.0.0.0/8", ("203.0.113.9 0", True, "example.com")),
+        ("10.0.0.0/8=for,proto,host", ("203.0.113.9 0", True, "example.com")),
+        ("10.0.0.0/8=for", ("203.0.113.9 0", None, None)),
+        ("10.0.0.0/8=for,proto", ("203.0.113.9 0", True, None)),
+        ("10.0.0.0/8=host", (None, None, "example.com")),
+        ("192.0.2.0/24", (None, None, None)),
+    ],
+)
+def test_a_proxy_is_believed_in_what_it_is_named_for(family, trusted, expected):
+    """The usual lines set the address only: what they let pass is the client's own."""
+    headers = (
+        ALL if family == "x-forwarded" else {"Forwarded": ["for=203.0.113.9;proto=https;host=example.com"]}
+    )
+    assert origin(headers, trusted, family=family) == expected
+
+
+def test_several_that_name_the_same_proxy_add_up():
+    """A network may be believed in one thing, and an address of it in more."""
+    assert origin(ALL, "10.0.0.0/8=for", f"{PROXY.host}=proto") == ("203.0.113.9 0", True, None)
+    assert origin(ALL, "unix=for", peer=UNIXAddress(None)) == ("203.0.113.9 0", None, None)
+
+
 @pytest.mark.parametrize(
     ("peer", "trusted"),
     [
@@ -143,6 +169,8 @@ def test_the_flag(value):
     ("value", "told"),
     [
         ("10.0.0.1/8", "has '10.0.0.1/8', which 10.0.0.1/8 has host bits set; right are 10.0.0.7, "),
+        ("10.0.0.7=for,port", "has '10.0.0.7=for,port'; after the = are some of for,proto,host"),
+        ("10.0.0.7=", "has '10.0.0.7='; after the = are some of for,proto,host"),
         ("10.0.0.7 proxy.example", "has 'proxy.example', which is no IP address or network; right are "),
         ("*", "has '\\*', which is no IP address"),
         ("10.0.0.7,10.0.0.8", "which is no IP address"),

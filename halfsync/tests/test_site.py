@@ -303,6 +303,9 @@ class TestResources:
         reply = reply or connection.transport.value()
         assert parse(reply).status == status
         assert [(each["event"], each["status"]) for each in logs] == [("http.refused", status)]
+        method = request_bytes.partition(b" ")[0].decode()
+        assert (logs[0]["method"], logs[0]["path"][:5]) == (method, "/form")
+        assert parse(reply).headers["X-Request-Id"] == logs[0]["request_id"]
         assert not connection.open
         connection.lose()
 
@@ -407,11 +410,14 @@ class TestAccessLog:
         with capture_logs() as logs:
             connection.send(b"\x00\xff\r\n\r\n")
         assert [(each["event"], each["status"]) for each in logs] == [("http.refused", 400)]
+        assert not {"method", "path"} & logs[0].keys()
         connection = Connection(resource=Waiting(), access_log=True)
         with capture_logs() as logs:
             connection.send(GET)
             connection.lose()
-        assert [(each["event"], each["aborted"]) for each in logs] == [("http.request", True)]
+        assert [(each["event"], each["aborted"], each["status"]) for each in logs] == [
+            ("http.request", True, 499)
+        ]
         assert connection.site.counts.aborted == 1
 
     def test_counts(self):

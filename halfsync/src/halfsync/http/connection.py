@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from halfsync.endpoints.addresses import address_text
 from halfsync.endpoints.transport import SocketTransport
+from halfsync.http.access_log import Asked
 from halfsync.http.arrival import Arrival
 from halfsync.http.ends import Ends
 from halfsync.http.h1_stream import H1Stream, whole
@@ -385,9 +386,10 @@ class H1Connection(Ends):
         if self.closing:
             return
         arrival = self._arrival
-        self.context.refused(self.client, code)
-        asks_head = arrival.head.method == "HEAD" if arrival else self.parser.waiting.startswith(b"HEAD ")
-        self.send(whole(self.context, code, has_body=not asks_head))
+        head = arrival.head if arrival else None
+        asked = Asked.of(head.method, head.target) if head else Asked.begun(self.parser.waiting)
+        name = self.context.refused(self.client, code, asked)
+        self.send(whole(self.context, code, name, has_body=asked.method != "HEAD"))
         self._lose_request()
         if self.socket is not None and self._half_closed is None:
             self.closing = True

@@ -11,7 +11,7 @@ from twisted.web.http import datetimeToString
 
 from halfsync.endpoints.addresses import address_text
 from halfsync.http import request_id
-from halfsync.http.access_log import Counts, log_answer, log_refusal
+from halfsync.http.access_log import Asked, Counts, log_answer, log_refusal
 from halfsync.http.connections import Connections
 from halfsync.http.disk import Disk
 from halfsync.http.spool import Space
@@ -151,11 +151,13 @@ class Context:
         if self.access_log:
             log_answer(stream, seconds, aborted=aborted)
 
-    def refused(self, client: Address, code: int) -> None:
-        """Account for what was refused before there was a whole request."""
+    def refused(self, client: Address, code: int, asked: Asked) -> str:
+        """Account for what was refused before there was a whole request; return what it is called."""
         self.counts.refused[code] = self.counts.refused.get(code, 0) + 1
+        name = request_id.made()
         if self.access_log:
-            log_refusal(address_text(client), code)
+            log_refusal(address_text(client), code, name, asked)
+        return name
 
     def _ask_proxies(self, proxies: Proxies, stream: Stream) -> None:
         origin = proxies.origin(stream.client, stream.head.variables)

@@ -149,10 +149,11 @@ class H1Stream(Stream):
         return "".join(lines).encode("latin-1")
 
 
-def whole(context: Context, code: int, *, has_body: bool) -> bytes:
+def whole(context: Context, code: int, request_id: str, *, has_body: bool) -> bytes:
     """Return a short response of our own to what is no request, the last one on its connection."""
     head, body = context.plain(code)
     lines = [f"HTTP/1.1 {code} {head.reason}\r\n"]
     lines += [f"{name}: {value}\r\n" for name, value in head.fields]
-    lines += [f"Content-Length: {head.length}\r\n", context.date_line(), "Connection: close\r\n\r\n"]
+    lines += [f"Content-Length: {head.length}\r\n", context.date_line()]
+    lines += [f"X-Request-Id: {request_id}\r\n", "Connection: close\r\n\r\n"]
     return "".join(lines).encode("latin-1") + (body if has_body else b"")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from h2.errors import ErrorCodes
 
 from halfsync.endpoints.addresses import address_text
-from halfsync.http.access_log import printable
+from halfsync.http.access_log import Asked, printable
 from halfsync.http.h2_head import CONNECTION_SPECIFIC, H2Head, Malformed, NoAuthority
 from halfsync.http.h2_session import DATA_CREDIT
 from halfsync.http.head import LONGEST_NAME
@@ -378,10 +378,12 @@ class H2Stream(Stream):
         """Answer a request that cannot be read to its end; the connection goes on."""
         if self.closing:
             return
-        self.context.refused(self.client, code)
+        read = self._read
+        asked = Asked.of(read.method.decode("ascii"), read.target.decode("ascii")) if read else Asked()
+        self.request_id = self.context.refused(self.client, code, asked)
         self.lose()
         head, body = self.context.plain(code)
-        if self._read is not None and self._read.method == b"HEAD":
+        if asked.method == "HEAD":
             body = b""
         self.begin(head, body)
         self.finish()
