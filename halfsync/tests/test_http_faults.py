@@ -308,7 +308,11 @@ def test_a_connection_header_of_the_application(monkeypatch):
     with capture_logs() as events:
         for _ in range(2):
             reply = parse(connection.send(GET.replace(b"/ ", b"/keep-alive ")))
-            assert (reply.status, reply.headers["Connection"], reply.headers["Keep-Alive"]) == (200, None, None)
+            assert (reply.status, reply.headers["Connection"], reply.headers["Keep-Alive"]) == (
+                200,
+                None,
+                None,
+            )
     assert [(each["event"], each["header"]) for each in events] == [
         ("wsgi.header_dropped", "Connection"),
         ("wsgi.header_dropped", "Keep-Alive"),
@@ -323,7 +327,7 @@ class Hung(ServerCase):
 
     async def test_others_are_served(self):
         """Whether a response or a request goes there, nobody else waits for it."""
-        from halfsync.http import exchange, spool, upload  # noqa: PLC0415  only to hang them
+        from halfsync.http import exchange, spool, upload
 
         self.patch(exchange, "SLOW", 0.01)
         hanging, go = threading.Event(), threading.Event()
@@ -359,4 +363,3 @@ class Hung(ServerCase):
         await upload_client.bytes(b"hello")
         slow.transport.resumeProducing()
         await slow.bytes(b"\r\n0\r\n\r\n")
-
