@@ -26,7 +26,7 @@ CHOICES = {
     "rpc": ("none",),
 }
 
-OURS = frozenset({"chassis", "halfsync", "main", "test", "tests", "typings", "vendor"})
+OURS = frozenset({"chassis", "main", "test", "tests", "typings", "vendor"})
 """Names that mean something else in the project."""
 
 FLAGS = frozenset({"admin", "log", "manhole", "rpc", "service", "tasks", "web"})
@@ -35,7 +35,7 @@ FLAGS = frozenset({"admin", "log", "manhole", "rpc", "service", "tasks", "web"})
 DEPENDENCIES = frozenset(
     # What the service imports, whichever way it was answered; a test compares this with what is installed.
     """
-    appdirs attr attrs automat bcrypt blinker cffi click constantly cryptography flask h2 hpack
+    appdirs attr attrs automat bcrypt blinker cffi click constantly cryptography flask h2 halfsync hpack
     hyperframe hyperlink idna incremental itsdangerous jinja2 klein markupsafe multipart oscar packaging
     prometheus_client pycparser service_identity six structlog treq tubes twisted typing_extensions
     werkzeug zope
@@ -45,8 +45,8 @@ DEPENDENCIES = frozenset(
 TOOLS = frozenset(
     # What tools.lock brings, which runs beside the service's own package; a test compares this with it.
     """
-    ast_serialize distutils iniconfig librt mypy mypy_extensions mypy_zope mypyc pathspec pex pip pkg_resources
-    pluggy py pygments pytest ruff setuptools typing_extensions uv wheel
+    ast_serialize distutils iniconfig librt mypy mypy_extensions mypy_zope mypyc pathspec pex pip
+    pkg_resources pluggy py pygments pytest ruff setuptools typing_extensions uv wheel
     """.split()  # noqa: SIM905 - the same
 )
 
@@ -54,8 +54,8 @@ SKIPPED = frozenset({"build", "dist", "node_modules", "venv"})
 """Folders that ruff and git leave out: nothing in a package of such a name would be looked at."""
 
 SET_ELSEWHERE = frozenset(
-    # systemd.exec(5), sd_listen_fds(3), supervisord, Kubernetes, and the project's own Makefile set variables
-    # that begin so: the service would take them for misspelt flags. A test looks for them in the deploy files.
+    # systemd.exec(5), sd_listen_fds(3), supervisord, Kubernetes, the project's own Makefile set variables
+    # that begin so: the service would take them for misspelt flags. A test looks into the deploy files.
     """
     cache configuration credentials home hostname invocation journal kubernetes listen logs mainpid memory
     notify path pex pip python remote runtime service shell source state supervisor systemd user watchdog xdg

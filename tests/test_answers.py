@@ -56,7 +56,7 @@ BAD = [
     ("package_name", "main", "taken in the project"),
     ("package_name", "tests", "taken in the project"),
     ("package_name", "web", "group of flags"),
-    ("package_name", "halfsync", "taken in the project"),
+    ("package_name", "halfsync", "depends on"),
     ("package_name", "pygments", "tool"),
     ("package_name", "py", "tool"),
     ("package_name", "dist", "ruff and git skip"),
