@@ -14,6 +14,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from halfsync import flags
@@ -579,7 +580,7 @@ def test_a_content_type_is_not_worked_at(service, kind):
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     began = time.process_time()
     status = read(service.send(f"POST /tasks/tick/run HTTP/1.1\r\n{head}\r\nx".encode()))[0]
-    assert status in (400, 415)
+    assert status == 415
     assert time.process_time() - began < 1
 
 
@@ -601,7 +602,7 @@ class SocketTests(TestCase):
 
         for number, event in enumerate(inside):
             pool.submit(lambda event=event: block(event), f"GET /slow/{number}")
-            assert event.wait(10)
+            assert await deferToThread(event.wait, 10)
         pool.submit(lambda: None, "GET /waits")
         try:
             for path in ("/health/ready", "/threads", "/metrics"):

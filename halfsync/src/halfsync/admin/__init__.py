@@ -3,7 +3,7 @@
 The reactor answers, also when every worker thread is busy.
 
 listener where it answers, and to whom at all
-resource where it meets HTTP
+handler  where it meets HTTP
 pages    the paths and what they answer
 message  requests and answers, as the pages know them
 access   what a request may do

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from halfsync import flag, flags
 from halfsync.admin.access import Access
 from halfsync.admin.body import LONGEST
+from halfsync.admin.handler import AdminHandler
 from halfsync.admin.pages import Pages
-from halfsync.admin.resource import AdminResource
 from halfsync.admin.token import check_token_file
 from halfsync.endpoints.exposure import is_shared_unix, private_unix, public_address
 from halfsync.endpoints.listener import Endpoints
@@ -74,7 +74,7 @@ class Admin(HttpListener):
         )
         bounds = Bounds(max_body=LONGEST, idle_timeout=60, request_timeout=10, write_timeout=30)
         site = Site(
-            AdminResource(Pages(process, access)), bounds=bounds, access_log=False, reactor=process.reactor
+            AdminHandler(Pages(process, access)), bounds=bounds, access_log=False, reactor=process.reactor
         )
         super().__init__("admin", flag="admin.listen", endpoints=listen, site=site, reactor=process.reactor)
 
