@@ -34,10 +34,51 @@ SEEDS = [
     POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\nA\r\n0123456789\r\n00\r\n\r\n",
     POST + b"Content-Length: 0\r\n\r\n" + HEAD + b"\r\n",
 ]
-SPICES = [b"\r", b"\n", b"\r\n", b"\0", b" ", b"\t", b":", b";", b",", b"\xff", b"/", b"0", b"-", b"+", b"_", b'"']
-SPICES += [b"\x0b", b"\x7f", b"9" * 20, b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"\r\n\r\n"]
-SPICES += [b"HTTP/1.1", b"HTTP/1.2", b"GET ", b"Host: b\r\n", b"Connection: close\r\n", b"0\r\n\r\n", b" \t", b"#", b"?"]
-SPICES += [b"Transfer_Encoding: chunked\r\n", b"transfer-encoding:\tchunked\r\n", b"chunked, ", b"%00", b"@", b"x" * 300]
+SPICES = [
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\0",
+    b" ",
+    b"\t",
+    b":",
+    b";",
+    b",",
+    b"\xff",
+    b"/",
+    b"0",
+    b"-",
+    b"+",
+    b"_",
+    b'"',
+]
+SPICES += [
+    b"\x0b",
+    b"\x7f",
+    b"9" * 20,
+    b"Content-Length: 3\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"\r\n\r\n",
+]
+SPICES += [
+    b"HTTP/1.1",
+    b"HTTP/1.2",
+    b"GET ",
+    b"Host: b\r\n",
+    b"Connection: close\r\n",
+    b"0\r\n\r\n",
+    b" \t",
+    b"#",
+    b"?",
+]
+SPICES += [
+    b"Transfer_Encoding: chunked\r\n",
+    b"transfer-encoding:\tchunked\r\n",
+    b"chunked, ",
+    b"%00",
+    b"@",
+    b"x" * 300,
+]
 
 Read = tuple[str, str | None, list[tuple[str, str]], bytes]
 """Method, target, headers, body."""
@@ -76,7 +117,9 @@ def ours(data: bytes, steps: list[int]) -> tuple[list[Read], int | None]:
             while (event := parser.next()) is not None:
                 if isinstance(event, RequestHead):
                     target = event.target if b" /" in data else None
-                    requests.append([event.method, target, event.fields(), b"" if event.length == 0 else None])
+                    requests.append(
+                        [event.method, target, event.fields(), b"" if event.length == 0 else None]
+                    )
                 elif event is END:
                     requests[-1][3], body = body, b""
                 else:
@@ -145,7 +188,8 @@ def check(data: bytes, rng: random.Random) -> None:
 def normal(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return headers in one spelling."""
     return [
-        (name.lower(), value.lower() if name.lower() == "transfer-encoding" else value) for name, value in fields
+        (name.lower(), value.lower() if name.lower() == "transfer-encoding" else value)
+        for name, value in fields
     ]
 
 

@@ -308,7 +308,11 @@ def test_a_connection_header_of_the_application(monkeypatch):
     with capture_logs() as events:
         for _ in range(2):
             reply = parse(connection.send(GET.replace(b"/ ", b"/keep-alive ")))
-            assert (reply.status, reply.headers["Connection"], reply.headers["Keep-Alive"]) == (200, None, None)
+            assert (reply.status, reply.headers["Connection"], reply.headers["Keep-Alive"]) == (
+                200,
+                None,
+                None,
+            )
     assert [(each["event"], each["header"]) for each in events] == [
         ("wsgi.header_dropped", "Connection"),
         ("wsgi.header_dropped", "Keep-Alive"),
@@ -359,4 +363,3 @@ class Hung(ServerCase):
         await upload_client.bytes(b"hello")
         slow.transport.resumeProducing()
         await slow.bytes(b"\r\n0\r\n\r\n")
-
