@@ -430,6 +430,83 @@ def test_set_live(web):
     assert web.threads == 3
 
 
+@pytest.fixture
+def mixed(own_flags):
+    """Live flags, and one that is read at the start."""
+
+    @flags.declare(flag.namespace("web"), at_start=("threads",))
+    class FLAGS:
+        threads = flagtypes.Count("Worker threads.", default=16)
+        greeting = flag.String("Said to all.", default="Hello")
+        pause = flagtypes.Seconds("Between two.", default=1)
+
+    return FLAGS
+
+
+def test_a_flag_that_is_read_at_the_start_is_not_set(mixed):
+    """It would be shown, and 16 threads would run; a value that is none is told as such."""
+    flags.parse(ABOUT, ["--web.threads=4"], {})
+    with pytest.raises(flags.FlagError, match=r"--web\.threads: is read at the start only; give it another"):
+        flags.set_live("web.threads", "32")
+    with pytest.raises(flags.FlagError, match="'many' is no whole number"):
+        flags.set_live("web.threads", "many")
+    assert mixed.threads == 4
+    states = {each.name: each for each in flags.states()}
+    assert (states["web.threads"].source, states["web.threads"].live) == ("command line", False)
+    flags.set_live("web.greeting", "Hi")
+    assert (mixed.greeting, states["web.greeting"].live) == ("Hi", True)
+    assert not states["config"].live
+
+
+def test_a_class_may_be_read_at_the_start_as_a_whole(own_flags):
+    """As those of the library are."""
+
+    @flags.declare(flag.namespace("db"), at_start=True)
+    class FLAGS:
+        url = flag.String("x", default="")
+
+    flags.parse(ABOUT, [], {})
+    with pytest.raises(flags.FlagError, match="at the start only"):
+        flags.set_live("db.url", "x")
+    assert FLAGS.url == ""
+
+
+def test_the_file_is_read_again_for_live_flags(mixed, tmp_path):
+    """What it says is in force, below the command line; what it no longer says is the default again."""
+    file = tmp_path / "conf.ini"
+    file.write_text("[web]\ngreeting = Hi\nthreads = 2\npause = 2\n")
+    flags.parse(ABOUT, [f"--config={file}", "--web.pause=5"], {})
+    assert flags.reload() == flags.Reloaded({}, [])
+    file.write_text("[web]\ngreeting = Ho\nthreads = 3\npause = 3\n")
+    assert flags.reload() == flags.Reloaded({"web.greeting": "Ho", "web.pause": "5"}, ["web.threads"])
+    assert (mixed.greeting, mixed.threads, mixed.pause) == ("Ho", 2, 5)
+    file.write_text("[web]\nthreads = 2\n")
+    assert flags.reload().changed == {"web.greeting": "Hello", "web.pause": "5"}
+    assert (mixed.greeting, mixed.threads, mixed.pause) == ("Hello", 2, 5)
+
+
+@pytest.mark.parametrize("wrong", ["pause = soon", "nonsense = 1", "no key", "threads = 1\nthreads = 2"])
+def test_a_file_that_has_become_wrong_changes_nothing(mixed, tmp_path, wrong):
+    """All or nothing, and the error names what is wrong."""
+    file = tmp_path / "conf.ini"
+    file.write_text("[web]\ngreeting = Hi\n")
+    flags.parse(ABOUT, [f"--config={file}"], {})
+    file.write_text(f"[web]\ngreeting = Ho\n{wrong}\n")
+    with pytest.raises(flags.FlagError):
+        flags.reload()
+    assert (mixed.greeting, mixed.pause) == ("Hi", 1)
+    file.unlink()
+    with pytest.raises(flags.FlagError, match="no such file"):
+        flags.reload()
+    assert mixed.greeting == "Hi"
+
+
+def test_without_a_file_there_is_nothing_to_read_again(mixed):
+    """SIGHUP is about other things then."""
+    flags.parse(ABOUT, [], {})
+    assert flags.reload() == flags.Reloaded({}, [])
+
+
 def test_chosen_reads_one_flag_early(web, monkeypatch):
     """Before every module has declared its flags, one can be read from all sources."""
     monkeypatch.setattr("sys.argv", ["x", "--later.flag=1", "--web.threads=5"])

@@ -15,7 +15,7 @@ and `HELLO_SERVICE_TASKS_URL` in the environment, where its dotted name is taken
 """
 
 from halfsync.flags.declaring import declare
-from halfsync.flags.parsing import chosen, parse, set_live, states
+from halfsync.flags.parsing import Reloaded, chosen, parse, reload, set_live, states
 from halfsync.flags.registry import Setting
 from halfsync.flags.types import Choice, Count, Path, Seconds, Size
 from halfsync.flags.values import FlagError
@@ -25,12 +25,14 @@ __all__ = [
     "Count",
     "FlagError",
     "Path",
+    "Reloaded",
     "Seconds",
     "Setting",
     "Size",
     "chosen",
     "declare",
     "parse",
+    "reload",
     "set_live",
     "states",
 ]

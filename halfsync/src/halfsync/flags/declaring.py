@@ -8,15 +8,26 @@ from halfsync import flag
 from halfsync.flags.values import FlagError, assign, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 T = TypeVar("T")
 
 
-def declare(namespace: flag.NamespaceFlagSet) -> Callable[[type[T]], type[T]]:
+AT_START = "read_at_start"
+"""The attribute of a flag by which `declare` notes that it is not live."""
+
+
+def declare(
+    namespace: flag.NamespaceFlagSet, *, at_start: bool | Collection[str] = False
+) -> Callable[[type[T]], type[T]]:
     """Make a class of declarations the flags of a namespace of oscar's.
 
     The class is replaced by the namespace, whose attributes are the flags' values.
+    A flag is live: code that reads it gets the value that it has at that moment.
+    One that is read once, when the service starts, is declared so, and is not set while the service runs:
+    the new value would be shown, and not be used.
+
+    :param at_start: all flags of the class are read at the start only, or those of these names.
     :raises FlagException: when a flag is declared twice, or its own default is none that it takes.
     """
 
@@ -24,6 +35,7 @@ def declare(namespace: flag.NamespaceFlagSet) -> Callable[[type[T]], type[T]]:
         for name, var in vars(declarations).items():
             if isinstance(var, flag.Var):
                 _check_default(name, var)
+                setattr(var, AT_START, at_start if isinstance(at_start, bool) else name in at_start)
                 setattr(namespace, name, var)
         return cast("type[T]", namespace)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from halfsync import flag
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from halfsync.life.about import About
 
 
-@declare(flag.namespace(""))
+@declare(flag.namespace(""), at_start=True)
 class FLAGS:
     """What is said to the flags layer itself; all but `config` on the command line alone."""
 
@@ -33,6 +34,9 @@ class FLAGS:
 
 _settings: dict[str, Setting] = {}
 """The flags of this process once `parse` has returned, by name."""
+
+_registries: dict[str, Registry] = {}
+"""Those flags under all their names, by the file that they were read from."""
 
 
 def parse(about: About, argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> None:
@@ -70,6 +74,8 @@ def parse(about: About, argv: Sequence[str] | None = None, environ: Mapping[str,
         _print_and_exit("ok")
     _settings.clear()
     _settings.update((setting.name, setting) for setting in registry.settings)
+    _registries.clear()
+    _registries[FLAGS.config] = registry
 
 
 def states() -> list[Setting]:
@@ -78,13 +84,72 @@ def states() -> list[Setting]:
 
 
 def set_live(name: str, text: str, source: str = "live") -> None:
-    """Give a flag of the running process another value; whoever reads the flag again sees it.
+    """Give a flag of the running process another value; code that reads the flag again gets it.
 
-    :raises FlagError: when there is no such flag, or the value is none that it takes.
+    :raises FlagError: when there is no such flag, it is not live, or the value is none that it takes.
     """
     if name not in _settings:
         raise FlagError(f"--{name}: no such flag")
-    _settings[name].set(text, source)
+    setting = _settings[name]
+    before = setting.var.value
+    setting.set(text, source)
+    if not setting.live:
+        # A value that is none that it takes is told first.
+        setting.given.pop()
+        setting.var.value = before
+        raise FlagError(f"--{name}: is read at the start only; give it another value there, and start again")
+    setting.apply()
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a second look into the file has changed."""
+
+    changed: dict[str, str]
+    """The new values of live flags, as anyone may see them, by name."""
+    at_start: list[str]
+    """Flags that the file has another value for, which only another start would take."""
+
+
+def reload() -> Reloaded:
+    """Read the file again, and give live flags what it says now; the stronger sources stay in force.
+
+    A flag that the file no longer names has its default again.
+    :raises FlagError: for the first thing in it that is wrong; nothing has changed then.
+    """
+    path = FLAGS.config
+    registry = _registries.get(path) if path else None
+    if registry is None:
+        return Reloaded({}, [])
+    errors: list[FlagError] = []
+    wanted = {each.setting.name: each for each in read_file(registry, path, errors)}
+    if errors:
+        raise errors[0]
+    source = f"file {path}"
+    before = {setting.name: (setting.var.value, list(setting.given)) for setting in registry.settings}
+    changed, at_start = {}, []
+    try:
+        for setting in registry.settings:
+            old = [text for said, text in setting.given if said == source]
+            new = [wanted[setting.name].text] if setting.name in wanted else []
+            if old[-1:] == new:
+                continue
+            if not setting.live:
+                at_start.append(setting.name)
+                continue
+            stronger = [(said, text) for said, text in setting.given if said != source]
+            setting.given.clear()
+            setting.var.value = flag.UNSET
+            for said, text in [*((source, text) for text in new), *stronger]:
+                setting.set(text, said)
+            changed[setting.name] = setting.text
+    except FlagError:
+        for setting in registry.settings:
+            setting.var.value, setting.given[:] = before[setting.name]
+        raise
+    for name in changed:
+        registry.find(name).apply()
+    return Reloaded(changed, at_start)
 
 
 def chosen(package: str, name: str) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from halfsync import flag
+from halfsync.flags.declaring import AT_START
 from halfsync.flags.values import FlagError, assign, shorten, text_of
 
 if TYPE_CHECKING:
@@ -43,6 +44,15 @@ class Setting:
                 shown, problem = MASK, problem.replace(text, MASK) if text else problem
             raise FlagError(f"--{self.name}: {shown} {problem} ({source})") from None
         self.given.append((source, text))
+
+    def apply(self) -> None:
+        """Have a value that was set while the service runs take effect, where to read it is not enough."""
+        getattr(self.var, "apply", lambda: None)()
+
+    @property
+    def live(self) -> bool:
+        """Whether it may change while the service runs; else it is read once, at the start."""
+        return bool(self.environment) and not getattr(self.var, AT_START, False)
 
     def show(self, text: str) -> str:
         """Return a value as anyone may see it."""

@@ -34,7 +34,7 @@ KNOWN_ADDRESSES = 100
 """Addresses of ours that are remembered; on IPv6 they may be many."""
 
 
-@flags.declare(flag.namespace("web"))
+@flags.declare(flag.namespace("web"), at_start=True)
 class FLAGS:
     """The threads that run the application."""
 

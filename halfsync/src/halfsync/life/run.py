@@ -22,6 +22,7 @@ from halfsync.life import collector, handover, reactors
 from halfsync.life import open_files as limits
 from halfsync.life.errors import StartError
 from halfsync.life.parts import Process
+from halfsync.life.reload import reload_flags
 from halfsync.life.systemd import Systemd
 from halfsync.logs import get_logger
 
@@ -42,7 +43,7 @@ LAST_RESORT = 2.0
 """Seconds that a forced stop may take before the process ends without it."""
 
 
-@flags.declare(flag.namespace("service"))
+@flags.declare(flag.namespace("service"), at_start=True)
 class FLAGS:
     """The process."""
 
@@ -225,6 +226,7 @@ class Run:
         running = self.process.state == "running"
         if running:
             self.systemd.reloading()
+        reload_flags()
         logs.reopen()
         tls.reload_all()
         self.process.reload()

@@ -102,7 +102,10 @@ class FlagsView:
         return sorted({each.removeprefix(self._prefix).partition(".")[0] for each in self._settings()})
 
     def __repr__(self) -> str:
-        rows = [f"{name} = {setting.text}  ({setting.source})" for name, setting in self._settings().items()]
+        rows = [
+            f"{name} = {setting.text}  ({setting.source}{', live' if setting.live else ''})"
+            for name, setting in self._settings().items()
+        ]
         return "\n".join(rows) or "no flags"
 
     def _settings(self) -> dict[str, flags.Setting]:
