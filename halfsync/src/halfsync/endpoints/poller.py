@@ -8,7 +8,7 @@ so that a reset is noticed at once; with the reactor's own it is not.
 from __future__ import annotations
 
 import select
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet import error
 from twisted.internet.interfaces import IHalfCloseableDescriptor, IReactorFDSet, IReadDescriptor
@@ -17,9 +17,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from halfsync.logs import get_logger
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 log = get_logger(__name__)
 
@@ -79,7 +76,7 @@ class Poller:
         """Do not tell it any more."""
         self._set(writer, 0, select.EPOLLOUT)
 
-    def removeAll(self) -> Sequence[Any]:
+    def removeAll(self) -> list[Any]:
         """Forget every descriptor, and return them."""
         items = list(self._items.values())
         self._items.clear()
