@@ -156,6 +156,8 @@ def start(about: About) -> Log:
     started = Log.from_flags()
     started.start()
     log.debug("log.started", service=about.name, version=about.version, file=FLAGS.file or "stdout")
+    if ignored := flags.ignored_environment():
+        log.warning("flags.environment_ignored", names=ignored)
     return started
 
 
