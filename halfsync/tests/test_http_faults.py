@@ -327,7 +327,7 @@ class Hung(ServerCase):
 
     async def test_others_are_served(self):
         """Whether a response or a request goes there, nobody else waits for it."""
-        from halfsync.http import exchange, spool, upload  # noqa: PLC0415  only to hang them
+        from halfsync.http import exchange, spool, upload
 
         self.patch(exchange, "SLOW", 0.01)
         hanging, go = threading.Event(), threading.Event()
