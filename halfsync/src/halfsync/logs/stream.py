@@ -156,6 +156,10 @@ def start(about: About) -> Log:
     started = Log.from_flags()
     started.start()
     log.debug("log.started", service=about.name, version=about.version, file=FLAGS.file or "stdout")
+    if ignored := flags.ignored_environment():
+        log.warning("flags.environment_ignored", names=ignored)
+    for old, new in flags.renamed().items():
+        log.warning("flags.renamed", old=old, new=new)
     return started
 
 
