@@ -848,7 +848,7 @@ class TestFile:
 
 
 def test_a_request_is_the_same_line_either_way():
-    """The event of a request is written as a line by itself: as the renderer would write it, letter for letter."""
+    """The event of a request is written as a line by itself, as the renderer would write it."""
     code = """
         from types import SimpleNamespace
         from twisted.internet.address import IPv4Address

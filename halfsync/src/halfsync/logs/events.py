@@ -92,7 +92,7 @@ def emit(logger: logging.Logger, event: str, fields: EventDict) -> None:
 def line_writer(logger: logging.Logger) -> Callable[[str], None] | None:
     """Return what takes whole lines of JSON, with their ends, for events at level info.
 
-    None where `emit` has to be used: the log has no such lines, or does not want the event, or it is captured.
+    None where `emit` has to be used: the log has no such lines, does not want the event, or is captured.
     An event of every request that is written so takes 3 microseconds of the reactor's thread.
     """
     steps = structlog.get_config()["processors"]
