@@ -1,0 +1,52 @@
+"""The pages in docs/ speak of what there is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LIBRARY = ROOT / "halfsync" / "src" / "halfsync"
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "halfsync" / "README.md",
+    *(ROOT / "docs").glob("*.md"),
+]
+
+
+def test_the_picture_of_the_house_is_the_code_s() -> None:
+    """docs/house.svg shows the imports as they are, and there is no circle among the rooms."""
+    run = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "house.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_the_architecture_names_files_that_exist() -> None:
+    """Every path of a module on the page is one of the library."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`([\w/]+\.py)`", text)
+    assert len(paths) > 20
+    missing = [path for path in paths if not (LIBRARY / path).exists() and not (ROOT / path).exists()]
+    assert set(missing) <= {"main.py"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link of a page is a file, and every anchor in it a heading."""
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name) if name else page
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+            assert anchor in anchors, target
