@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from halfsync.life.about import About
 from halfsync.life.parts import Part, Process
-from halfsync.stacks import dump, thread_stacks
+from halfsync.life.stacks import dump, thread_stacks
 from halfsync.tasks import Periodic, Tasks
 from halfsync.workers import WorkerPool
 

@@ -14,7 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from halfsync import flags, logs, stacks
+from halfsync import flags, logs
+from halfsync.life import stacks
 from halfsync.admin import access as guard
 from halfsync.admin import body
 from halfsync.admin.access import RefusedError

@@ -26,7 +26,7 @@ from halfsync.manhole.stdout import current
 from halfsync.manhole.threads import InThread, in_thread
 from halfsync.manhole.time_limit import time_limit
 from halfsync.manhole.views import render
-from halfsync.stacks import imported_as
+from halfsync.life.stacks import imported_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from halfsync.logs import get_logger
-from halfsync.stacks import frames_of
+from halfsync.life.stacks import frames_of
 
 log = get_logger(__name__)
 

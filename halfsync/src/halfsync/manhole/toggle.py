@@ -156,12 +156,15 @@ class Manhole(Part):
         """Close, and end every session, telling it the reason. Harmless when it is closed."""
         await self._in_turn(self._close(reason))
 
-    async def toggle(self) -> None:
-        """Open or close; what prevents it goes to the log, for the caller is a signal."""
+    def toggle(self) -> None:
+        """Open or close, soon; what prevents it goes to the log, for the caller is a signal."""
+        Deferred.fromCoroutine(self._toggle_in_turn())
+
+    async def _toggle_in_turn(self) -> None:
         try:
             await self._in_turn(self._toggle())
         except StartError as error:
-            log.error("manhole.open_failed", problem=str(error))  # noqa: TRY400  the world is wrong, not the code
+            log.error("manhole.open_failed", problem=str(error))  # noqa: TRY400  the system is wrong, not the code
 
     def addresses(self) -> list[str]:
         """Give the addresses at which it listens; none while it is closed."""
