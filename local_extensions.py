@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,15 @@ if TYPE_CHECKING:
 
     from jinja2 import Environment
 
-ROOT = Path(__file__).parent
+if sys.version_info < (3, 11):  # noqa: UP036  cookiecutter runs on whatever Python it was installed with
+    raise FailedHookException(
+        f"cookiecutter runs on Python {sys.version_info.major}.{sys.version_info.minor}: "
+        "this template needs 3.11 or newer"
+    )
+
+ROOT = Path(__file__).resolve().parent
+LIBRARY = ROOT / "halfsync"
+"""The source of the library, from which the wheel of each service is built."""
 FOLDER = "{{cookiecutter.project_slug}}"
 """The name of the folder that holds the skeleton."""
 NAMES = re.compile(r"(\{\{cookiecutter\.(?:project_slug|package_name)\}\})")
@@ -47,6 +56,7 @@ def _load(path: Path) -> ModuleType:
 
 
 RULES = _load(ROOT / "hooks" / "pre_gen_project.py")
+BACKEND = _load(LIBRARY / "build_wheel.py")
 HOOKS = frozenset(path.read_text(encoding="utf-8") for path in (ROOT / "hooks").glob("*.py"))
 QUESTIONS: dict[str, Any] = {
     key: default
@@ -63,6 +73,8 @@ class AnswersAreData(Extension):
         environment.filters.update(
             answers=answers, awaited=awaited, folder=folder, markdown=markdown, python=python, toml=toml
         )
+        environment.globals["halfsync"] = BACKEND.version(BACKEND.LABEL)
+        environment.globals["library"] = quoted(str(LIBRARY))
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:  # noqa: ARG002
         """Return the Jinja source that stands for `source`.
@@ -111,8 +123,12 @@ def folder(given: Mapping[str, Any]) -> str:
 
 def answers(given: Mapping[str, Any]) -> str:
     """Return all answers as JSON, escaped to stand inside a double-quoted Python string."""
-    text = json.dumps({key: value for key, value in given.items() if not key.startswith("_")})
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+    return quoted({key: value for key, value in given.items() if not key.startswith("_")})
+
+
+def quoted(value: object) -> str:
+    """Return `value` as JSON, escaped to stand inside a double-quoted Python string."""
+    return json.dumps(value).replace("\\", "\\\\").replace('"', '\\"')
 
 
 def toml(text: str) -> str:

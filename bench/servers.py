@@ -124,6 +124,21 @@ VARIANTS = {
 """What only some scenarios run."""
 
 
+OVERLOADED = {
+    server.name: server
+    for server in (
+        Server(OURS, _ours("--web.access_log=false")),
+        *(SERVERS[name] for name in ("gunicorn", "waitress", "granian", "uwsgi")),
+    )
+}
+"""What `overload` runs."""
+
+
+def ours_overloaded(threads: int) -> Server:
+    """Return ours with another number of threads."""
+    return Server(f"{OURS}, {threads} threads", _ours("--web.access_log=false", f"--web.threads={threads}"))
+
+
 class Died(Exception):  # noqa: N818  what a server does
     """A server has ended, or does not answer."""
 

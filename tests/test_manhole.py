@@ -21,8 +21,9 @@ import asyncssh
 import paramiko
 import pytest
 
-from .conftest import Bake, furnish, make, pythons
 from terminal import Screen
+
+from .conftest import Bake, furnish, make, pythons
 from .test_pex import Running, path_for
 
 if TYPE_CHECKING:

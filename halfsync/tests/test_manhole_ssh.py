@@ -317,16 +317,57 @@ def test_what_is_no_ssh(house, data):
     ]
 
 
-def test_strangers_are_bounded(house):
-    """Whoever connects and says nothing takes one of a few places; the log says it once."""
+def read_all(connection):
+    while connection.recv(1000):
+        pass
+
+
+def test_a_silent_crowd_keeps_nobody_out(house):
+    """Connections that say nothing take one of a few places, until the oldest makes room; the log says so."""
     with ExitStack() as stack:
-        unauthenticated = [
+        crowd = [
             stack.enter_context(socket.create_connection(("127.0.0.1", house.port), timeout=PATIENCE))
             for _ in range(14)
         ]
-        assert [len(each.recv(1)) for each in unauthenticated] == [1] * 10 + [0] * 4
-    while house.service.wait_for("manhole.refused")["reason"] != "10 others are not logged in yet":
-        pass
+        for each in crowd[:4]:
+            with pytest.raises(ConnectionResetError):
+                read_all(each)
+        assert [len(each.recv(1)) for each in crowd[4:]] == [1] * 10
+        assert house.ssh("2") == (0, "2\n", "")
+    refused = house.service.wait_for("manhole.refused")
+    while refused["reason"] != "10 others are not logged in yet, and this is the oldest":
+        refused = house.service.wait_for("manhole.refused")
+
+
+def test_a_command_on_a_terminal(house):
+    """`ssh -t`: lines end at the left edge, errors are seen, a new size is taken, Ctrl-C interrupts."""
+    screen = Screen(house.command("-tt", "print('a'); print('b'); 1/0"))
+    assert screen.exit_code() == 1
+    assert "a\r\nb\r\nTraceback" in screen.raw
+    assert "\n" not in screen.raw.replace("\r\n", "")
+    waits = "from twisted.internet.defer import Deferred; print('on'); await Deferred()"
+    screen = Screen(house.command("-tt", waits))
+    screen.until("on\n")
+    screen.resize(20, 100)
+    screen.types("x\x03")
+    screen.until("KeyboardInterrupt\n")
+    assert screen.exit_code() == 1
+    screen = Screen(house.command("-tt", "& print('on')\nwhile True: pass"))
+    screen.until("on\n")
+    screen.types("\x03")
+    screen.until("KeyboardInterrupt\n")
+    assert screen.exit_code() == 1
+
+
+def test_a_line_that_the_log_would_cut_is_not_run(house):
+    """Whatever is behind so many blanks would be seen by nobody."""
+    for blanks in (20_000, 140_000):
+        code, out, err = house.ssh("-T", stdin="1" + " " * blanks + "; print('unseen')\n")
+        assert (code, out) == (1, "")
+        assert err == "a line that is longer than what the log keeps of it is not run\n"
+    assert house.service.wait_for("manhole.line_refused")["characters"] > 20_000
+    code, out, err = house.ssh("-T", stdin="1" + " " * 10_000 + "; print('seen')\n")
+    assert (code, out) == (0, "1\nseen\n")
 
 
 def test_a_session_can_close_the_manhole_that_it_is_in(folder):

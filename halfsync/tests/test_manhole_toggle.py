@@ -196,7 +196,7 @@ class ToggleTests(TestCase):
             ),
         )
         stuck = _Hashable(stuck)
-        server.unauthenticated.add(stuck)
+        server.unauthenticated[stuck] = None
         closing = Deferred.fromCoroutine(manhole.close("done"))
         self.assertNoResult(closing)
         self.clock.advance(1)
@@ -275,7 +275,7 @@ def test_a_closed_manhole_imports_nothing_of_conch():
         out, err = process.process.communicate(timeout=30)
         modules, threads = out.splitlines()
         assert modules.split() == [
-            f"halfsync.manhole.{each}" for each in ("keys", "login", "options", "toggle")
+            f"halfsync.manhole.{each}" for each in ("host_key", "keys", "login", "options", "toggle")
         ]
         assert (threads, err) == ("1 thread", "")
 

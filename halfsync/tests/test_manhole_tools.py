@@ -16,7 +16,7 @@ from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from halfsync import flag, flags, logs
+from halfsync import logs
 from halfsync.endpoints.listener import Listener
 from halfsync.life.about import About
 from halfsync.life.facts import OpenConnection, RunningRequest
@@ -204,31 +204,6 @@ def test_the_tree_is_shown(tools):
     assert render(tools._process).split("\n")[1:] == ["  part-one: Part"]
     assert render(5) == "5"
     assert render(Deferred()).endswith(">: await _ waits for it")
-
-
-@pytest.mark.parametrize(
-    ("line", "logged"),
-    [
-        ("flags.db.token = 'hush'", "flags.db.token = '********'"),
-        ("flags.db.token='it\\'s hush'; print(1)", "flags.db.token='********'; print(1)"),
-        ("x.token = b'''hush''' 'hush'", "x.token = '********'"),
-        ('token = "hush', "token = '********'"),
-        ("connect(token='hush', name='me')", "connect(token='********', name='me')"),
-        ("flags.db.token = 12345; 6", "flags.db.token = '********'; 6"),
-        ("flags.db.token == 'asked'", "flags.db.token == 'asked'"),
-        ("flags.db.name = 'shown'; tokens = 'shown'", "flags.db.name = 'shown'; tokens = 'shown'"),
-    ],
-)
-def test_a_secret_that_is_typed_is_not_logged(own_flags, line, logged):
-    """What is assigned to the name of a secret flag, that is; the rest of the line is as it was typed."""
-
-    @flags.declare(flag.namespace("db"))
-    class FLAGS:
-        name = flag.String("No secret.", default="")
-        token = flag.String("A secret.", default="", secure=True)
-
-    flags.parse(About("svc", "svc", "1", ""), [], {})
-    assert views.masked(line) == logged
 
 
 @pytest.mark.parametrize("threaded", [False, True])

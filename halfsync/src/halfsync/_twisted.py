@@ -6,10 +6,37 @@ They were tested with Twisted 26.10; `tests/test_private_names.py` fails when on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.abstract import FileDescriptor
+    from twisted.logger import Logger
+
+    T = TypeVar("T")
+
+
+def logs_to(logger: Logger) -> Callable[[type[T]], type[T]]:
+    """Return a decorator of a class that extends one of conch's: it logs by another logger.
+
+    Each class of conch has a logger of its own as `_log`, and at level info it is told every step.
+    """
+
+    def decorate(each: type[T]) -> type[T]:
+        each._log = logger  # type: ignore[attr-defined]  # noqa: SLF001  see above
+        return each
+
+    return decorate
+
+
+def delivers(each: type[T]) -> type[T]:
+    """Decorate a `HistoricRecvLine` whose method `deliver` puts a line of the history into the editor.
+
+    conch's own `_deliverBuffer` takes a line apart into bytes; nothing public is called instead.
+    """
+    each._deliverBuffer = each.deliver  # type: ignore[attr-defined]  # noqa: SLF001  see above
+    return each
 
 
 def waiting(transport: FileDescriptor) -> int:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from email.message import Message
 
+    from halfsync.flags.registry import Setting
     from halfsync.http.request import Request
 
 
@@ -174,8 +175,7 @@ def flags_set(values: Mapping[str, str]) -> Iterator[None]:
 
     :raises FlagError: when there is no such flag, or the text is none that it takes.
     """
-    registry = Registry((__package__ or "").rpartition(".")[0])
-    settings = [(registry.find(name), text) for name, text in values.items()]
+    settings = [(_setting(name), text) for name, text in values.items()]
     before = [(setting.var, setting.var.value) for setting, _ in settings]
     try:
         for setting, text in settings:
@@ -184,6 +184,13 @@ def flags_set(values: Mapping[str, str]) -> Iterator[None]:
     finally:
         for var, value in before:
             var.value = value
+
+
+def _setting(name: str) -> Setting:
+    # A service's own flags have its package before their name, which is left out as on the command line.
+    registry = Registry("")
+    own = [setting.name for setting in registry.settings if setting.name.partition(".")[2] == name]
+    return registry.find(own[0] if len(own) == 1 and "." in name else name)
 
 
 class _Inline:

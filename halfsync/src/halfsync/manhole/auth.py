@@ -19,6 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from halfsync._twisted import logs_to
 from halfsync.logs import get_logger
 from halfsync.manhole.keys import KeyFileError, fingerprint, read_authorized_keys
 from halfsync.manhole.log_filter import conch_log
@@ -49,6 +50,7 @@ SLOWED = 0.5
 USER_PRESENT = 0x01
 
 
+@logs_to(conch_log)
 class LoginRefused(UnauthorizedLogin):
     """A login that is refused; the reason is for the log alone."""
 
@@ -103,7 +105,6 @@ def _signed(credentials: Any) -> bool:
 class UserAuth(SSHUserAuthServer):
     """The authentication of one connection (RFC 4252), each refusal logged with peer and fingerprint."""
 
-    _log = conch_log
     transport: Any
     _offered: str | None = None
     _refusals = 0

@@ -17,8 +17,9 @@ from halfsync.flags import types as flagtypes
 from halfsync.life.errors import StartError
 from halfsync.life.facts import counter, gauge
 from halfsync.life.parts import Part
-from halfsync.logs import get_logger
+from halfsync.logs import get_audit_logger, get_logger
 from halfsync.manhole import keys
+from halfsync.manhole.host_key import default_host_key, load_host_key, read_host_key
 from halfsync.manhole.login import ManholeCounts
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from halfsync.life.parts import Process
     from halfsync.manhole.ssh_server import SSHServer
 
+audit = get_audit_logger(__name__)
 log = get_logger(__name__)
 
 DEFAULT_AUTHORIZED_KEYS = "~/.ssh/authorized_keys"
@@ -48,7 +50,7 @@ def _check_host_key(path: str) -> str | None:
     if not path:
         return None
     try:
-        keys.read_host_key(path)
+        read_host_key(path)
     except FileNotFoundError:
         return None
     except keys.KeyFileError as fault:
@@ -107,7 +109,7 @@ class Manhole(Part):
         self._reactor = process.reactor
         self._listen = [_private(text) for text in listen]
         self._authorized_keys = authorized_keys
-        self._host_key = host_key or keys.default_host_key(process.about.name)
+        self._host_key = host_key or default_host_key(process.about.name)
         self._ttl = ttl
         self._user = user or _user_name()
         self._threaded = threaded
@@ -218,7 +220,7 @@ class Manhole(Part):
             event = "manhole.opened"
             await self._begin()
         self._expire_after(ttl)
-        log.info(event, ttl=ttl, **self._invitation())
+        audit.info(event, ttl=ttl, **self._invitation())
 
     async def _begin(self) -> None:
         if not self._listen:
@@ -247,7 +249,7 @@ class Manhole(Part):
         except ImportError as error:
             raise StartError(f"--manhole.open: Twisted[conch] is not installed whole: {error}") from error
         try:
-            host_key = keys.load_host_key(self._host_key)
+            host_key = load_host_key(self._host_key)
         except keys.KeyFileError as fault:
             raise StartError(f"--manhole.host_key: {fault}") from None
         return SSHServer(
@@ -271,7 +273,7 @@ class Manhole(Part):
         await listener.stop()
         server.tools.end()
         self._server = self._listener = self._closes_at = None
-        log.info("manhole.closed", reason=reason, sessions=sessions)
+        audit.info("manhole.closed", reason=reason, sessions=sessions)
 
     def _expire_after(self, ttl: float) -> None:
         if self._expiry and self._expiry.active():

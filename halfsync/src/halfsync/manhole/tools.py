@@ -18,7 +18,7 @@ from halfsync.manhole import heap, profiler
 from halfsync.manhole.stalls import Stalls
 from halfsync.manhole.stdout import Redirection
 from halfsync.manhole.threads import in_thread
-from halfsync.manhole.views import Flags, TaskTable, Text
+from halfsync.manhole.views import FlagsView, TaskTable, Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log = logs.get_logger(__name__)
+audit = logs.get_audit_logger(__name__)
 
 HELP = """\
   await …             waits for a Deferred or a coroutine; Ctrl-C cancels
@@ -101,7 +101,7 @@ class Tools:
             **{name.replace("-", "_"): part for name, part in self._parts().items()},
             "service": self._process,
             "tasks": TaskTable(self._process.tasks()),
-            "flags": Flags(),
+            "flags": FlagsView(),
             "reactor": self._reactor,
             **{tool.__name__: self._in_reactor(tool) for tool in mine},
             **{tool.__name__: tool for tool in (self.in_thread, self.profile, self.memory)},
@@ -187,7 +187,7 @@ class Tools:
     def log(self, level: str, for_: float | None = None, logger: str | None = None) -> Text:
         """Set the level of the log, of one logger or of all; with `for_`, for so many seconds."""
         self._process.log_levels.set(level, logger, for_)
-        log.info("log.level_set", level=level, of=logger, seconds=for_, source="manhole")
+        audit.info("log.level_set", level=level, of=logger, seconds=for_, source="manhole")
         return Text(
             f"{logger or 'everything'} is logged from {level} on" + (f" for {for_} s" if for_ else "")
         )
