@@ -14,12 +14,14 @@ sys.path.insert(0, str(ROOT / "halfsync" / "src"))
 
 from app import application  # noqa: E402
 
-from halfsync import flags  # noqa: E402
+from halfsync import (
+    flags,
+    run,
+)
 from halfsync.admin import Admin  # noqa: E402
 from halfsync.http.listener import WebListener  # noqa: E402
 from halfsync.http.wsgi import Gateway, workers_from_flags  # noqa: E402
 from halfsync.life.about import About  # noqa: E402
-from halfsync.life.run import run  # noqa: E402
 from halfsync.manhole import Manhole  # noqa: E402
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CODE = """
-from halfsync.life import handover
 from halfsync.endpoints import listener
 from twisted.internet.protocol import Factory, Protocol
 class Hello(Protocol):
@@ -137,7 +136,7 @@ def test_one_that_is_stopped_at_once_while_it_waits_for_the_old_one(processes: P
     old = processes.start()
     old.wait_for("service.started")
     first = """
-from halfsync.life.handover import Relief
+from halfsync.handover.part import Relief
 def ready(self, real=Relief.connectionMade):
     real(self)
     print("ready", flush=True)

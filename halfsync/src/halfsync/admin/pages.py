@@ -15,11 +15,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from halfsync import flags, logs
-from halfsync.life import stacks
 from halfsync.admin import access as guard
 from halfsync.admin import body
 from halfsync.admin.access import RefusedError
 from halfsync.admin.info import info
+from halfsync.life import stacks
 from halfsync.life.errors import StartError
 from halfsync.metrics import CONTENT_TYPE, Metrics
 from halfsync.tasks import TaskStoppedError

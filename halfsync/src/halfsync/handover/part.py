@@ -26,8 +26,8 @@ from halfsync import flag, flags
 from halfsync.endpoints import Endpoint
 from halfsync.endpoints.sockets import ListenError, Unix
 from halfsync.flags import types as flagtypes
-from halfsync.life.errors import StartError
 from halfsync.handover.peers import Givers, Relief, peer
+from halfsync.life.errors import StartError
 from halfsync.life.parts import Part
 from halfsync.logs import get_logger
 

@@ -83,7 +83,9 @@ def work(process: Process) -> dict[str, list[str]]:
     """Return what goes on in a process, for one event of the log: requests, tasks, calls in threads."""
     now = process.reactor.seconds()
     requests = sorted(process.requests(), key=lambda each: each.since)
-    calls = sorted((each for each in process.workers().values() if each.label), key=lambda each: each.since or 0)
+    calls = sorted(
+        (each for each in process.workers().values() if each.label), key=lambda each: each.since or 0
+    )
     return {
         "requests": [f"{each.method} {each.path} ({now - each.since:.1f} s)" for each in requests[:MOST]],
         "tasks": [name for name, task in process.tasks().items() if task.busy][:MOST],
