@@ -16,6 +16,7 @@ from twisted.internet import tcp, unix
 from twisted.internet.main import CONNECTION_DONE
 from twisted.logger import Logger
 
+from halfsync.endpoints.transport import SocketTransport
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
@@ -154,6 +155,8 @@ def _takes_ipv4(listening: socket.socket) -> bool:
 class _Port(tcp.Port):
     """Twisted's accepting, over a socket that listens already."""
 
+    transport = SocketTransport  # type: ignore[assignment]
+
     def __init__(
         self, listening: socket.socket, factory: IProtocolFactory, reactor: Any, address: str
     ) -> None:
@@ -266,7 +269,9 @@ class _Port(tcp.Port):
 
 
 class _UnixPort(_Port, unix.Port):
-    """The same with the transports and addresses of UNIX sockets."""
+    """The same with the addresses of UNIX sockets."""
+
+    transport = SocketTransport  # type: ignore[assignment]
 
 
 def _bracketed(host: str) -> str:

@@ -18,35 +18,16 @@ as the client takes what is written; what is written during a pause is kept all 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from halfsync.endpoints.addresses import Address
     from halfsync.http.context import Context
 
 NO_CONTENT = frozenset((204, 205, 304))
 """Final statuses whose responses have no content (RFC 9110 section 6.4.1 and 15.3.6)."""
-
-
-class Address(NamedTuple):
-    """One end of a connection: an IP address in its one canonical spelling, or a UNIX socket."""
-
-    host: str
-    """`192.0.2.1`, `2001:db8::1`; an IPv4 address that came mapped into IPv6 is one of IPv4; "" for UNIX."""
-    port: int
-    """0 when it is not known."""
-
-    def __str__(self) -> str:
-        """Return it as people write it: `host:port`, `[host]:port`, `host` without a port, or `unix`."""
-        if not self.host:
-            return "unix"
-        if not self.port:
-            return self.host
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-UNIX = Address("", 0)
 
 
 class RequestHead:
@@ -73,7 +54,7 @@ class RequestHead:
         """The headers as WSGI names them (`HTTP_HOST`, `CONTENT_TYPE`), repeated ones joined;
         without those that frame the body, and those whose names have an underscore."""
         self.special = special
-        """Values by the names in `head.SPECIAL`, of the headers that a server looks at itself."""
+        """Values by name in lower case, of the headers that a server looks at itself: `head.SPECIAL`."""
         self.length = length
         """The body's, as declared; None for one that is chunked, or declared nothing on HTTP/2."""
         self._fields = fields
@@ -167,6 +148,11 @@ class Stream(ABC):
         """Status of the response; 0 before it has begun."""
         self.sent = 0
         """Bytes of its body so far, without framing."""
+
+    @property
+    def left(self) -> bool:
+        """Whether the client is known to have left before `Responder.gone` is called; for any thread."""
+        return False
 
     def has_body(self, code: int) -> bool:
         """Say whether a response with this status may have a body."""

@@ -70,7 +70,7 @@ def _(value: TaskTable) -> str:
 
 @render.register
 def _(value: Deferred) -> str:  # type: ignore[type-arg]  # singledispatch takes the class
-    """Tell those who forgot to wait how to."""
+    """Tell how to wait for it."""
     return f"{value!r}: await _ waits for it"
 
 
