@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import error
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IHalfCloseableProtocol, ISystemHandle, ITCPTransport
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from halfsync.endpoints.addresses import from_socket
 from halfsync.endpoints.send_queue import SendQueue
 from halfsync.logs import get_logger
 
@@ -41,7 +41,11 @@ FULL = 64 * 1024
 
 @implementer(ITCPTransport, ISystemHandle)
 class SocketTransport(FileDescriptor):
-    """One accepted connection; `twisted.internet.tcp.Port` makes it as it makes its own."""
+    """One accepted connection.
+
+    :param client: the client, as accept(2) gave it, or as a PROXY header names it.
+    :param local: our address as a PROXY header names it; None for the socket's own.
+    """
 
     sink: memoryview | None = None
     """Where the protocol wants the next bytes; it hears of them by `sank(count)`, not `dataReceived`."""
@@ -55,16 +59,18 @@ class SocketTransport(FileDescriptor):
     """Whether our side is to be closed once everything is sent."""
     _half_closed = False
     _aborting = False
+    _local: Any = None
 
-    def __init__(  # noqa: PLR0917  Twisted's signature
-        self, sock: socket.socket, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any
+    def __init__(
+        self, sock: socket.socket, protocol: Any, client: Any, reactor: Any, *, local: Any = None
     ) -> None:
-        del server, sessionno
         # Not by way of FileDescriptor: its buffers stay unused.
         self.reactor: Any = reactor
         self.socket = sock
         self.protocol = protocol
         self._client = client
+        if local is not None:
+            self._local = local
         sock.settimeout(0)
         if sock.family != socket.AF_UNIX:
             # A response of several pieces would wait for the client's delayed acknowledgement.
@@ -221,11 +227,11 @@ class SocketTransport(FileDescriptor):
 
     def getHost(self) -> Any:
         """Return our address."""
-        return _address(self.socket.family, self.socket.getsockname())
+        return from_socket(self._local or self.socket.getsockname())
 
     def getPeer(self) -> Any:
         """Return the client's address."""
-        return _address(self.socket.family, self._client)
+        return from_socket(self._client)
 
     def getHandle(self) -> socket.socket:
         """Return the socket."""
@@ -314,9 +320,3 @@ class SocketTransport(FileDescriptor):
         if self.unsent > FULL and self.producer is not None and self.streamingProducer:
             self.producerPaused = True
             cast("IPushProducer", self.producer).pauseProducing()
-
-
-def _address(family: int, name: Any) -> Any:
-    if family == socket.AF_INET:
-        return IPv4Address("TCP", *name[:2])
-    return IPv6Address("TCP", *name) if family == socket.AF_INET6 else UNIXAddress(name or None)
