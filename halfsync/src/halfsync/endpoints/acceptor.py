@@ -37,6 +37,7 @@ _NEXT = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR}
 class Acceptor(FileDescriptor):
     """A listening socket that gives its connections to a function, with what accept(2) says of the client.
 
+    :param accept: raises nothing.
     :param address: of the socket, for a person.
     """
 
@@ -136,12 +137,7 @@ class Acceptor(FileDescriptor):
                 else:
                     log.exception("listening.failed", address=self._address)
                 return
-            try:
-                self._accept(accepted, client)
-            except Exception:
-                # One connection's bug must not keep the others waiting.
-                log.exception("listening.failed", address=self._address)
-                accepted.close()
+            self._accept(accepted, client)
 
     def _turn_away(self, most: int) -> None:
         """Close what waits: while no descriptor is free, nothing else can be done for a client."""

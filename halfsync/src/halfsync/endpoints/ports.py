@@ -19,6 +19,7 @@ from halfsync.endpoints.handshakes import Handshakes
 from halfsync.endpoints.tls import ServerTls
 from halfsync.endpoints.tls_transport import TlsTransport
 from halfsync.endpoints.transport import SocketTransport
+from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,11 +28,15 @@ if TYPE_CHECKING:
 
     from halfsync.endpoints.addresses import Address
     from halfsync.endpoints.certificates import Certificates
+    from halfsync.life.sockets import Sockets
+
+log = get_logger(__name__)
 
 
 class ListeningPort:
     """An endpoint that listens, and accepts once it is told to.
 
+    :param sockets: those of the process, to which it belongs while it is open.
     :param key: tells which socket it is, as `sockets.Source.key` does.
     :param inherited: what was handed over (`fd:3`); empty when the socket is of our own making.
     :param proxied: whether clients must speak the PROXY protocol first.
@@ -45,6 +50,7 @@ class ListeningPort:
         factory: IProtocolFactory,
         reactor: Any,
         *,
+        sockets: Sockets,
         key: str,
         inherited: str,
         certificates: Certificates | None,
@@ -85,6 +91,8 @@ class ListeningPort:
         self.address = (inherited or plain) + (f" ({', '.join(notes)})" if notes else "")
         """For a person: `tcp:127.0.0.1:43211`, `unix:/run/x.sock`, `fd:3 (tcp:0.0.0.0:80)`."""
         self._acceptor = Acceptor(listening, self._accepted, reactor, self.address)
+        self._sockets = sockets
+        sockets.open.append(self)
 
     def start(self) -> None:
         """Begin to accept; when the factory raises, leave nothing behind."""
@@ -144,15 +152,20 @@ class ListeningPort:
         self, connected: socket.socket, client: Any, local: Address | None, protocol_name: bytes | None
     ) -> None:
         """Make a connection speak the factory's protocol."""
-        protocol = self._factory.buildProtocol(from_socket(client))
-        if protocol is None:
+        try:
+            protocol = self._factory.buildProtocol(from_socket(client))
+            if protocol is None:
+                connected.close()
+                return
+            kind = SocketTransport if self.tls is None else TlsTransport
+            transport = kind(connected, protocol, client, self._reactor, local=local)
+            if isinstance(transport, TlsTransport):
+                transport.negotiatedProtocol = protocol_name
+            protocol.makeConnection(transport)
+        except Exception:
+            # A bug of the factory's must not keep the others waiting.
+            log.exception("listening.connection_failed", address=self.address)
             connected.close()
-            return
-        kind = SocketTransport if self.tls is None else TlsTransport
-        transport = kind(connected, protocol, client, self._reactor, local=local)
-        if isinstance(transport, TlsTransport):
-            transport.negotiatedProtocol = protocol_name
-        protocol.makeConnection(transport)
 
     @property
     def _sole(self) -> bool:
@@ -163,6 +176,8 @@ class ListeningPort:
         if self._sole and not self._acceptor.released:
             self._unlink()
         self._acceptor.release()
+        if self in self._sockets.open:
+            self._sockets.open.remove(self)
         if self._started:
             self._started = False
             if self.tls is not None:
