@@ -266,7 +266,7 @@ say("addresses", addresses=listener.addresses(), text=text)
 def test_a_descriptor_closed_behind_its_back_closes_nothing_else() -> None:
     """What took its number stays open when the listener stops."""
     main = """
-number = listener._bound[0]._accepting.fileno()
+number = listener._ports[0]._acceptor.fileno()
 os.dup2(os.open(os.devnull, os.O_RDONLY), number)
 say("problem", problems=listener.problems())
 await listener.drain()

@@ -6,7 +6,22 @@ They were tested with Twisted 26.10; `tests/test_private_names.py` fails when on
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from twisted.plugins.twisted_core import systemdEndpointParser
+
+if TYPE_CHECKING:
+    from twisted.internet.abstract import FileDescriptor
+
+
+def waiting(transport: FileDescriptor) -> int:
+    """Return how many bytes wait in a transport's memory for the peer: in its buffer, and not yet joined.
+
+    Nothing public tells: `write` appends to a list, which `doWrite` joins to the buffer.
+    """
+    inside: Any = transport
+    count: int = len(inside.dataBuffer) - inside.offset + inside._tempDataLen  # noqa: SLF001  see above
+    return count
 
 
 def systemd_sockets() -> list[tuple[int, str]]:
@@ -15,8 +30,5 @@ def systemd_sockets() -> list[tuple[int, str]]:
     Twisted takes LISTEN_FDS out of the environment when it is imported, so only its parser knows.
     What it tells publicly lacks all but one of the sockets that have one name.
     """
-    known = systemdEndpointParser._sddaemon  # noqa: SLF001
-    names = known._names  # noqa: SLF001
-    return [
-        (number, names[at] if at < len(names) else "") for at, number in enumerate(known.inheritedDescriptors())
-    ]
+    known = systemdEndpointParser._sddaemon  # noqa: SLF001  see above
+    return list(zip(known.inheritedDescriptors(), known._names, strict=True))  # noqa: SLF001  see above

@@ -42,7 +42,11 @@ class Acceptor(FileDescriptor):
     """
 
     def __init__(
-        self, listening: socket.socket, accept: Callable[[socket.socket, Any], None], reactor: Any, address: str
+        self,
+        listening: socket.socket,
+        accept: Callable[[socket.socket, Any], None],
+        reactor: Any,
+        address: str,
     ) -> None:
         FileDescriptor.__init__(self, reactor)
         listening.settimeout(0)

@@ -77,9 +77,7 @@ class Files:
         key = _key(_read(self.key), self.key)
         if key.public_key() != certificate.public_key():
             raise CertificateError(f"the key in {self.key} is not that of the certificate in {self.path}")
-        context = _context(
-            self.path, certificate, key, chain, client_ca=self.client_ca, protocols=protocols
-        )
+        context = _context(self.path, certificate, key, chain, client_ca=self.client_ca, protocols=protocols)
         return Loaded(context, [certificate])
 
 

@@ -79,7 +79,7 @@ def _protocols(hello: bytes) -> tuple[bytes, ...]:
 
     None are found in one that is malformed, and OpenSSL says what is wrong with it.
     """
-    # Version and random; then session id, cipher suites, compression methods and extensions with their lengths.
+    # Version and random; then session id, cipher suites, compression methods, each after its length.
     at = 34
     for width in (1, 2, 1):
         at += width + int.from_bytes(hello[at : at + width], "big")

@@ -53,13 +53,10 @@ class Endpoint:
         """Say whether both cannot be listened on by different parts of a process."""
         return same_socket(self.source, other.source)
 
-    def bind(
-        self, factory: IProtocolFactory, reactor: Any, sockets: Sockets, *, watch: float = 0
-    ) -> ListeningPort:
+    def bind(self, factory: IProtocolFactory, reactor: Any, sockets: Sockets) -> ListeningPort:
         """Bind, or take a socket that the process was given; its `start` begins to accept.
 
         :param factory: is given each connection.
-        :param watch: seconds between two looks whether certificates have changed; 0 is never.
         :raises ListenError: when it cannot be had; nothing is left behind.
         """
         given = None
@@ -76,7 +73,6 @@ class Endpoint:
                     inherited=self.source.inherited,
                     certificates=self.certificates,
                     proxied=self.proxied,
-                    watch=watch,
                 )
             except BaseException:
                 listening.close()
@@ -87,13 +83,11 @@ class Endpoint:
         port.shared = given is not None
         return port
 
-    def listen(
-        self, factory: IProtocolFactory, reactor: Any, sockets: Sockets, *, watch: float = 0
-    ) -> ListeningPort:
+    def listen(self, factory: IProtocolFactory, reactor: Any, sockets: Sockets) -> ListeningPort:
         """Bind, and accept at once.
 
         :raises ListenError: as `bind`.
         """
-        port = self.bind(factory, reactor, sockets, watch=watch)
+        port = self.bind(factory, reactor, sockets)
         port.start()
         return port

@@ -1,4 +1,4 @@
-"""From an accepted socket to a connection: the PROXY header, then the TLS handshake, where the endpoint has them.
+"""From an accepted socket to a connection: the PROXY header and the TLS handshake, where there are any.
 
 Until both are done, the connection is not its factory's: no protocol is made for it, and no request memory.
 Both are read from the socket itself and no byte further, so that what comes after finds its first byte there:

@@ -54,6 +54,14 @@ def parse(text: str) -> Endpoint:
     return Endpoint(text, source, certificates, proxied)
 
 
+def as_endpoint(value: Endpoint | str) -> Endpoint:
+    """Return what a flag has parsed already, or parse it.
+
+    :raises EndpointError: as `parse`.
+    """
+    return parse(value) if isinstance(value, str) else value
+
+
 def _parse(text: str) -> tuple[Source, Certificates | None, bool]:
     certificates: Certificates | None = None
     proxied = False
@@ -184,7 +192,9 @@ def _unix(
         raise ValueError(f"the path must have 1 to {_SUN_PATH} bytes")
     if mode is not None and not re.fullmatch("0?[0-7]{3}", mode):
         raise ValueError(f"mode must be three octal digits such as 660, not {mode!r}")
-    return Unix(address, None if mode is None else int(mode, 8), _number("backlog", backlog, 1, 65535), user, group), None
+    return Unix(
+        address, None if mode is None else int(mode, 8), _number("backlog", backlog, 1, 65535), user, group
+    ), None
 
 
 def _ssl(

@@ -40,7 +40,6 @@ class ListeningPort:
     :param key: tells which socket it is, as `sockets.Source.key` does.
     :param inherited: what was handed over (`fd:3`); empty when the socket is of our own making.
     :param proxied: whether clients must speak the PROXY protocol first.
-    :param watch: seconds between two looks whether certificates have changed; 0 is never.
     :raises CertificateError: when the certificates cannot be used.
     """
 
@@ -55,11 +54,12 @@ class ListeningPort:
         inherited: str,
         certificates: Certificates | None,
         proxied: bool,
-        watch: float = 0,
     ) -> None:
         self.key = key
         self.proxied = proxied
-        self.tls = ServerTls(certificates, protocols(factory), reactor, watch=watch) if certificates else None
+        self.tls: ServerTls | None = None
+        if certificates is not None:
+            self.tls = ServerTls(certificates, protocols(factory), reactor, watch=sockets.certificate_watch)
         self.host: str | None = None
         """The address it is bound to, when it is a TCP one; `0.0.0.0` and `::` mean all."""
         self.port: int | None = None

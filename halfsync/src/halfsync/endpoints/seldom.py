@@ -21,7 +21,7 @@ class Seldom:
         self._left_out: dict[str, int] = {}
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Log an event, unless one of its kind was logged just now; then the next one tells how many there were.
+        """Log an event; one that follows too soon is counted, and the next one tells how many there were.
 
         :param event: one of a few names, as there is a counter for each.
         """

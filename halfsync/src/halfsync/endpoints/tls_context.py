@@ -42,13 +42,13 @@ def server_context(
     _load(context, b"".join(each.public_bytes(Encoding.PEM) for each in (certificate, *chain)), key)
     if authorities:
         context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(cadata=b"".join(each.public_bytes(Encoding.DER) for each in authorities))
+        context.load_verify_locations(
+            cadata=b"".join(each.public_bytes(Encoding.DER) for each in authorities)
+        )
     return context
 
 
-def choose_by_name(
-    context: ssl.SSLContext, choose: Callable[[str | None], ssl.SSLContext | None]
-) -> None:
+def choose_by_name(context: ssl.SSLContext, choose: Callable[[str | None], ssl.SSLContext | None]) -> None:
     """Have the server name of the client (SNI, RFC 6066 section 3) choose; None keeps the context itself."""
 
     def on_name(connection: Any, name: str | None, _context: ssl.SSLContext) -> None:

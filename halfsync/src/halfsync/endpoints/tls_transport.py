@@ -39,6 +39,7 @@ A_TURN = 64
 class TlsTransport(SocketTransport):
     """One connection over TLS."""
 
+    socket: ssl.SSLSocket
     negotiatedProtocol: bytes | None = None
     """What was agreed on by ALPN; None for nothing."""
     _given: bytes | memoryview | None = None
@@ -161,7 +162,7 @@ class TlsTransport(SocketTransport):
     # Writing.
 
     def doWrite(self) -> Exception | None:
-        """Send what waits; at the end, the goodbye (close_notify), by which the client knows that it has all."""
+        """Send what waits; at the end, the goodbye (close_notify): by it the client knows that it has all."""
         if self._write_wants_read:
             # To be told again and again that it can be written would not help.
             SocketTransport.stopWriting(self)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.protocol import Factory
 
 from halfsync import flag, flags
-from halfsync.endpoints import Endpoint, ports, sockets
+from halfsync.endpoints import Endpoint
 from halfsync.endpoints.sockets import ListenError, Unix
 from halfsync.flags import types as flagtypes
 from halfsync.life.errors import StartError
@@ -33,8 +33,8 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from halfsync.endpoints import Bound
     from halfsync.life.parts import Process
+    from halfsync.life.sockets import Listening
     from halfsync.life.systemd import Systemd
 
 log = get_logger(__name__)
@@ -80,7 +80,7 @@ class Handover:
         self._giver: socket.socket | None = None
         self._offered: list[socket.socket] = []
         self._notify = ("", 0.0)
-        self._bound: Bound | None = None
+        self._bound: Listening | None = None
 
     # The new process
 
@@ -114,7 +114,7 @@ class Handover:
         if "refused" in message:
             raise _refusal(f"process {pid} does not hand over: {message['refused']}")
         for place, offered in zip(message["places"], self._offered, strict=True):
-            sockets.handed_over.setdefault(place, []).append(offered)
+            self.process.sockets.give(place, offered)
         self._notify = message["notify"], message["watchdog"]
         log.info("handover.taking", giver=pid, sockets=message["places"])
 
@@ -123,14 +123,14 @@ class Handover:
         if not self._path:
             return
         if self._giver is not None:
-            left = {id(each) for given in sockets.handed_over.values() for each in given}
+            left = {id(each) for each in self.process.sockets.given()}
             taken = [index for index, each in enumerate(self._offered) if id(each) not in left]
             self._forget()
             await self._relieve(taken)
         try:
             source = Unix(self._path, 0o600, 8)
-            endpoint = Endpoint(self.process.reactor, self._path, source, None, proxied=False)
-            self._bound = await endpoint.listen(Givers(self))
+            endpoint = Endpoint(self._path, source, None, proxied=False)
+            self._bound = endpoint.listen(Givers(self), self.process.reactor, self.process.sockets)
         except ListenError as error:
             log.error("handover.unavailable", reason=str(error))  # noqa: TRY400  the reason says it all
 
@@ -156,10 +156,7 @@ class Handover:
         return message
 
     def _forget(self) -> None:
-        for given in sockets.handed_over.values():
-            for each in given:
-                each.close()
-        sockets.handed_over.clear()
+        self.process.sockets.forget()
         self._offered.clear()
 
     async def _relieve(self, taken: list[int]) -> None:
@@ -177,8 +174,8 @@ class Handover:
         heard = await relief.done
         if late.active():
             late.cancel()
-        for bound in ports.listening:
-            bound.offered = False
+        for each in self.process.sockets.open:
+            each.shared = False
         if not self.systemd.address:
             # Only now: what a start that fails has to say is nothing that systemd should hear of the old one.
             self.systemd.address, self.systemd.watchdog = self._notify
@@ -193,7 +190,7 @@ class Handover:
 
     # The old process
 
-    async def give(self, pid: int, taken: list[Bound]) -> None:
+    async def give(self, pid: int, taken: list[Listening]) -> None:
         """Let go of the sockets that another process has taken, and of the path."""
         for bound in taken:
             await bound.close()
@@ -207,9 +204,9 @@ class Handover:
         if self.process.state == "running":
             self.retire(f"process {pid} has taken over")
 
-    def offer(self) -> list[Bound]:
+    def offer(self) -> list[Listening]:
         """Return what this process listens on for its service."""
-        return [bound for bound in ports.listening if bound is not self._bound][:MOST]
+        return [each for each in self.process.sockets.open if each is not self._bound][:MOST]
 
 
 def _refusal(reason: str) -> StartError:

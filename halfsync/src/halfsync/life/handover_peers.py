@@ -18,8 +18,8 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from halfsync.endpoints import Bound
     from halfsync.life.handover import Handover
+    from halfsync.life.sockets import Listening
 
 log = get_logger(__name__)
 
@@ -74,7 +74,7 @@ class Giver(LineOnlyReceiver):
 
     def __init__(self, handover: Handover) -> None:
         self._handover = handover
-        self._offered: list[Bound] = []
+        self._offered: list[Listening] = []
         self._pid = 0
 
     def connectionMade(self) -> None:
@@ -97,7 +97,7 @@ class Giver(LineOnlyReceiver):
         handover.taker = self._pid
         self._offered = handover.offer()
         message = {
-            "places": [bound.place for bound in self._offered],
+            "places": [bound.key for bound in self._offered],
             "notify": handover.systemd.address,
             "watchdog": handover.systemd.watchdog,
         }
@@ -109,7 +109,7 @@ class Giver(LineOnlyReceiver):
         else:
             self.transport.socket.send(data[0])
         for bound in self._offered:
-            bound.offered = True
+            bound.shared = True
         log.info("handover.offered", taker=self._pid, sockets=[bound.address for bound in self._offered])
 
     def lineReceived(self, line: bytes) -> None:
@@ -119,7 +119,7 @@ class Giver(LineOnlyReceiver):
         self._restore()
         Deferred.fromCoroutine(self._give(pid, taken))
 
-    async def _give(self, pid: int, taken: list[Bound]) -> None:
+    async def _give(self, pid: int, taken: list[Listening]) -> None:
         # What the new process does next is to listen at the path, which must be free by then.
         await self._handover.give(pid, taken)
         with suppress(OSError):
@@ -139,7 +139,7 @@ class Giver(LineOnlyReceiver):
         """Have what the other process has not taken for ourselves again."""
         self._handover.taker = None
         for bound in self._offered:
-            bound.offered = False
+            bound.shared = False
 
 
 class Givers(Factory):

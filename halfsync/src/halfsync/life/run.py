@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, cast
 from twisted.internet.defer import CancelledError, Deferred
 
 from halfsync import flag, flags, logs, stacks
-from halfsync.endpoints import ports, tls
 from halfsync.flags import types as flagtypes
 from halfsync.life import collector, handover, reactors
 from halfsync.life import open_files as limits
@@ -48,6 +47,11 @@ class FLAGS:
 
     drain_timeout = flagtypes.Seconds(
         "Deadline for the work in flight when the service is told to stop.", default=30, minimum=0
+    )
+    certificate_watch = flagtypes.Seconds(
+        "How often to look whether certificates have changed, and reload them; 0 is at HUP only.",
+        default=0,
+        minimum=0,
     )
 
 
@@ -127,11 +131,12 @@ class Run:
         else:
             about = self.process.about
             log.info("service.started", name=about.name, version=about.version, pid=os.getpid())
-            self.systemd.ready(_status())
+            self.systemd.ready(self._status())
             return True
         return False
 
     async def _build_and_start(self) -> None:
+        self.process.sockets.certificate_watch = FLAGS.certificate_watch
         self._services(self.process)
         try:
             self.handover.take()
@@ -226,10 +231,14 @@ class Run:
         if running:
             self.systemd.reloading()
         logs.reopen()
-        tls.reload_all()
+        self.process.reload()
         log.info("service.reloaded")
         if running:
-            self.systemd.ready(_status())
+            self.systemd.ready(self._status())
+
+    def _status(self) -> str:
+        """Say in a line what the process does: what it listens on."""
+        return "listening on " + (", ".join(each.address for each in self.process.sockets.open) or "nothing")
 
     def _dump(self) -> None:
         stacks.dump(self.process)
@@ -237,11 +246,6 @@ class Run:
     def _toggle_manhole(self) -> None:
         manhole = cast("Manhole", self.process.part("manhole"))
         Deferred.fromCoroutine(manhole.toggle())
-
-
-def _status() -> str:
-    """Say in a line what the process does: what it listens on."""
-    return "listening on " + (", ".join(bound.address for bound in ports.listening) or "nothing")
 
 
 def _left_behind() -> list[str]:

@@ -14,15 +14,19 @@ from twisted.internet.defer import Deferred, DeferredLock
 
 from halfsync import flag, flags
 from halfsync.endpoints.listener import Endpoints, Listener
+from halfsync.endpoints.parsing import as_endpoint
 from halfsync.flags import types as flagtypes
 from halfsync.life.errors import StartError
+from halfsync.life.facts import counter, gauge
 from halfsync.life.parts import Part
 from halfsync.logs import get_logger
 from halfsync.manhole import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine, Iterator, Sequence
 
+    from halfsync.endpoints.endpoint import Endpoint
+    from halfsync.life.facts import Metric, OpenConnection
     from halfsync.life.parts import Process
     from halfsync.manhole.ssh_server import Doorway
 
@@ -97,7 +101,7 @@ class Manhole(Part):
         self,
         process: Process,
         *,
-        listen: Sequence[str],
+        listen: Sequence[Endpoint | str],
         authorized_keys: str,
         host_key: str = "",
         ttl: float = 3600,
@@ -112,7 +116,8 @@ class Manhole(Part):
         super().__init__("manhole")
         self._process = process
         self._reactor = process.reactor
-        self._listen = [_private(text) for text in listen]
+        # Who can connect may at least try.
+        self._listen = [as_endpoint(each).private() for each in listen]
         self._authorized_keys = authorized_keys
         self._host_key = host_key or keys.default_host_key(process.about.name)
         self._ttl = ttl
@@ -174,6 +179,19 @@ class Manhole(Part):
         """Give the addresses at which it listens; none while it is closed."""
         return self._listener.addresses() if self._listener else []
 
+    def connections(self) -> list[OpenConnection]:
+        """Return the open connections."""
+        return self._listener.connections() if self._listener else []
+
+    def metrics(self) -> Iterator[Metric]:
+        """Return who is in, and what has happened at the door."""
+        state, counts = self.state(), self.counts
+        yield gauge("manhole_open", "1 while it is open.", state["open"])
+        yield gauge("manhole_sessions", "People in it.", len(state["sessions"]))
+        yield counter("manhole_openings", "Times it was opened.", counts.opened)
+        yield counter("manhole_logins", "Times somebody got in.", counts.logins)
+        yield counter("manhole_refusals", "Keys and connections refused.", counts.refused)
+
     def state(self) -> dict[str, Any]:
         """Return what can be seen from outside; times in seconds since the epoch."""
         visits = [each.visit for each in self._doorway.visits] if self._doorway else []
@@ -224,6 +242,7 @@ class Manhole(Part):
         listener = Listener(
             "manhole", flag="manhole.listen", endpoints=self._listen, factory=doorway, reactor=self._reactor
         )
+        await listener.bind(self._process.sockets)
         await listener.start()
         self._doorway, self._listener = doorway, listener
         doorway.tools.begin()
@@ -293,14 +312,6 @@ def ssh_command(address: str, user: str) -> str:
         return f"ssh -p {tcp[2]} {user}@{host}"
     path = shlex.quote(address.rpartition("unix:")[2].rstrip(")"))
     return f'ssh -o ProxyCommand="nc -U {path}" {user}@manhole'
-
-
-def _private(endpoint: str) -> str:
-    """Return the endpoint, a UNIX socket's with mode 600 when it has none: who connects may at least try."""
-    address, *rest = re.split(r"(?<!\\):", endpoint.removeprefix("unix:"))
-    if not endpoint.startswith("unix:") or any(not re.match("(backlog|lockfile)=", each) for each in rest):
-        return endpoint
-    return ":".join(["unix", address, *rest, "mode=600"])
 
 
 def _user_name() -> str:
