@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IProtocolNegotiationFactory
+from twisted.internet.interfaces import IHandshakeListener, IProtocolNegotiationFactory
 
 from halfsync.endpoints.acceptor import Acceptor
 from halfsync.endpoints.addresses import bracketed, from_socket
@@ -158,10 +158,15 @@ class ListeningPort:
                 connected.close()
                 return
             kind = SocketTransport if self.tls is None else TlsTransport
-            transport = kind(connected, protocol, client, self._reactor, local=local)
+            transport = kind(connected, protocol, client, None, 0, self._reactor)
+            if local is not None:
+                transport.local = local
             if isinstance(transport, TlsTransport):
                 transport.negotiatedProtocol = protocol_name
             protocol.makeConnection(transport)
+            hears_of_tls = IHandshakeListener(protocol, None) if self.tls is not None else None
+            if hears_of_tls is not None:
+                hears_of_tls.handshakeCompleted()
         except Exception:
             # A bug of the factory's must not keep the others waiting.
             log.exception("listening.connection_failed", address=self.address)

@@ -41,14 +41,12 @@ FULL = 64 * 1024
 
 @implementer(ITCPTransport, ISystemHandle)
 class SocketTransport(FileDescriptor):
-    """One accepted connection.
-
-    :param client: the client, as accept(2) gave it, or as a PROXY header names it.
-    :param local: our address as a PROXY header names it; None for the socket's own.
-    """
+    """One accepted connection; `twisted.internet.tcp.Port` makes it as it makes its own."""
 
     sink: memoryview | None = None
     """Where the protocol wants the next bytes; it hears of them by `sank(count)`, not `dataReceived`."""
+    local: Any = None
+    """Our address as a PROXY header names it; None for the socket's own."""
     lost: Callable[[], None] | None = None
     """Called after the connection has ended, whatever the protocol is by then."""
     connected = 1
@@ -59,18 +57,16 @@ class SocketTransport(FileDescriptor):
     """Whether our side is to be closed once everything is sent."""
     _half_closed = False
     _aborting = False
-    _local: Any = None
 
-    def __init__(
-        self, sock: socket.socket, protocol: Any, client: Any, reactor: Any, *, local: Any = None
+    def __init__(  # noqa: PLR0917  Twisted's signature
+        self, sock: socket.socket, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any
     ) -> None:
+        del server, sessionno
         # Not by way of FileDescriptor: its buffers stay unused.
         self.reactor: Any = reactor
         self.socket = sock
         self.protocol = protocol
         self._client = client
-        if local is not None:
-            self._local = local
         sock.settimeout(0)
         if sock.family != socket.AF_UNIX:
             # A response of several pieces would wait for the client's delayed acknowledgement.
@@ -227,7 +223,7 @@ class SocketTransport(FileDescriptor):
 
     def getHost(self) -> Any:
         """Return our address."""
-        return from_socket(self._local or self.socket.getsockname())
+        return from_socket(self.local or self.socket.getsockname())
 
     def getPeer(self) -> Any:
         """Return the client's address."""

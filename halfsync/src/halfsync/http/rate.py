@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.tcp import Connection
 
+from halfsync.endpoints.transport import SocketTransport
 from halfsync.http.request import address_text
 from halfsync.logs import get_logger
 
@@ -100,6 +101,8 @@ def unsent(transport: Any) -> int:
     bottom = _bottom(transport)
     if bottom is None:
         return 0
+    if isinstance(bottom, SocketTransport):
+        return bottom.unsent
     waiting: int = len(bottom.dataBuffer) - bottom.offset + bottom._tempDataLen  # noqa: SLF001  nothing public
     return waiting
 
@@ -112,6 +115,8 @@ def untaken(transport: Any) -> int:
     """
     bottom = _bottom(transport)
     queued = 0
+    if isinstance(bottom, SocketTransport):
+        return bottom.untaken
     if isinstance(bottom, Connection):
         # SIOCOUTQ of tcp(7) and unix(7). A socket that is closed already has none.
         with suppress(OSError, AttributeError, ValueError):
