@@ -14,7 +14,8 @@ from halfsync.http.stream import RequestHead
 
 TWO = (
     b"\r\nPOST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
-    b"POST /b HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n1;x=y\r\nf\r\n0\r\nX: y\r\n\r\n"
+    b"POST /b HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"2\r\nde\r\n1;x=y\r\nf\r\n0\r\nX: y\r\n\r\n"
     b"GET /c HTTP/1.0\r\n\r\n"
 )
 
@@ -85,7 +86,7 @@ def test_many_small_chunks_are_read_in_linear_time():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_beside_h11(seed):
-    """Whatever ours takes of bent requests, h11 takes in the same way; `make fuzz` goes on for as long as wanted."""
+    """What ours takes of bent requests, h11 takes in the same way; `make fuzz` goes on as long as wanted."""
     rng = random.Random(seed)
     for _ in range(150):
         check(mutated(rng), rng)

@@ -125,6 +125,8 @@ class Process:
         """May be read in any thread."""
         self.told_to_stop: Deferred[str] = Deferred()
         """Fires with the reason when the process is to stop."""
+        self.stop_signalled = False
+        """Whether a signal to stop has come, of which the reactor may not have heard yet."""
         self.started = time.time()
         """When the process began, in seconds since the epoch."""
         self.sockets = Sockets()
@@ -226,8 +228,10 @@ class Process:
             for part in self:
                 await part.start()
                 begun.append(part)
-            if self.told_to_stop.called:
+            if self.told_to_stop.called or self.stop_signalled:
                 raise CancelledError  # noqa: TRY301  a process that ends must not take over from another
+            # From here on a stop drains: the process before may have let go already.
+            self.state = "running"
             for part in self:
                 await part.ready()
         except BaseException:
@@ -235,7 +239,6 @@ class Process:
             await self._undo([(part, part.stop) for part in reversed(begun)])
             await self._undo([(part, part.unbind) for part in reversed(bound[len(begun) :])])
             raise
-        self.state = "running"
 
     def reload(self) -> None:
         """Have every part read again what may have changed on disk."""
