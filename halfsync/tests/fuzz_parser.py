@@ -1,4 +1,4 @@
-"""Requests bent at random, read by our parser and by h11: what ours takes, h11 takes, and in the same way.
+"""Requests bent at random, read by our parser and by h11: whatever ours takes, h11 takes in the same way.
 
 Ours refuses more than h11 does (bare LF, folded lines, a second Content-Length that is the same, and so on);
 that two readers understand a request differently is what must not be.

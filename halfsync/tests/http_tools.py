@@ -18,6 +18,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from halfsync.endpoints.poller import Poller
 from halfsync.endpoints.transport import SocketTransport
 from halfsync.http.bounds import Bounds
 from halfsync.http.site import Site
@@ -123,7 +124,12 @@ class Raw(Protocol):
 class _Port(tcp.Port):
     """A port whose connections have the transport that those of our endpoints have."""
 
-    transport = SocketTransport
+    def startListening(self):
+        self.poller = Poller(self.reactor)
+        super().startListening()
+
+    def transport(self, sock, protocol, client, *_):
+        return SocketTransport(sock, protocol, client, None, 0, self.poller)
 
 
 class ServerCase(TestCase):

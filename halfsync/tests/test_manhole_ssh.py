@@ -94,6 +94,11 @@ def test_a_flag_is_set_with_its_own_checks(house):
     code, out, err = house.ssh("flags.sample.number = 'many'")
     assert (code, out) == (1, "")
     assert "--sample.number: 'many' is no whole number" in err
+    code, out, err = house.ssh("flags.manhole.ttl = 5")
+    assert (code, out) == (1, "")
+    assert "--manhole.ttl: is read at the start only" in err
+    assert house.ssh("flags.log.level = 'debug'; __import__('logging').getLogger().level")[1] == "10\n"
+    assert house.ssh("flags.log.level = 'info'")[0] == 0
     assert house.ssh("flags.nonsense")[2].endswith("AttributeError: no flag is called nonsense\n")
 
 

@@ -86,7 +86,7 @@ def test_many_small_chunks_are_read_in_linear_time():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_beside_h11(seed):
-    """What ours takes of bent requests, h11 takes in the same way; `make fuzz` goes on as long as wanted."""
+    """Whatever ours takes of bent requests, h11 takes in the same way; `make fuzz` goes on with it."""
     rng = random.Random(seed)
     for _ in range(150):
         check(mutated(rng), rng)

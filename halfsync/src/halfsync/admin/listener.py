@@ -34,7 +34,7 @@ class AdminEndpoints(Endpoints):
         return super().fault() or (None if FLAGS.token_file else exposed(self.get()))
 
 
-@flags.declare(flag.namespace("admin"))
+@flags.declare(flag.namespace("admin"), at_start=True)
 class FLAGS:
     """The process seen and changed by HTTP."""
 

@@ -141,6 +141,7 @@ class Pages:
                 "source": state.source,
                 "overrode": [{"source": source, "value": text} for source, text in state.overrode],
                 "environment": state.environment,
+                "live": state.live,
                 "description": state.var.description,
             }
             for state in flags.states()

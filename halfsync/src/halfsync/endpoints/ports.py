@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IHandshakeListener, IProtocolNegotiation
 from halfsync.endpoints.acceptor import Acceptor
 from halfsync.endpoints.addresses import bracketed, from_socket
 from halfsync.endpoints.handshakes import Handshakes
+from halfsync.endpoints.poller import Poller
 from halfsync.endpoints.tls import ServerTls
 from halfsync.endpoints.tls_transport import TlsTransport
 from halfsync.endpoints.transport import SocketTransport
@@ -69,7 +70,8 @@ class ListeningPort:
         self.handshakes = Handshakes(reactor, proxied=proxied, tls=self.tls, connect=self._connect)
         self._direct = not proxied and self.tls is None
         self._factory: Any = factory
-        self._reactor = reactor
+        self._poller = Poller(reactor)
+        """What reads and writes all its connections."""
         self._started = False
         self._own = not inherited
         self._path = ""
@@ -158,7 +160,7 @@ class ListeningPort:
                 connected.close()
                 return
             kind = SocketTransport if self.tls is None else TlsTransport
-            transport = kind(connected, protocol, client, None, 0, self._reactor)
+            transport = kind(connected, protocol, client, None, 0, self._poller)
             if local is not None:
                 transport.local = local
             if isinstance(transport, TlsTransport):

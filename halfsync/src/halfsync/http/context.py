@@ -164,7 +164,8 @@ class Context:
         if origin.client is not None:
             stream.client = origin.client
         if origin.host is not None:
-            stream.head.variables["HTTP_HOST"] = origin.host
+            # Requests with the same headers share them.
+            stream.head.variables = {**stream.head.variables, "HTTP_HOST": origin.host}
         if origin.secure is not None:
             stream.secure = origin.secure
 

@@ -57,26 +57,24 @@ class Exchange:
     Its methods belong to the worker's thread, except for those below `In the reactor`.
     """
 
-    __slots__ = (
-        "_app",
-        "_behind",
-        "_body",
-        "_complete",
-        "_depth",
-        "_ending",
-        "_environ",
-        "_flow",
-        "_gone",
-        "_head",
-        "_paused",
-        "_request",
-        "_sent",
-        "_spool",
-        "_started",
-        "_stream",
-        "_trimmed",
-        "_workers",
-    )
+    # What is not set for each request costs none of its time.
+    _head: ResponseHead | None = None
+    _started = False
+    """Whether the head is on its way, so that it cannot be replaced."""
+    _complete = False
+    """Whether the end is on its way."""
+    _trimmed = False
+    _sent = 0
+    _gone = False
+    # For streams only; guarded by _flow, under which nothing ever waits for the disk.
+    _flow: Condition | None = None
+    _paused = False
+    _behind = 0
+    """Bytes that the reactor has been given and has not taken."""
+    _spool: Spool | None = None
+    """What follows them on the disk, when the client is slow."""
+    _ending = False
+    """Whether nothing follows what is in the spool."""
 
     def __init__(  # noqa: PLR0917  one call a request, which names would make slower
         self,
@@ -95,23 +93,6 @@ class Exchange:
         self._body = body
         self._environ = environ
         self._depth = depth
-        self._head: ResponseHead | None = None
-        self._started = False
-        """Whether the head is on its way, so that it cannot be replaced."""
-        self._complete = False
-        """Whether the end is on its way."""
-        self._trimmed = False
-        self._sent = 0
-        self._gone = False
-        # For streams only; guarded by _flow, under which nothing ever waits for the disk.
-        self._flow: Condition | None = None
-        self._paused = False
-        self._behind = 0
-        """Bytes that the reactor has been given and has not taken."""
-        self._spool: Spool | None = None
-        """What follows them on the disk, when the client is slow."""
-        self._ending = False
-        """Whether nothing follows what is in the spool."""
 
     def __call__(self) -> None:
         """Run the application; a worker calls this."""

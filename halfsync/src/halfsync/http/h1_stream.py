@@ -20,30 +20,22 @@ JOINED = 16 * 1024
 class H1Stream(Stream):
     """The request that a connection is at."""
 
-    __slots__ = ("_chunked", "_release", "connection", "ended", "persistent")
+    ended = False
+    """Whether all of the response has been written."""
+    _chunked = False
+    _release: Callable[[], None] | None = None
 
     def __init__(self, connection: H1Connection, head: RequestHead, since: float) -> None:
         Stream.__init__(
-            self,
-            connection.context,
-            head,
-            connection.client,
-            connection.local,
-            secure=connection.secure,
-            since=since,
+            self, connection.context, head, connection.client, connection.local, connection.secure, since
         )
         self.connection = connection
-        self.ended = False
-        """Whether all of the response has been written."""
-        self._chunked = False
-        self._release: Callable[[], None] | None = None
         options = head.special.get("connection")
-        if options is None:
-            self.persistent = head.version == "HTTP/1.1"
-            """Whether the connection goes on after the response (RFC 9112 section 9.3)."""
-        else:
+        self.persistent = head.version == "HTTP/1.1"
+        """Whether the connection goes on after the response (RFC 9112 section 9.3)."""
+        if options is not None:
             found = {option.strip("\t ").lower() for option in options.split(",")}
-            self.persistent = "close" not in found and (head.version == "HTTP/1.1" or "keep-alive" in found)
+            self.persistent = "close" not in found and (self.persistent or "keep-alive" in found)
 
     @property
     def left(self) -> bool:
@@ -123,8 +115,7 @@ class H1Stream(Stream):
         """Return a head as it goes over the wire."""
         self.code = code = head.code
         version = self.head.version
-        lines = [f"{version} {code} {head.reason}\r\n"]
-        lines += [f"{name}: {value}\r\n" for name, value in head.fields]
+        lines = [f"{version} {code} {head.reason}\r\n", head.block()]
         if code == 205:
             # The client waits for an end that this status does not tell (RFC 9110 section 15.3.6).
             lines.append("Content-Length: 0\r\n")

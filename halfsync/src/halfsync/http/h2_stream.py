@@ -52,8 +52,8 @@ class H2Stream(Stream):
             NO_HEAD,
             connection.client,
             connection.local,
-            secure=connection.secure,
-            since=now,
+            connection.secure,
+            now,
         )
         self.connection = connection
         self.number = number

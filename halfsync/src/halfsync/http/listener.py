@@ -16,7 +16,7 @@ from halfsync.http.site import Site
 SAFE = Bounds()
 
 
-@flags.declare(flag.namespace("web"))
+@flags.declare(flag.namespace("web"), at_start=True)
 class FLAGS:
     """Where the service answers, and what a client may cost."""
 

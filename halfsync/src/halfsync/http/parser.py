@@ -24,9 +24,9 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from halfsync.http import head
 from halfsync.http.body import MAX_EXTRA, MAX_LINE, check_trailer, read_size
-from halfsync.http.head import Refused
+from halfsync.http.head import Refused, read_request_line
+from halfsync.http.head import read as read_head
 from halfsync.http.stream import RequestHead
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ class Parser:
 
     def _head(self) -> RequestHead | None:
         buffer, at = self._buffer, self._at
+        if at == len(buffer):
+            return None
         if buffer.startswith(b"\r\n", at):
             # One such line after a body is a fault of old clients (RFC 9112 section 2.2).
             if self._blank:
@@ -145,7 +147,7 @@ class Parser:
         if end < 0 or end - at > bounds.max_head:
             self._incomplete(buffer[at:])
             return None
-        read = head.read(buffer[at:end], bounds.max_headers)
+        read = read_head(buffer[at:end], bounds.max_headers)
         length = read.length
         if length:
             if length > bounds.max_body:
@@ -169,7 +171,7 @@ class Parser:
         if _FORBIDDEN.search(start, max(self._seen - self._at - 1, 0)):
             raise Refused(400)
         if line_end >= 0 and not self._line_read:
-            head.read_request_line(start[:line_end].decode("latin-1"))
+            read_request_line(start[:line_end].decode("latin-1"))
             self._line_read = True
         self._seen = max(len(self._buffer) - 3, 0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from wsgiref.util import is_hop_by_hop
 
 from halfsync.http.stream import ResponseHead
@@ -16,6 +16,10 @@ log = get_logger(__name__)
 
 KNOWN_NAMES = 1000
 """How many header names are remembered."""
+
+KNOWN_HEADS = 256
+KNOWN_SIZE = 1024
+"""How many whole heads are remembered, and how long they are at most."""
 
 LENGTH = 1
 DATE = 2
@@ -36,17 +40,35 @@ _STATUS = re.compile(r"([2-9][0-9][0-9])(?: (.*))?\Z")
 
 _names: dict[str, int] = {}
 _statuses: dict[str, tuple[int, str]] = {}
+_heads: dict[tuple[Any, ...], ResponseHead] = {}
 _warned: set[str] = set()
 """Headers that a warning has been logged of: one a process is enough."""
 
 
-def read(status: str, headers: Iterable[tuple[str, str]]) -> ResponseHead:
+def read(status: str, headers: list[tuple[str, str]]) -> ResponseHead:
     """Read status and headers of a response.
 
     `Connection` and `Keep-Alive`, which applications set for other servers, are dropped with one warning.
     :raises ValueError: for a status, name or value that HTTP does not allow as a final one,
         or a header that is the server's alone: hop-by-hop ones (PEP 3333).
     """
+    # Most applications say the same few heads again and again.
+    key = (status, *headers)
+    try:
+        known = _heads.get(key)
+    except TypeError:
+        known = None
+    if known is not None:
+        return known.copy()
+    head = _read(status, headers)
+    if len(head.block()) < KNOWN_SIZE and type(status) is str and not head.close:
+        if len(_heads) >= KNOWN_HEADS:
+            _heads.clear()
+        _heads[key] = head.copy()
+    return head
+
+
+def _read(status: str, headers: Iterable[tuple[str, str]]) -> ResponseHead:
     code, reason = _statuses.get(status) or _status(status)
     head = ResponseHead(code, reason)
     fields = head.fields

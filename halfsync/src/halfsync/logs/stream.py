@@ -33,11 +33,19 @@ HEAD = 256
 """Bytes that time, level, logger and name of an event take at most."""
 
 
-@flags.declare(flag.namespace("log"))
+class Level(flagtypes.Choice):
+    """The level of everything that has none of its own; it may change while the service runs."""
+
+    def apply(self) -> None:
+        """Judge by it from now on."""
+        logging.getLogger().setLevel(self.get().upper())
+
+
+@flags.declare(flag.namespace("log"), at_start=("format", "file", "max_line"))
 class FLAGS:
     """What is logged, and how."""
 
-    level = flagtypes.Choice("The least that is logged.", default="info", choices=LEVELS)
+    level = Level("The least that is logged.", default="info", choices=LEVELS)
     format = flagtypes.Choice(
         "console: coloured lines; json: a JSON object a line; auto: console on a terminal, else json.",
         default="auto",
@@ -148,6 +156,10 @@ def start(about: About) -> Log:
     started = Log.from_flags()
     started.start()
     log.debug("log.started", service=about.name, version=about.version, file=FLAGS.file or "stdout")
+    if ignored := flags.ignored_environment():
+        log.warning("flags.environment_ignored", names=ignored)
+    for old, new in flags.renamed().items():
+        log.warning("flags.renamed", old=old, new=new)
     return started
 
 

@@ -59,7 +59,7 @@ def _check_host_key(path: str) -> str | None:
     return None
 
 
-@flags.declare(flag.namespace("manhole"))
+@flags.declare(flag.namespace("manhole"), at_start=True)
 class FLAGS:
     """The SSH prompt inside the process."""
 

@@ -39,7 +39,7 @@ HELP = """\
   service             the process and its parts, which are here by name, too:
                       {parts}
   tasks               last runs and errors; await tasks["name"].run_now()
-  flags               all; flags.web.threads shows one, … = 8 sets it
+  flags               all; flags.log.level = "debug" sets one that is live
   requests()          the requests in flight
   connections()       the open connections of every listener
   threads()           every thread's stack, and what it works on
