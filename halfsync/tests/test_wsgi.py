@@ -12,7 +12,7 @@ from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 
-from halfsync.http import exchange
+from halfsync.http import flow
 from halfsync.http.wsgi import Gateway
 from http_tools import GET, Connection, Inline, ServerCase, hello, parse
 
@@ -524,7 +524,7 @@ class GatewayTest(ServerCase):
         client.keep = 10
         client.transport.pauseProducing()
         client.transport.write(GET)
-        while not made or not all(each._blocked for each in self.site.context.connections):
+        while not made or not all(each.outgoing.blocked for each in self.site.context.connections):
             await deferToThread(int)
         # The kernel's own buffers take a few megabytes on the loopback interface.
         assert len(made) < 50
@@ -567,7 +567,7 @@ class GatewayTest(ServerCase):
             try:
                 while True:
                     write(b"x" * 1024 * 1024)
-            except exchange.Disconnected:
+            except flow.Disconnected:
                 raised.set()
                 raise
 
