@@ -21,15 +21,15 @@ SOURCES = ROOT / "halfsync" / "src"
 PRELUDE = """
 import sys
 from halfsync import flags
-from halfsync.life import reactors, run as running
+from halfsync import run
+from halfsync.life import reactors
 from halfsync.life.about import About
 from halfsync.life.errors import StartError
 from halfsync.life.parts import Part, Process
 from twisted.internet.defer import Deferred
 ABOUT = About(name="child", package="child", version="1", summary="A child of a test.")
 def main(parts):
-    flags.parse(ABOUT)
-    sys.exit(running.run(ABOUT, parts))
+    sys.exit(run(ABOUT, parts))
 """
 
 PATIENCE = 30

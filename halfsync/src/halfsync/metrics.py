@@ -20,7 +20,6 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 from twisted import __version__ as twisted_version
 
-from halfsync.endpoints import tls
 from halfsync.life.facts import gauge
 from halfsync.logs import get_logger
 
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-_CERTIFICATE = "When the first certificate expires (epoch)."
 
 
 class Metrics(Collector):
@@ -70,11 +67,7 @@ class Metrics(Collector):
         yield InfoMetricFamily("service", "What runs here.", about)
         ready = gauge("service_ready", "1 while it is ready for work.", not process.problems())
         began = gauge("service_started_seconds", "When it began (epoch).", process.started)
-        expiries = [
-            gauge("tls_certificate_expires_seconds", _CERTIFICATE, each.expires, path=each.path)
-            for each in tls.in_use()
-        ]
-        yield from _families([ready, began, *expiries, *process.metrics()])
+        yield from _families([ready, began, *process.metrics()])
 
 
 def _families(metrics: Iterable[facts.Metric]) -> Iterable[Metric]:

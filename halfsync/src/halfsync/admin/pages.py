@@ -10,10 +10,11 @@ from urllib.parse import unquote
 
 from structlog.contextvars import bind_contextvars
 
-from halfsync import flags, logs, stacks
+from halfsync import flags, logs
 from halfsync.admin import body, overview
 from halfsync.admin.info import info
 from halfsync.admin.message import AdminResponse, RefusedError, json_response, prefers_html
+from halfsync.life import stacks
 from halfsync.life.errors import StartError
 from halfsync.metrics import CONTENT_TYPE, Metrics
 from halfsync.tasks import TaskStoppedError

@@ -12,8 +12,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from halfsync.life.stacks import frames_of
 from halfsync.logs import get_logger
-from halfsync.stacks import frames_of
 
 log = get_logger(__name__)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from twisted.internet.threads import blockingCallFromThread
 from twisted.python import threadable
 
-from halfsync import logs, stacks
+from halfsync import logs
+from halfsync.life import stacks
 from halfsync.manhole import heap, profiler
 from halfsync.manhole.stalls import Stalls
 from halfsync.manhole.stdout import Redirection

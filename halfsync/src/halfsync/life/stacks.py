@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+MOST = 10
+"""Requests, tasks and calls that one event names of each; the oldest ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class ThreadStack:
@@ -29,9 +32,14 @@ class ThreadStack:
     """`file:line function: code`, outermost call first; files as they are imported, without the folder."""
 
 
-def thread_stacks() -> list[ThreadStack]:
-    """Return every thread's stack as of now, the main thread's first; for any thread."""
+def thread_stacks(interrupted: FrameType | None = None) -> list[ThreadStack]:
+    """Return every thread's stack as of now, the main thread's first; for any thread.
+
+    :param interrupted: the frame that the calling thread was in when a signal came.
+    """
     frames = sys._current_frames()  # noqa: SLF001  the documented way
+    if interrupted is not None:
+        frames[threading.get_ident()] = interrupted
     threads = sorted(threading.enumerate(), key=lambda thread: thread is not threading.main_thread())
     return [
         ThreadStack(thread.name, thread.ident, thread.daemon, frames_of(frames[thread.ident]))
@@ -53,10 +61,13 @@ def imported_as(file: str) -> str:
     return min((file.removeprefix(f"{each}/") for each in sys.path if each), key=len, default=file)
 
 
-def dump(process: Process) -> None:
-    """Log every thread's stack, every request in flight and every task; for the reactor's thread."""
+def dump(process: Process, interrupted: FrameType | None = None) -> None:
+    """Log every thread's stack, every request in flight and every task.
+
+    For the reactor's thread, and for a signal handler that has interrupted it: a stuck reactor is seen, too.
+    """
     workers = process.workers()
-    for thread in thread_stacks():
+    for thread in thread_stacks(interrupted):
         worker = workers.get(thread.ident)
         holds = worker.label if worker else None
         log.info("stacks.thread", thread=thread.name, ident=thread.ident, holds=holds, stack=thread.frames)
@@ -66,3 +77,17 @@ def dump(process: Process) -> None:
         log.info("stacks.request", age=round(now - fields.pop("since"), 3), **fields)
     for name, task in process.tasks().items():
         log.info("stacks.task", task=name, **task.snapshot())
+
+
+def work(process: Process) -> dict[str, list[str]]:
+    """Return what goes on in a process, for one event of the log: requests, tasks, calls in threads."""
+    now = process.reactor.seconds()
+    requests = sorted(process.requests(), key=lambda each: each.since)
+    calls = sorted(
+        (each for each in process.workers().values() if each.label), key=lambda each: each.since or 0
+    )
+    return {
+        "requests": [f"{each.method} {each.path} ({now - each.since:.1f} s)" for each in requests[:MOST]],
+        "tasks": [name for name, task in process.tasks().items() if task.busy][:MOST],
+        "calls": [f"{each.thread}: {each.label}" for each in calls[:MOST]],
+    }
