@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 PYTHON = ROOT / ".venv" / "bin" / "python"
-COMMAND = [str(PYTHON) if PYTHON.exists() else sys.executable, "-m", "{{ cookiecutter.package_name }}"]
+PACKAGE = "{{ cookiecutter.package_name }}"
+COMMAND = [str(PYTHON) if PYTHON.exists() else sys.executable, "-m", PACKAGE]
 
 PATIENCE = 30
 """Seconds after which a service that does not do what is awaited has failed."""
