@@ -44,7 +44,7 @@ def run(*command: str | Path, cwd: Path, **environ: str) -> str:
         check=False,
     )
     if done.returncode:
-        raise UpdateError(f"{' '.join(map(str, command))}: {(done.stderr or done.stdout).strip()}")
+        raise UpdateError(f"{' '.join(map(str, command))}: {(done.stdout + done.stderr).strip()}")
     return done.stdout.strip()
 
 
