@@ -11,7 +11,7 @@ from halfsync import flag
 from halfsync.flags import report
 from halfsync.flags.declaring import declare
 from halfsync.flags.registry import Registry, Setting
-from halfsync.flags.sources import read_command_line, read_environment, read_file
+from halfsync.flags.sources import read_command_line, read_credentials, read_environment, read_file
 from halfsync.flags.values import FlagError
 
 if TYPE_CHECKING:
@@ -81,6 +81,16 @@ def parse(about: About, argv: Sequence[str] | None = None, environ: Mapping[str,
 def states() -> list[Setting]:
     """Return every flag of the running process, sorted by name."""
     return list(_settings.values())
+
+
+def ignored_environment() -> list[str]:
+    """Return the variables of the environment that share the service's prefix, and are no flags."""
+    return [name for registry in _registries.values() for name in registry.ignored]
+
+
+def renamed() -> dict[str, str]:
+    """Return the old names of flags that were used, and what they are called now."""
+    return {old: new for registry in _registries.values() for old, new in registry.renamed.items()}
 
 
 def set_live(name: str, text: str, source: str = "live") -> None:
@@ -172,10 +182,12 @@ def _gather(
 ) -> list[Assignment]:
     """Collect what every source wants, weakest first; the file is named by the two that are stronger."""
     line = list(read_command_line(registry, sys.argv[1:] if argv is None else argv, errors))
-    environment = list(read_environment(registry, os.environ if environ is None else environ, errors))
+    variables = os.environ if environ is None else environ
+    environment = list(read_environment(registry, variables, errors))
+    credentials = list(read_credentials(registry, variables, errors))
     path = next((each.text for each in reversed([*environment, *line]) if each.setting.name == "config"), "")
     file = list(read_file(registry, path, errors)) if path else []
-    return [*file, *environment, *line]
+    return [*file, *credentials, *environment, *line]
 
 
 def _faults(registry: Registry) -> list[FlagError]:

@@ -98,7 +98,7 @@ class Log:
     def start(self) -> None:
         """Bring everything that this process says into this log, until its end."""
         logging.getLogger().setLevel(self._level.upper())
-        steps = configure(Completion(self._write))
+        steps = configure(Completion(self._write, None if self._for_people else self._sink.write))
         Sources(steps).redirect(prints=not self._for_people and not self._file)
         logging.getLogger().addHandler(Holder(steps, self))
         atexit.register(self.flush)
@@ -156,6 +156,10 @@ def start(about: About) -> Log:
     started = Log.from_flags()
     started.start()
     log.debug("log.started", service=about.name, version=about.version, file=FLAGS.file or "stdout")
+    if ignored := flags.ignored_environment():
+        log.warning("flags.environment_ignored", names=ignored)
+    for old, new in flags.renamed().items():
+        log.warning("flags.renamed", old=old, new=new)
     return started
 
 

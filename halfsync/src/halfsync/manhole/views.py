@@ -85,7 +85,8 @@ class FlagsView:
         found = self._settings()
         if full in found:
             setting = found[full]
-            return setting.text if setting.var.secure else setting.var.get()
+            value = setting.text if setting.secret else setting.var.get()
+            return setting.show(value) if isinstance(value, str) else value
         if any(each.startswith(f"{full}.") for each in found):
             return FlagsView(f"{full}.")
         raise AttributeError(f"no flag is called {full}")
