@@ -131,7 +131,7 @@ class ToggleTests(TestCase):
         """Open, closed, open again."""
         manhole = self.manhole()
         for expected in (True, False, True, False):
-            self.run_now(manhole.toggle())
+            manhole.toggle()
             assert manhole.state()["open"] == expected
         assert manhole.counts.opened == 2
 
@@ -163,13 +163,13 @@ class ToggleTests(TestCase):
         manhole = self.manhole(open_at_start=True)
         assert "already in use" in self.refused(manhole.start())
         with capture_logs() as logs:
-            self.run_now(manhole.toggle())
+            manhole.toggle()
         assert [(each["event"], each["log_level"], each["problem"]) for each in logs] == [
             ("manhole.open_failed", "error", FakeListener.fail)
         ]
         assert self.clock.getDelayedCalls() == []
         self.patch(FakeListener, "fail", None)
-        self.run_now(manhole.toggle())
+        manhole.toggle()
         assert manhole.state()["open"]
 
     def test_drain_leaves_it_open_and_stop_closes(self):

@@ -125,6 +125,8 @@ class Process:
         """May be read in any thread."""
         self.told_to_stop: Deferred[str] = Deferred()
         """Fires with the reason when the process is to stop."""
+        self.leaving = False
+        """Whether a signal to stop has come that the reactor may not have heard of yet."""
         self.started = time.time()
         """When the process began, in seconds since the epoch."""
         self.sockets = Sockets()
@@ -226,8 +228,9 @@ class Process:
             for part in self:
                 await part.start()
                 begun.append(part)
-            if self.told_to_stop.called:
+            if self.leaving or self.told_to_stop.called:
                 raise CancelledError  # noqa: TRY301  a process that ends must not take over from another
+            self.state = "running"
             for part in self:
                 await part.ready()
         except BaseException:
@@ -235,7 +238,6 @@ class Process:
             await self._undo([(part, part.stop) for part in reversed(begun)])
             await self._undo([(part, part.unbind) for part in reversed(bound[len(begun) :])])
             raise
-        self.state = "running"
 
     def reload(self) -> None:
         """Have every part read again what may have changed on disk."""

@@ -143,7 +143,7 @@ class Run:
         return False
 
     async def _build_and_start(self) -> None:
-        if self._stop_signals:
+        if self.process.leaving:
             raise CancelledError
         self._services(self.process)
         await self.process.start()
@@ -216,6 +216,7 @@ class Run:
     def told_to_stop(self, name: str) -> None:
         """Stop by draining; at the second signal at once."""
         self._stop_signals += 1
+        self.process.leaving = True
         if self._stop_signals == 1:
             self.reactor.callFromThread(self._stop, name)
             return

@@ -64,7 +64,7 @@ def imported_as(file: str) -> str:
 def dump(process: Process, interrupted: FrameType | None = None) -> None:
     """Log every thread's stack, every request in flight and every task.
 
-    For the reactor's thread, and for a handler of signals that has interrupted it: a stuck reactor is seen, too.
+    For the reactor's thread, and for a signal handler that has interrupted it: a stuck reactor is seen, too.
     """
     workers = process.workers()
     for thread in thread_stacks(interrupted):
