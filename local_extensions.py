@@ -17,9 +17,11 @@ import json
 import re
 import sys
 import textwrap
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cookiecutter import generate
 from cookiecutter.exceptions import FailedHookException
 from jinja2.ext import Extension
 
@@ -42,6 +44,8 @@ FOLDER = "{{cookiecutter.project_slug}}"
 """The name of the folder that holds the skeleton."""
 NAMES = re.compile(r"(\{\{cookiecutter\.(?:project_slug|package_name)\}\})")
 """What names of files and folders in the skeleton may contain."""
+REFUSED = "Invalid default received: "
+"""How cookiecutter begins to say that it left a configured choice out."""
 WIDTH = 110
 """The line length of the generated project."""
 
@@ -116,9 +120,21 @@ def folder(given: Mapping[str, Any]) -> str:
     """
     if "_output_dir" not in given:
         return FOLDER  # still asking: somebody gave the folder's own expression as an answer
-    if problems := RULES.problems(given):
+    if problems := _ignored() + RULES.problems(given):
         raise FailedHookException("\n".join(problems))
     return str(given["project_slug"])
+
+
+def _ignored() -> list[str]:
+    """Return a line for each choice of a user's configuration that cookiecutter only warned of, and left out.
+
+    The interpreter notes warnings in the module that gave them, so that each is shown once.
+    """
+    noted = getattr(generate, "__warningregistry__", {})
+    found = [key for key in noted if isinstance(key, tuple) and str(key[0]).startswith(REFUSED)]
+    for key in found:
+        del noted[key]
+    return [f"{str(key[0]).removeprefix(REFUSED).rstrip('.')} (in your configuration)" for key in found]
 
 
 def answers(given: Mapping[str, Any]) -> str:
@@ -143,10 +159,11 @@ def python(text: str, column: int = 0, indent: int = 0) -> str:
     :param indent: how far that line is indented.
     """
     whole = _quoted(text)
-    if column + len(whole) + 1 <= WIDTH:
+    if column + _columns(whole) + 1 <= WIDTH:
         return whole
     pieces = textwrap.TextWrapper(
-        width=WIDTH - 30,
+        # A wide character takes two columns: with any in the text, each is given two.
+        width=(WIDTH - 30) // (1 if _columns(text) == len(text) else 2),
         drop_whitespace=False,
         replace_whitespace=False,
         expand_tabs=False,
@@ -156,6 +173,11 @@ def python(text: str, column: int = 0, indent: int = 0) -> str:
         pieces = [text[: len(text) // 2], text[len(text) // 2 :]]
     margin = "\n" + " " * (indent + 4)
     return "(" + margin + margin.join(map(_quoted, pieces)) + "\n" + " " * indent + ")"
+
+
+def _columns(text: str) -> int:
+    """Return how wide a text is shown, as the formatter counts it (Unicode Standard Annex 11)."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def _quoted(text: str) -> str:

@@ -96,7 +96,8 @@ def _metadata(project: Mapping[str, Any], release: str) -> bytes:
         *requires,
         "Description-Content-Type: text/markdown",
     ]
-    return ("\n".join(head) + "\n\n" + (ROOT / project["readme"]).read_text(encoding="utf-8")).encode()
+    readme = (ROOT / str(project["readme"])).read_text(encoding="utf-8")
+    return ("\n".join(head) + "\n\n" + readme).encode()
 
 
 def _digest(data: bytes) -> str:

@@ -35,7 +35,7 @@ def vendor(library: Path, folder: Path, locks: list[Path]) -> Path:
     backend = importlib.import_module("build_wheel")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    wheel = folder / backend.build_wheel(str(folder), {"label": backend.LABEL})
+    wheel = folder / str(backend.build_wheel(str(folder), {"label": backend.LABEL}))
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     pin = f"halfsync=={backend.version(backend.LABEL)} \\\n    --hash=sha256:{digest}\n"
     for lock in locks:
@@ -44,6 +44,17 @@ def vendor(library: Path, folder: Path, locks: list[Path]) -> Path:
         pinned = re.sub(r"(?m)^halfsync==\S+ \\\n    --hash=sha256:[0-9a-f]{64}\n", lambda _: pin, text)
         lock.write_bytes(pinned.encode("utf-8"))
     return wheel
+
+
+def remember(project: Path, answers: dict[str, str], wheel: Path) -> None:
+    """Write down what the project was made from, for `make update` and for people."""
+    made = {
+        "template": "cookiecutter-twisted-service",
+        "version": wheel.name.split("-")[1].partition("+")[0],
+        "answers": answers,
+    }
+    text = json.dumps(made, indent=2, ensure_ascii=False) + "\n"
+    (project / ".template.json").write_text(text, encoding="utf-8")
 
 
 def tidy(project: Path) -> None:
@@ -59,12 +70,14 @@ def main(answers: dict[str, str], library: Path, project: Path) -> None:
     choose(project, answers["web"])
     if answers["web"] == "none":
         drop(project, answers)
-    vendor(library, project / "vendor", [project / "requirements.lock"])
+    wheel = vendor(library, project / "vendor", [project / "requirements.lock"])
+    remember(project, answers, wheel)
     tidy(project)
     sys.stdout.write(
         f"{answers['project_slug']} is ready in {project}\n"
         f"  make run    starts it from source\n"
         f"  make pex    builds dist/{answers['project_slug']}.pex; README.md has the rest\n"
+        f"It is in no repository yet: git init && git add . && git commit -m 'From the template'\n"
     )
 
 

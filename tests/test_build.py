@@ -113,6 +113,18 @@ def test_dependency_names_are_refused_as_package_names(bake: Bake, web: str) -> 
     assert candidates - {"service"} <= pre_gen_project.DEPENDENCIES
 
 
+def test_tool_names_are_refused_as_package_names(baked: Path) -> None:
+    """The hook's list of what the tools import is complete."""
+    (site,) = (baked / ".tools" / "lib").glob("python3.*/site-packages")
+    tops = {
+        path.name.split(".")[0] for path in site.iterdir() if path.is_dir() or path.suffix in {".py", ".so"}
+    }
+    candidates = {top for top in tops if re.fullmatch(r"[a-z][a-z0-9_]*", top)}
+    # mypyc names its shared objects by a hash.
+    candidates = {top for top in candidates if not re.fullmatch(r"[0-9a-f]{20}__mypyc", top)}
+    assert candidates - pre_gen_project.TOOLS - pre_gen_project.DEPENDENCIES == set()
+
+
 @pytest.mark.parametrize("gone", ["venv", "python"])
 def test_what_is_missing_is_said(bake: Bake, tmp_path: Path, gone: str) -> None:
     """Without a Python that can make environments, make says what to install."""

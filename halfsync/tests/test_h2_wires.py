@@ -152,7 +152,7 @@ class H2Test(ServerCase):
         self.serve_tls(app, max_body=5_000_000)
         await deferToThread(talk)
         assert begun.is_set()
-        assert self.site.counts.connections == 1
+        assert self.site.context.connections.accepted == 1
 
     async def test_klein(self):
         """The async variant, too."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -91,6 +94,11 @@ def test_a_flag_is_set_with_its_own_checks(house):
     code, out, err = house.ssh("flags.sample.number = 'many'")
     assert (code, out) == (1, "")
     assert "--sample.number: 'many' is no whole number" in err
+    code, out, err = house.ssh("flags.manhole.ttl = 5")
+    assert (code, out) == (1, "")
+    assert "--manhole.ttl: is read at the start only" in err
+    assert house.ssh("flags.log.level = 'debug'; __import__('logging').getLogger().level")[1] == "10\n"
+    assert house.ssh("flags.log.level = 'info'")[0] == 0
     assert house.ssh("flags.nonsense")[2].endswith("AttributeError: no flag is called nonsense\n")
 
 
@@ -535,6 +543,42 @@ def test_the_last_line_of_a_process_is_in_the_log(folder):
         assert house.ssh("import os; os._exit(7)")[0] == 255
         assert service.wait_for("manhole.line")["line"] == "import os; os._exit(7)"
         assert service.end()[0] == 7
+
+
+def test_a_line_waits_until_the_log_is_written(folder, tmp_path):
+    """While nobody reads the log, nothing runs; the person is told; then it runs, and nothing is missing."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(reader, True)
+    with start(folder, "--manhole.open", f"--log.file={fifo}") as service, os.fdopen(reader, "rb", 0) as log:
+        told = b""
+        while b"manhole.opened" not in told:
+            told += log.read(4096)
+        house = House(service, folder)
+        house.port = int(re.search(rb"ssh -p (\d+) ", told)[1])
+        # More than the pipe holds: what comes after it has to wait.
+        fill = "[__import__('logging').getLogger('x').warning('y' * 500) for _ in range(20)] and None"
+        assert house.ssh(fill) == (0, "", "")
+        waiting = subprocess.Popen(
+            house.command("print('ran')"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with waiting:
+            assert waiting.stderr.readline() == "\n"
+            assert waiting.stderr.readline() == "[waits until the log is written; Ctrl-C ends that]\n"
+            assert not select.select([waiting.stdout], [], [], 0)[0]
+            before = b""
+            while b"print('ran')" not in before:
+                before += log.read(4096)
+            assert waiting.stdout.read() == "ran\n"
+            assert waiting.wait(PATIENCE) == 0
+        assert before.count(b"y" * 500) == 20
+        assert b"log.lost" not in before
 
 
 def test_a_unix_socket_is_private(folder, tmp_path):

@@ -15,8 +15,9 @@ from halfsync.life.about import About
 from halfsync.life.errors import StartError
 from halfsync.life.parts import Process
 from halfsync.manhole import toggle
+from halfsync.manhole.invitation import ssh_command
 from halfsync.manhole.stalls import Stalls
-from halfsync.manhole.toggle import Manhole, ssh_command
+from halfsync.manhole.toggle import Manhole
 
 
 class FakeListener:
@@ -190,7 +191,7 @@ class ToggleTests(TestCase):
         server = manhole._server
         stuck = SimpleNamespace(
             login=None,
-            farewell=aborted.append,
+            dismiss=aborted.append,
             transport=SimpleNamespace(
                 abortConnection=lambda: (aborted.append("abort"), server.forget(stuck))
             ),
@@ -237,17 +238,6 @@ class CommandTests(TestCase):
         ):
             assert ssh_command(address, "me") == expected
 
-    def test_a_unix_socket_is_private_unless_it_is_said(self):
-        """Mode 600; every other endpoint, and every mode that was chosen, stay as they are."""
-        for text, expected in (
-            ("unix:/run/m.sock", "unix:/run/m.sock:mode=600"),
-            ("unix:/run/a\\:b:backlog=5", "unix:/run/a\\:b:backlog=5:mode=600"),
-            ("unix:/run/m.sock:mode=660", "unix:/run/m.sock:mode=660"),
-            ("unix:/run/m.sock:660", "unix:/run/m.sock:660"),
-            ("tcp:8022", "tcp:8022"),
-        ):
-            assert toggle._private(text) == expected
-
     def test_a_uid_without_a_name(self):
         """A container may run as any number; the name is then `manhole`."""
         assert toggle._user_name()
@@ -275,7 +265,8 @@ def test_a_closed_manhole_imports_nothing_of_conch():
         out, err = process.process.communicate(timeout=30)
         modules, threads = out.splitlines()
         assert modules.split() == [
-            f"halfsync.manhole.{each}" for each in ("host_key", "keys", "login", "options", "toggle")
+            f"halfsync.manhole.{each}"
+            for each in ("host_key", "invitation", "keys", "login", "options", "toggle")
         ]
         assert (threads, err) == ("1 thread", "")
 

@@ -164,6 +164,24 @@ def test_hup_reloads_and_the_process_lives_on():
         assert service.end()[0] == 0
 
 
+def test_hup_reads_the_file_again(tmp_path):
+    """Live flags change, others are named; what is wrong in the file is told, and changes nothing."""
+    file = tmp_path / "conf.ini"
+    file.write_text("[log]\nlevel = info\n")
+    with child("main(lambda process: None)", f"--config={file}") as service:
+        service.wait_for("service.started")
+        file.write_text("[log]\nlevel = debug\n[service]\ndrain_timeout = 5\n")
+        service.signal(signal.SIGHUP)
+        assert service.wait_for("flags.reloaded")["changed"] == {"log.level": "debug"}
+        assert service.wait_for("flags.need_a_start")["flags"] == ["service.drain_timeout"]
+        file.write_text("[log]\nlevel = loud\n")
+        service.signal(signal.SIGHUP)
+        assert "loud" in service.wait_for("flags.reload_refused")["problem"]
+        service.wait_for("service.reloaded")
+        service.signal(signal.SIGTERM)
+        assert service.end()[0] == 0
+
+
 def test_usr1_dumps_every_threads_stack():
     with child(IDLE) as service:
         service.wait_for("service.started")

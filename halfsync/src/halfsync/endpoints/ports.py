@@ -16,6 +16,8 @@ from twisted.internet import tcp, unix
 from twisted.internet.main import CONNECTION_DONE
 from twisted.logger import Logger
 
+from halfsync.endpoints.poller import Poller
+from halfsync.endpoints.transport import SocketTransport
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
@@ -154,12 +156,17 @@ def _takes_ipv4(listening: socket.socket) -> bool:
 class _Port(tcp.Port):
     """Twisted's accepting, over a socket that listens already."""
 
+    def transport(self, sock: Any, protocol: Any, client: Any, *_: Any) -> SocketTransport:  # type: ignore[override]
+        """Make a connection's transport, which all of a port are polled together."""
+        return SocketTransport(sock, protocol, client, None, 0, self._poller)
+
     def __init__(
         self, listening: socket.socket, factory: IProtocolFactory, reactor: Any, address: str
     ) -> None:
         name = listening.getsockname()
         host, port = ("", 0) if listening.family == socket.AF_UNIX else name[:2]
         tcp.Port.__init__(self, port, factory, interface=host, reactor=reactor)
+        self._poller = Poller(reactor)
         listening.settimeout(0)
         self.socket = listening
         self.fileno = listening.fileno  # type: ignore[method-assign]
@@ -266,7 +273,9 @@ class _Port(tcp.Port):
 
 
 class _UnixPort(_Port, unix.Port):
-    """The same with the transports and addresses of UNIX sockets."""
+    """The same with the addresses of UNIX sockets."""
+
+    transport = _Port.transport  # type: ignore[assignment]
 
 
 def _bracketed(host: str) -> str:

@@ -35,7 +35,7 @@ REMINDER = 12 * 3600.0
 _in_use: set[TlsFactory] = set()
 
 
-@flags.declare(flag.namespace("service"))
+@flags.declare(flag.namespace("service"), at_start=True)
 class FLAGS:
     """The process."""
 

@@ -15,7 +15,15 @@ and `HELLO_SERVICE_TASKS_URL` in the environment, where its dotted name is taken
 """
 
 from halfsync.flags.declaring import declare
-from halfsync.flags.parsing import chosen, parse, set_live, states
+from halfsync.flags.parsing import (
+    Reloaded,
+    chosen,
+    ignored_environment,
+    parse,
+    reload,
+    set_live,
+    states,
+)
 from halfsync.flags.registry import Setting
 from halfsync.flags.types import Choice, Count, Path, Seconds, Size
 from halfsync.flags.values import FlagError
@@ -25,12 +33,15 @@ __all__ = [
     "Count",
     "FlagError",
     "Path",
+    "Reloaded",
     "Seconds",
     "Setting",
     "Size",
     "chosen",
     "declare",
+    "ignored_environment",
     "parse",
+    "reload",
     "set_live",
     "states",
 ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from halfsync import flag
 from halfsync.flags import report
 from halfsync.flags.declaring import declare
 from halfsync.flags.registry import Registry, Setting
-from halfsync.flags.sources import read_command_line, read_environment, read_file
+from halfsync.flags.sources import read_command_line, read_credentials, read_environment, read_file
 from halfsync.flags.values import FlagError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from halfsync.life.about import About
 
 
-@declare(flag.namespace(""))
+@declare(flag.namespace(""), at_start=True)
 class FLAGS:
     """What is said to the flags layer itself; all but `config` on the command line alone."""
 
@@ -33,6 +34,9 @@ class FLAGS:
 
 _settings: dict[str, Setting] = {}
 """The flags of this process once `parse` has returned, by name."""
+
+_registries: dict[str, Registry] = {}
+"""Those flags under all their names, by the file that they were read from."""
 
 
 def parse(about: About, argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> None:
@@ -70,6 +74,8 @@ def parse(about: About, argv: Sequence[str] | None = None, environ: Mapping[str,
         _print_and_exit("ok")
     _settings.clear()
     _settings.update((setting.name, setting) for setting in registry.settings)
+    _registries.clear()
+    _registries[FLAGS.config] = registry
 
 
 def states() -> list[Setting]:
@@ -77,14 +83,78 @@ def states() -> list[Setting]:
     return list(_settings.values())
 
 
-def set_live(name: str, text: str, source: str = "live") -> None:
-    """Give a flag of the running process another value; whoever reads the flag again sees it.
+def ignored_environment() -> list[str]:
+    """Return the variables of the environment that share the service's prefix, and are no flags."""
+    return [name for registry in _registries.values() for name in registry.ignored]
 
-    :raises FlagError: when there is no such flag, or the value is none that it takes.
+
+def set_live(name: str, text: str, source: str = "live") -> None:
+    """Give a flag of the running process another value; code that reads the flag again gets it.
+
+    :raises FlagError: when there is no such flag, it is not live, or the value is none that it takes.
     """
     if name not in _settings:
         raise FlagError(f"--{name}: no such flag")
-    _settings[name].set(text, source)
+    setting = _settings[name]
+    before = setting.var.value
+    setting.set(text, source)
+    if not setting.live:
+        # A value that is none that it takes is told first.
+        setting.given.pop()
+        setting.var.value = before
+        raise FlagError(f"--{name}: is read at the start only; give it another value there, and start again")
+    setting.apply()
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a second look into the file has changed."""
+
+    changed: dict[str, str]
+    """The new values of live flags, as anyone may see them, by name."""
+    at_start: list[str]
+    """Flags that the file has another value for, which only another start would take."""
+
+
+def reload() -> Reloaded:
+    """Read the file again, and give live flags what it says now; the stronger sources stay in force.
+
+    A flag that the file no longer names has its default again.
+    :raises FlagError: for the first thing in it that is wrong; nothing has changed then.
+    """
+    path = FLAGS.config
+    registry = _registries.get(path) if path else None
+    if registry is None:
+        return Reloaded({}, [])
+    errors: list[FlagError] = []
+    wanted = {each.setting.name: each for each in read_file(registry, path, errors)}
+    if errors:
+        raise errors[0]
+    source = f"file {path}"
+    before = {setting.name: (setting.var.value, list(setting.given)) for setting in registry.settings}
+    changed, at_start = {}, []
+    try:
+        for setting in registry.settings:
+            old = [text for said, text in setting.given if said == source]
+            new = [wanted[setting.name].text] if setting.name in wanted else []
+            if old[-1:] == new:
+                continue
+            if not setting.live:
+                at_start.append(setting.name)
+                continue
+            stronger = [(said, text) for said, text in setting.given if said != source]
+            setting.given.clear()
+            setting.var.value = flag.UNSET
+            for said, text in [*((source, text) for text in new), *stronger]:
+                setting.set(text, said)
+            changed[setting.name] = setting.text
+    except FlagError:
+        for setting in registry.settings:
+            setting.var.value, setting.given[:] = before[setting.name]
+        raise
+    for name in changed:
+        registry.find(name).apply()
+    return Reloaded(changed, at_start)
 
 
 def chosen(package: str, name: str) -> str | None:
@@ -107,10 +177,12 @@ def _gather(
 ) -> list[Assignment]:
     """Collect what every source wants, weakest first; the file is named by the two that are stronger."""
     line = list(read_command_line(registry, sys.argv[1:] if argv is None else argv, errors))
-    environment = list(read_environment(registry, os.environ if environ is None else environ, errors))
+    variables = os.environ if environ is None else environ
+    environment = list(read_environment(registry, variables, errors))
+    credentials = list(read_credentials(registry, variables, errors))
     path = next((each.text for each in reversed([*environment, *line]) if each.setting.name == "config"), "")
     file = list(read_file(registry, path, errors)) if path else []
-    return [*file, *environment, *line]
+    return [*file, *credentials, *environment, *line]
 
 
 def _faults(registry: Registry) -> list[FlagError]:

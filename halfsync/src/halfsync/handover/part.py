@@ -53,7 +53,7 @@ def _fault(path: str) -> str | None:
     return None
 
 
-@flags.declare(flag.namespace("service"))
+@flags.declare(flag.namespace("service"), at_start=True)
 class FLAGS:
     """The process."""
 

@@ -16,17 +16,13 @@ from structlog.contextvars import bind_contextvars
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from twisted.web.http_headers import Headers
-
-HEADER = b"X-Request-Id"
-
 LONGEST = 128
 """Characters; a longer one is replaced."""
 
 # No quotes, spaces or brackets: it is pasted into shells and searches.
-_ACCEPTABLE = re.compile(rb"[0-9A-Za-z._~:/+=@-]{1,%d}\Z" % LONGEST)
+_ACCEPTABLE = re.compile(rf"[0-9A-Za-z._~:/+=@-]{{1,{LONGEST}}}\Z")
 _TRACEPARENT = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-|\Z)"
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-|\Z)"
 )
 
 
@@ -51,30 +47,17 @@ def made() -> str:
     return f"{_Process.prefix}{next(_Process.number):08x}"
 
 
-def of(headers: Headers) -> str:
-    """Return the client's own, or a new one."""
-    given = headers.getRawHeaders(HEADER)
-    if given is not None and len(given) == 1 and _ACCEPTABLE.match(given[0]):
-        return given[0].decode("ascii")
-    traces = headers.getRawHeaders(b"traceparent")
-    if traces is not None and len(traces) == 1:
-        match = _TRACEPARENT.match(traces[0])
-        # Version 00 has nothing after its flags; later ones may.
-        if match and (len(traces[0]) == 55 or not traces[0].startswith(b"00")):
-            return match[1].decode("ascii")
-    return made()
-
-
 def named(special: Mapping[str, str]) -> str | None:
     """Return the client's own, or that of its trace; None when it gives none that can be used."""
     given = special.get("x-request-id")
-    if given is not None and _ACCEPTABLE.match(given.encode("latin-1")):
+    if given is not None and _ACCEPTABLE.match(given):
         return given
     trace = special.get("traceparent")
     if trace is not None:
-        match = _TRACEPARENT.match(trace.encode("latin-1"))
+        match = _TRACEPARENT.match(trace)
+        # Version 00 has nothing after its flags; later ones may.
         if match and (len(trace) == 55 or not trace.startswith("00")):
-            return match[1].decode("ascii")
+            return match[1]
     return None
 
 

@@ -21,6 +21,7 @@ from halfsync.life import collector, reactors, signals, stacks
 from halfsync.life import open_files as limits
 from halfsync.life.errors import StartError
 from halfsync.life.parts import Process
+from halfsync.life.reload import reload_flags
 from halfsync.life.systemd import Systemd
 from halfsync.logs import get_logger
 
@@ -40,7 +41,7 @@ LAST_RESORT = 2.0
 """Seconds that a forced stop may take before the process ends without it."""
 
 
-@flags.declare(flag.namespace("service"))
+@flags.declare(flag.namespace("service"), at_start=True)
 class FLAGS:
     """The process."""
 
@@ -242,6 +243,7 @@ class Run:
         running = self.process.state == "running"
         if running:
             self.systemd.reloading()
+        reload_flags()
         logs.reopen()
         self.process.reload()
         log.info("service.reloaded")

@@ -51,6 +51,8 @@ def _is_strict(event: EventDict, line: str) -> bool:
         return False
     for value in event.values():
         kind = type(value)
+        if kind is str:
+            continue
         if kind is int:
             if not SMALLEST <= value <= LARGEST:
                 return False

@@ -6,11 +6,11 @@ import atexit
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from halfsync import flag, flags
 from halfsync.flags import types as flagtypes
-from halfsync.logs.events import Completion, configure, get_logger
+from halfsync.logs.events import Completion, Holder, configure, get_logger, holder
 from halfsync.logs.files import LogFileError, check_log_file, open_log_file, reason
 from halfsync.logs.levels import LEVELS
 from halfsync.logs.render import MAX_LINE, console, json_line
@@ -33,11 +33,19 @@ HEAD = 256
 """Bytes that time, level, logger and name of an event take at most."""
 
 
-@flags.declare(flag.namespace("log"))
+class Level(flagtypes.Choice):
+    """The level of everything that has none of its own; it may change while the service runs."""
+
+    def apply(self) -> None:
+        """Judge by it from now on."""
+        logging.getLogger().setLevel(self.get().upper())
+
+
+@flags.declare(flag.namespace("log"), at_start=("format", "file", "max_line"))
 class FLAGS:
     """What is logged, and how."""
 
-    level = flagtypes.Choice("The least that is logged.", default="info", choices=LEVELS)
+    level = Level("The least that is logged.", default="info", choices=LEVELS)
     format = flagtypes.Choice(
         "console: coloured lines; json: a JSON object a line; auto: console on a terminal, else json.",
         default="auto",
@@ -90,9 +98,9 @@ class Log:
     def start(self) -> None:
         """Bring everything that this process says into this log, until its end."""
         logging.getLogger().setLevel(self._level.upper())
-        sources = Sources(configure(Completion(self._write)))
-        sources.redirect(prints=not self._for_people and not self._file)
-        logging.getLogger().addHandler(_Holder(self))
+        steps = configure(Completion(self._write))
+        Sources(steps).redirect(prints=not self._for_people and not self._file)
+        logging.getLogger().addHandler(Holder(steps, self))
         atexit.register(self.flush)
 
     def reopen(self) -> None:
@@ -134,17 +142,10 @@ class Log:
         (self._sink.write_audit if audit else self._sink.write)(self._render(event))
 
 
-class _Holder(logging.Handler):
-    """Keeps the log of the process where everything of `logging` is kept: at its root."""
-
-    def __init__(self, of: Log) -> None:
-        super().__init__(logging.CRITICAL + 1)
-        self.log = of
-
-
 def running() -> Log | None:
     """Return the log of this process; None until it has started."""
-    return next((each.log for each in logging.getLogger().handlers if isinstance(each, _Holder)), None)
+    found = holder()
+    return cast("Log", found.log) if found else None
 
 
 def start(about: About) -> Log:
@@ -155,6 +156,8 @@ def start(about: About) -> Log:
     started = Log.from_flags()
     started.start()
     log.debug("log.started", service=about.name, version=about.version, file=FLAGS.file or "stdout")
+    if ignored := flags.ignored_environment():
+        log.warning("flags.environment_ignored", names=ignored)
     return started
 
 
@@ -179,7 +182,7 @@ def _open(path: str) -> int:
                 f"--log.file: {path!r}: {reason(error)}; name a file that can be written to"
             ) from None
     if sys.stdout is None:
-        # Someone closed standard output; another file may have its number by now.
+        # Standard output was closed; another file may have its number by now.
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     return sys.stdout.fileno()
 

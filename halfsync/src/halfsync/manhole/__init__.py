@@ -3,6 +3,7 @@
     toggle         the part of the process: open, close, time to live; the flags
     keys           authorized_keys
     host_key       the key by which clients know it again
+    invitation     the command by which a person gets in
     options        on what terms a key may log in
     login          a login and what is counted
     ssh_server     which connections there are
@@ -25,7 +26,7 @@
     profiler       where the threads spend their time
     log_filter     less of conch's own log
 
-Only `toggle`, `keys`, `host_key`, `options` and `login` are imported while it is closed.
+Only the first six are imported while it is closed.
 """
 
 from halfsync.manhole.toggle import FLAGS, Manhole

@@ -45,7 +45,7 @@ MAX_ATTEMPTS = 10
 """Keys that a connection may offer; an agent offers one after the other all that it holds."""
 
 SLOWED = 0.5
-"""Seconds that a refusal takes, so that nobody can try, or fill the log, quickly."""
+"""Seconds that a refusal takes, so that a client cannot try keys, or fill the log, quickly."""
 
 USER_PRESENT = 0x01
 
@@ -164,5 +164,5 @@ class UserAuth(SSHUserAuthServer):
 
     def _answer(self, waited: object, slowed: Deferred[Any], reason: str) -> Failure:
         self._slowed.discard(slowed)
-        # It is cut short when the connection has gone, and there is nobody to answer.
+        # The wait is cut short when the connection has gone: then there is no client to answer.
         return Failure(IgnoreAuthentication() if isinstance(waited, Failure) else LoginRefused(reason))

@@ -83,7 +83,7 @@ def _check_private_key(path: str, data: bytes) -> None:
     try:
         key = load_ssh_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        # TypeError: it is encrypted, and there is nobody to ask for its passphrase.
+        # TypeError: the key is encrypted, and a service has no terminal to ask for the passphrase.
         raise KeyFileError(f"'{path}': not a private key that can be read; {right}") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyFileError(f"'{path}': not an ed25519 key; {right}")

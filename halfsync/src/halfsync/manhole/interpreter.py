@@ -176,7 +176,7 @@ class Interpreter:
         if threaded:
             function = partial(in_thread, self._reactor, self._redirection, function, file)
         work = self._execute(self._call(function), file, loop)
-        # As a task: what asyncio's own timeouts and task groups expect of whoever awaits them.
+        # As a task: asyncio's own timeouts and task groups must be awaited in one.
         return Deferred.fromFuture(loop.create_task(work)) if loop else Deferred.fromCoroutine(work)
 
     async def _execute(

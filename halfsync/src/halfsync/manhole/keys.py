@@ -88,7 +88,7 @@ class AuthorizedKeys:
         raise ValueError(refusals[0] if refusals else "the key is not in authorized_keys")
 
     def unusable(self) -> list[tuple[int, str]]:
-        """Return (line number, why) of every line that lets nobody in."""
+        """Return (line number, why) of every line that no key can log in by."""
         refused = []
         for key in self.keys:
             try:

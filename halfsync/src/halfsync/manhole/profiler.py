@@ -1,4 +1,4 @@
-"""A sampling profiler of all threads, for a process that nobody prepared for it."""
+"""A sampling profiler of all threads, for a process that was not prepared for it."""
 
 from __future__ import annotations
 

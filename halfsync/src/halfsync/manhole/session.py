@@ -238,7 +238,7 @@ class ManholeSession(SSHChannel):
         :param begins: the source is the beginning of a statement, and not the rest of one.
         """
         if begins:
-            source = masked(source, [each.name for each in flags.states() if each.var.secure])
+            source = masked(source, [each.name for each in flags.states() if each.secret])
         events = [{**self.login.facts(), "line": line} for line in source.split("\n")]
         running = logs.running()
         if running and not all(running.keeps(event) for event in events):

@@ -80,12 +80,12 @@ class SSHServer(SSHFactory):
         """In the order in which they came."""
         self.logins: set[SSHTransport] = set()
         self.reason = "it is done"
-        """Told to everyone who is in when the server closes."""
+        """Told to every client when the server closes."""
         self._crowded = False
         self._empty: list[Deferred[None]] = []
 
     def checker(self, address: str | None) -> KeyChecker:
-        """Return a guard against a peer."""
+        """Return what checks the logins of one client."""
         return KeyChecker(self.user, self._authorized_keys, address)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
@@ -114,14 +114,14 @@ class SSHServer(SSHFactory):
         oldest.abort()
 
     def getService(self, transport: Any, service: bytes) -> Any:
-        """Give a login to a stranger, once; sessions to whoever is logged in, once."""
+        """Offer authentication to a client that is not logged in, and sessions to one that is, each once."""
         logged_in = hasattr(transport, "avatar")
         if service == (b"ssh-connection" if logged_in else b"ssh-userauth") and not transport.login:
             return self.services[service]
         return None
 
     def requestAvatar(self, avatarId: Any, _mind: object, *_interfaces: object) -> Any:
-        """Let in whom the guard has let pass (IRealm)."""
+        """Return the user whose key was accepted (IRealm)."""
         if len(self.logins) >= MAX_LOGINS:
             raise LoginRefused(f"{MAX_LOGINS} are in already")
         user = User(self.user, avatarId, session=ManholeSession, tools=self.tools, reactor=self.reactor)
@@ -136,9 +136,9 @@ class SSHServer(SSHFactory):
                 self._empty.pop().callback(None)
 
     async def drain(self) -> None:
-        """Tell everyone, and return when all have gone; whoever does not go is cut off."""
+        """Tell every client, and return when all have gone; after a second the others are cut off."""
         for transport in [*self.unauthenticated, *self.logins]:
-            transport.farewell(self.reason)
+            transport.dismiss(self.reason)
         if self.unauthenticated or self.logins:
             deadline = self.reactor.callLater(FAREWELL, self.abort)
             empty: Deferred[None] = Deferred()
@@ -150,6 +150,6 @@ class SSHServer(SSHFactory):
                     deadline.cancel()
 
     def abort(self) -> None:
-        """Cut off whoever is left."""
+        """Cut off the clients that are left."""
         for transport in [*self.unauthenticated, *self.logins]:
             transport.transport.abortConnection()

@@ -60,7 +60,7 @@ class ChannelService(SSHConnection):
     transport: Any
 
     def serviceStarted(self) -> None:
-        """Count the visit."""
+        """Count the login."""
         SSHConnection.serviceStarted(self)
         self.transport.authenticated()
 
@@ -71,7 +71,7 @@ class ChannelService(SSHConnection):
         """
         SSHConnection.channelClosed(self, channel)
         if self.transport.leaving and not self.channels:
-            self.transport.farewell(self.transport.leaving)
+            self.transport.dismiss(self.transport.leaving)
 
     def ssh_CHANNEL_OPEN(self, packet: bytes) -> None:
         """Open a session; refuse in one line what conch would refuse with a traceback in the log."""
@@ -99,7 +99,7 @@ class SSHTransport(SSHServerTransport):
     transport: Any
     service: Any
     avatar: User
-    # Not Twisted's version: whoever scans need not learn it.
+    # Not Twisted's version: a scanner need not learn it.
     ourVersionString = b"SSH-2.0-Twisted"
     supportedKeyExchanges = KEY_EXCHANGES
     supportedCiphers = CIPHERS
@@ -148,7 +148,7 @@ class SSHTransport(SSHServerTransport):
         return None if self._ended else SSHServerTransport.getPacket(self)
 
     def sendDisconnect(self, reason: int, desc: bytes) -> None:
-        """Say farewell and end."""
+        """Tell the client why, and end."""
         if not self._ended:
             self._ended = True
             SSHServerTransport.sendDisconnect(self, reason, desc)
@@ -161,10 +161,10 @@ class SSHTransport(SSHServerTransport):
         SSHServerTransport.sendExtInfo(self, [(b"server-sig-algs", b",".join(SIGNATURES))])
 
     def receiveError(self, reasonCode: int, description: bytes) -> None:
-        """Let the client end the connection; conch logs the usual farewell as an error."""
+        """Let the client end the connection; conch logs the usual reason as an error."""
 
     def authenticated(self) -> None:
-        """Count a visit."""
+        """Count a login."""
         self._grace.cancel()
         self.factory.unauthenticated.pop(self, None)
         self.login = self.avatar.login = Login.begin(self.id, self.avatar.name, self.avatar.key, self.peer)
@@ -174,11 +174,11 @@ class SSHTransport(SSHServerTransport):
         audit.info("manhole.login", **self.login.facts())
 
     def refuse(self, reason: str, **facts: str | None) -> None:
-        """Log why somebody does not get in."""
+        """Log why a client is not logged in."""
         self.factory.counts.refused += 1
         audit.warning("manhole.refused", session=self.id, peer=self.peer, **facts, reason=reason)
 
-    def farewell(self, reason: str) -> None:
+    def dismiss(self, reason: str) -> None:
         """Tell the person, and close."""
         self.leaving = reason
         sessions = list(self.service.channels.values()) if self.login else []
@@ -188,7 +188,7 @@ class SSHTransport(SSHServerTransport):
             self.sendDisconnect(DISCONNECT_BY_APPLICATION, reason.encode())
 
     def connectionLost(self, reason: Failure | None = None) -> None:
-        """Count the visit no more."""
+        """Count the login no more."""
         if self._grace.active():
             self._grace.cancel()
         SSHServerTransport.connectionLost(self, reason)

@@ -1,4 +1,4 @@
-"""Reactor stalls: how long the reactor answered nobody, and what it was at.
+"""Reactor stalls: how long the reactor did not answer, and what it ran meanwhile.
 
 It is watched only while the manhole is open: an idle service does not wake up for it four times a second.
 """

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
-import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, DeferredLock
 
 from halfsync import flag, flags
+from halfsync.endpoints.exposure import private_unix
 from halfsync.endpoints.listener import Endpoints, Listener
 from halfsync.flags import types as flagtypes
 from halfsync.life.errors import StartError
@@ -20,6 +19,7 @@ from halfsync.life.parts import Part
 from halfsync.logs import get_audit_logger, get_logger
 from halfsync.manhole import keys
 from halfsync.manhole.host_key import default_host_key, load_host_key, read_host_key
+from halfsync.manhole.invitation import ssh_command
 from halfsync.manhole.login import ManholeCounts
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ DEFAULT_AUTHORIZED_KEYS = "~/.ssh/authorized_keys"
 
 
 def _check_authorized_keys(path: str) -> str | None:
-    # Who leaves it as it is may never open the manhole, and need not have the file.
+    # A service that leaves the default may never open the manhole, and need not have the file.
     if path == os.path.expanduser(DEFAULT_AUTHORIZED_KEYS) and not FLAGS.open:  # noqa: PTH111  as the flag does
         return None
     try:
@@ -58,7 +58,7 @@ def _check_host_key(path: str) -> str | None:
     return None
 
 
-@flags.declare(flag.namespace("manhole"))
+@flags.declare(flag.namespace("manhole"), at_start=True)
 class FLAGS:
     """The SSH prompt inside the process."""
 
@@ -107,7 +107,7 @@ class Manhole(Part):
         super().__init__("manhole")
         self._process = process
         self._reactor = process.reactor
-        self._listen = [_private(text) for text in listen]
+        self._listen = [private_unix(text) for text in listen]
         self._authorized_keys = authorized_keys
         self._host_key = host_key or default_host_key(process.about.name)
         self._ttl = ttl
@@ -166,7 +166,7 @@ class Manhole(Part):
         try:
             await self._in_turn(self._toggle())
         except StartError as error:
-            log.error("manhole.open_failed", problem=str(error))  # noqa: TRY400  the system is wrong, not the code
+            log.error("manhole.open_failed", problem=str(error))  # noqa: TRY400  no bug of ours
 
     def addresses(self) -> list[str]:
         """Give the addresses at which it listens; none while it is closed."""
@@ -177,7 +177,7 @@ class Manhole(Part):
         return self._listener.connections() if self._listener else []
 
     def metrics(self) -> Iterator[Metric]:
-        """Return who is in, and what has happened at the door."""
+        """Return how many sessions there are, and what has been counted."""
         state, counts = self.state(), self.counts
         yield gauge("manhole_open", "1 while it is open.", state["open"])
         yield gauge("manhole_sessions", "People in it.", len(state["sessions"]))
@@ -294,24 +294,6 @@ class Manhole(Part):
             "ssh": commands[0] if len(commands) == 1 else commands,
             "host_key": keys.fingerprint(key.blob()),
         }
-
-
-def ssh_command(address: str, user: str) -> str:
-    """Return what to type, on this machine, to get in at one of the listener's addresses."""
-    tcp = re.search(r"tcp:(\[[^\]]*\]|[^:]*):(\d+)", address)
-    if tcp:
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(tcp[1].strip("[]"), tcp[1].strip("[]"))  # noqa: S104  compared
-        return f"ssh -p {tcp[2]} {user}@{host}"
-    path = shlex.quote(address.rpartition("unix:")[2].rstrip(")"))
-    return f'ssh -o ProxyCommand="nc -U {path}" {user}@manhole'
-
-
-def _private(endpoint: str) -> str:
-    """Return the endpoint, a UNIX socket's with mode 600 when it has none: who connects may at least try."""
-    address, *rest = re.split(r"(?<!\\):", endpoint.removeprefix("unix:"))
-    if not endpoint.startswith("unix:") or any(not re.match("(backlog|lockfile)=", each) for each in rest):
-        return endpoint
-    return ":".join(["unix", address, *rest, "mode=600"])
 
 
 def _user_name() -> str:

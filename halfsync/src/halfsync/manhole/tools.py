@@ -39,14 +39,14 @@ HELP = """\
   service             the process and its parts, which are here by name, too:
                       {parts}
   tasks               last runs and errors; await tasks["name"].run_now()
-  flags               all; flags.web.threads shows one, … = 8 sets it
+  flags               all; flags.log.level = "debug" sets one that is live
   requests()          the requests in flight
   connections()       the open connections of every listener
   threads()           every thread's stack, and what it works on
   stalls()            when the reactor stood still, and what it was at
   profile(5)          where the threads spend five seconds
   memory()            traces allocations; again: what has grown since
-  refs(x)             who refers to an object
+  refs(x)             what refers to an object
   log(level, for_=s)  sets the level of the log, for so many seconds
   reactor             Twisted's event loop
   help(x)             documentation; the tab key completes names
@@ -181,7 +181,7 @@ class Tools:
         return self.in_thread(lambda: Text(self._growth.stop() if stop else self._growth.look()))
 
     def refs(self, thing: object) -> Text:
-        """Show who refers to an object; it asks the collector, which looks at everything there is."""
+        """Show what refers to an object; the collector, which is asked, looks at everything there is."""
         return Text(heap.referrers(thing))
 
     def log(self, level: str, for_: float | None = None, logger: str | None = None) -> Text:

@@ -70,7 +70,7 @@ def _(value: TaskTable) -> str:
 
 @render.register
 def _(value: Deferred) -> str:  # type: ignore[type-arg]  # singledispatch takes the class
-    """Tell those who forgot to wait how to."""
+    """Tell how to wait for it."""
     return f"{value!r}: await _ waits for it"
 
 
@@ -85,7 +85,8 @@ class FlagsView:
         found = self._settings()
         if full in found:
             setting = found[full]
-            return setting.text if setting.var.secure else setting.var.get()
+            value = setting.text if setting.secret else setting.var.get()
+            return setting.show(value) if isinstance(value, str) else value
         if any(each.startswith(f"{full}.") for each in found):
             return FlagsView(f"{full}.")
         raise AttributeError(f"no flag is called {full}")
@@ -102,7 +103,10 @@ class FlagsView:
         return sorted({each.removeprefix(self._prefix).partition(".")[0] for each in self._settings()})
 
     def __repr__(self) -> str:
-        rows = [f"{name} = {setting.text}  ({setting.source})" for name, setting in self._settings().items()]
+        rows = [
+            f"{name} = {setting.text}  ({setting.source}{', live' if setting.live else ''})"
+            for name, setting in self._settings().items()
+        ]
         return "\n".join(rows) or "no flags"
 
     def _settings(self) -> dict[str, flags.Setting]:
