@@ -86,7 +86,13 @@ def test_signals_may_be_blocked_until_the_first_line():
 def test_holding_signals_imports_little():
     """What is imported before the signals are held is time in which they are not."""
     code = "import sys; import halfsync.life.signals; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(SOURCES)})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(SOURCES)},
+    )
     loaded = done.stdout.split()
     assert not [each for each in loaded if each.startswith(("twisted", "structlog", "logging"))]
 
@@ -94,10 +100,12 @@ def test_holding_signals_imports_little():
 @pytest.mark.parametrize("how", ["time.sleep(600)", "while True: pass", "LOCK.acquire()"])
 def test_usr1_answers_while_the_reactor_is_stuck(how):
     """The log has the stack of the reactor where it is stuck, at once; nothing of the handler is in it."""
-    code = STUCK.format(how=how).replace("import threading", "import threading; L = threading.Lock(); L.acquire()\nimport threading", 1)
+    code = STUCK.format(how=how).replace(
+        "import threading", "import threading; L = threading.Lock(); L.acquire()\nimport threading", 1
+    )
     with child(code) as service:
         service.wait_for("stuck")
-        # The next thing that the reactor does is to get stuck; asked too early, it answers from its idle loop.
+        # The reactor gets stuck next; asked too early, it answers from its idle loop.
         for _ in range(100):
             service.signal(signal.SIGUSR1)
             event = service.wait_for("stacks.thread")

@@ -65,7 +65,7 @@ class FLAGS:
 
 
 class Handover(Part):
-    """Both sides of it, in the life of one process: first it takes, then it gives. It comes first of all parts."""
+    """Both sides of it, in the life of one process: first it takes, then it gives."""
 
     def __init__(self, process: Process, *, path: str) -> None:
         """Meet other processes at a path; none is met where that is empty."""
