@@ -80,7 +80,6 @@ def test_defaults(web):
         ["--web.threads=4"],
         ["-web.threads=4"],
         ["--web.threads", "4"],
-        ["--threads=4"],
         ["--web.threads=8", "--web.threads=4"],
     ],
 )
@@ -121,8 +120,8 @@ def test_the_file_takes_values_as_they_are(tasks, tmp_path):
     assert (tasks.url, tasks.token) == ("http://x/%(a)s?b=${c};d", "T")
 
 
-@pytest.mark.parametrize("name", ["tasks.url", "hello_service.tasks.url", "url"])
-def test_a_users_flag_by_its_short_and_its_full_name(tasks, name):
+@pytest.mark.parametrize("name", ["tasks.url", "hello_service.tasks.url"])
+def test_a_users_flag_by_its_public_and_its_full_name(tasks, name):
     flags.parse(ABOUT, [f"--{name}=x"], {})
     assert tasks.url == "x"
 
@@ -649,6 +648,33 @@ def test_a_key_that_is_indented_is_no_part_of_the_value_above(web, tasks, capsys
     file.write_text("[tasks]\nurl = a\n  b\n")
     flags.parse(ABOUT, [f"--config={file}"], {})
     assert tasks.url == "a\nb"
+
+
+def test_names_are_exact(web, tasks, capsys):
+    """What is enough today would name two flags tomorrow; the line says the whole name."""
+    assert refused(capsys, ["--threads=4"]) == ["--threads: no such flag; did you mean --web.threads?"]
+
+
+def test_an_old_name_is_taken_with_a_warning(own_flags, capsys, tmp_path):
+    """On the command line, in the environment and in the file, until it is declared no more."""
+
+    @flags.declare(flag.namespace("hello_service.db"), renamed={"dsn": "url", "host": "url"})
+    class FLAGS:
+        url = flag.String("x", default="")
+
+    file = tmp_path / "a.ini"
+    file.write_text("[db]\ndsn = of the file\n")
+    for argv, environ, value, old in (
+        ([f"--config={file}"], {}, "of the file", "db.dsn"),
+        ([], {"HELLO_SERVICE_DB_HOST": "of the environment"}, "of the environment", "HELLO_SERVICE_DB_HOST"),
+        (["--config=", "--db.dsn=of the line"], {}, "of the line", "db.dsn"),
+    ):
+        flags.parse(ABOUT, argv, environ)
+        assert FLAGS.url == value
+        assert list(flags.renamed()) == [old]
+    assert flags.renamed() == {"db.dsn": "db.url"}
+    flags.parse(ABOUT, ["--config=", "--db.url=x"], {})
+    assert flags.renamed() == {}
 
 
 def test_chosen_reads_one_flag_early(web, monkeypatch):

@@ -29,9 +29,12 @@ class FakeListener:
         self.factory = factory
         self.calls = []
 
-    async def start(self):
+    async def bind(self, sockets):
+        del sockets
         if FakeListener.fail:
             raise StartError(FakeListener.fail)
+
+    async def start(self):
         self.factory.doStart()
 
     async def drain(self):

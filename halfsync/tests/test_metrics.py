@@ -10,12 +10,11 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.web.resource import Resource
 
 from certificates import make_certificate, write
-from halfsync.endpoints import tls
-from halfsync.endpoints.certificates import Files
+from halfsync.endpoints.listener import Listener
 from halfsync.http.bounds import Bounds
 from halfsync.http.part import HttpListener
 from halfsync.http.site import Site
@@ -145,18 +144,23 @@ def test_the_end_of_each_certificate_in_use(process, tmp_path):
     pairs = [make_certificate("a.test", days=days) for days in (20, 90)]
     path = write(tmp_path / "a.pem", *pairs[0])
     assert [name for name in samples(process) if name[0] == key] == []
-    factory = tls.TlsFactory(Files(str(path), str(path)), Factory(), Clock())
-    factory.startFactory()
-    try:
-        for certificate, private in pairs:
-            write(path, certificate, private)
-            tls.reload_all()
-            assert samples(process)[key, str(path)] == certificate.not_valid_after_utc.timestamp()
-        path.write_text("broken")
-        tls.reload_all()
-        assert samples(process)[key, str(path)] == pairs[-1][0].not_valid_after_utc.timestamp()
-    finally:
-        factory.stopFactory()
+    endpoint = f"ssl:0:interface=127.0.0.1:privateKey={path}"
+    reactor = MemoryReactorClock()
+    listener = process.add(
+        Listener("tls", flag="x", endpoints=[endpoint], factory=Factory(), reactor=reactor)
+    )
+    with capture_logs():
+        Deferred.fromCoroutine(listener.bind(process.sockets))
+        try:
+            for certificate, private in pairs:
+                write(path, certificate, private)
+                process.reload()
+                assert samples(process)[key, str(path)] == certificate.not_valid_after_utc.timestamp()
+            path.write_text("broken")
+            process.reload()
+            assert samples(process)[key, str(path)] == pairs[-1][0].not_valid_after_utc.timestamp()
+        finally:
+            Deferred.fromCoroutine(listener.unbind())
     assert [name for name in samples(process) if name[0] == key] == []
 
 
@@ -167,7 +171,7 @@ def test_a_bare_process_has_figures():
 
 
 def test_openmetrics_is_for_those_who_ask(process):
-    """Whole, with its end marked once; a request without the header, or with a strange one, gets the old format."""
+    """Whole, with its end marked once; others, and those who ask strangely, get the old format."""
     content_type, text = Metrics(process).text("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert text.count(b"# EOF") == 1

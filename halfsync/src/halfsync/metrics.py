@@ -22,7 +22,6 @@ from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 from twisted import __version__ as twisted_version
 
-from halfsync.endpoints import tls
 from halfsync.life.errors import StartError
 from halfsync.life.facts import gauge
 from halfsync.logs import get_logger
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from halfsync.life.parts import Process
 
 log = get_logger(__name__)
-
-_CERTIFICATE = "When the first certificate expires (epoch)."
 
 
 class Metrics:
@@ -98,11 +95,7 @@ class Metrics:
         yield InfoMetricFamily("service", "What runs here.", about)
         ready = gauge("service_ready", "1 while it is ready for work.", not process.problems())
         began = gauge("service_started_seconds", "When it began (epoch).", process.started)
-        expiries = [
-            gauge("tls_certificate_expires_seconds", _CERTIFICATE, each.expires, path=each.path)
-            for each in tls.in_use()
-        ]
-        yield from _families([ready, began, *expiries, *process.metrics()])
+        yield from _families([ready, began, *process.metrics()])
 
 
 class _Found(Collector):
@@ -151,4 +144,4 @@ def _families(metrics: Iterable[facts.Metric]) -> Iterable[Metric]:
 
 
 def _exemplar(exemplar: facts.Exemplar | None) -> Exemplar | None:
-    return exemplar and Exemplar(dict(exemplar.labels), exemplar.value, exemplar.at)
+    return Exemplar(dict(exemplar.labels), exemplar.value, exemplar.at) if exemplar else None

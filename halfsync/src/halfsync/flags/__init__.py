@@ -9,7 +9,7 @@ The flags themselves are oscar's, in its namespaces, declared where they are use
     FLAGS.url  # a str, at run time and for a type checker
 
 A flag `url` in the namespace `hello_service.tasks` is `--tasks.url=` on the command line
-(`--url=` while no other flag is called so, `--hello_service.tasks.url=` always),
+(`--hello_service.tasks.url=`, too),
 `url =` below `[tasks]` in the file,
 and `HELLO_SERVICE_TASKS_URL` in the environment, where its dotted name is taken too.
 """
@@ -21,6 +21,7 @@ from halfsync.flags.parsing import (
     ignored_environment,
     parse,
     reload,
+    renamed,
     set_live,
     states,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "ignored_environment",
     "parse",
     "reload",
+    "renamed",
     "set_live",
     "states",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from halfsync import flag
 from halfsync.flags.values import FlagError, assign, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
 T = TypeVar("T")
 
@@ -21,11 +22,16 @@ PUBLIC = "public"
 """The attribute by which `declare` notes that a flag is no secret, whatever it is called."""
 
 
+RENAMED = "renamed_from"
+"""The attribute by which `declare` notes the names that a flag had before."""
+
+
 def declare(
     namespace: flag.NamespaceFlagSet,
     *,
     at_start: bool | Collection[str] = False,
     public: Collection[str] = (),
+    renamed: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[type[T]], type[T]]:
     """Make a class of declarations the flags of a namespace of oscar's.
 
@@ -39,6 +45,7 @@ def declare(
 
     :param at_start: all flags of the class are read at the start only, or those of these names.
     :param public: the names of flags that are no secrets.
+    :param renamed: old names, and what the flags are called now: the old ones are taken with a warning.
     :raises FlagException: when a flag is declared twice, or its own default is none that it takes.
     """
 
@@ -48,6 +55,7 @@ def declare(
                 _check_default(name, var)
                 setattr(var, AT_START, at_start if isinstance(at_start, bool) else name in at_start)
                 setattr(var, PUBLIC, name in public)
+                setattr(var, RENAMED, [old for old, new in renamed.items() if new == name])
                 setattr(namespace, name, var)
         return cast("type[T]", namespace)
 

@@ -88,6 +88,11 @@ def ignored_environment() -> list[str]:
     return [name for registry in _registries.values() for name in registry.ignored]
 
 
+def renamed() -> dict[str, str]:
+    """Return the old names of flags that were used, and what they are called now."""
+    return {old: new for registry in _registries.values() for old, new in registry.renamed.items()}
+
+
 def set_live(name: str, text: str, source: str = "live") -> None:
     """Give a flag of the running process another value; code that reads the flag again gets it.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from halfsync import flag
-from halfsync.flags.declaring import AT_START, PUBLIC
+from halfsync.flags.declaring import AT_START, PUBLIC, RENAMED
 from halfsync.flags.types import Choice, Path
 from halfsync.flags.values import FlagError, assign, shorten, text_of
 
@@ -106,6 +106,9 @@ class Registry:
         """
         self.prefix = f"{package.upper()}_"
         self.settings: list[Setting] = []
+        self.renamed: dict[str, str] = {}
+        """Old names that were used, and what the flags are called now."""
+        self._renamed: dict[str, Setting] = {}
         self.ignored: list[str] = []
         """Variables of the environment that share the prefix, and are not taken for ours."""
         self._names: dict[str, Setting] = {}
@@ -130,23 +133,30 @@ class Registry:
                 table[key] = setting
             self._names[native] = setting
             self.settings.append(setting)
+            for old in getattr(var, RENAMED, ()):
+                before = f"{public.rpartition('.')[0]}.{old}".lstrip(".")
+                self._renamed[before] = setting
+                self._renamed[self.prefix + before.upper().replace(".", "_")] = setting
 
         flag.GLOBAL_FLAGS.visit_all(add)
         self.settings.sort(key=lambda setting: ("." in setting.name, setting.name))
 
     def find(self, name: str) -> Setting:
-        """Find a flag by its name, or by the last word of it while only one flag has that.
+        """Find a flag by its name, or by one that it had before.
 
-        :raises FlagError: when there is none, or more than one.
+        :raises FlagError: when there is none; it names the flags of which it is the last word.
         """
+        if name in self._renamed:
+            self.renamed[name] = self._renamed[name].name
+            return self._renamed[name]
         if name in self._names:
             return self._names[name]
-        found = [setting for setting in self.settings if setting.name.rpartition(".")[2] == name]
-        if len(found) == 1:
-            return found[0]
+        # No short forms: one that is enough today would name two flags tomorrow.
+        found = [f"--{each.name}" for each in self.settings if each.name.rpartition(".")[2] == name]
+        if len(found) > 1:
+            raise FlagError(f"--{name}: ambiguous; write one of {', '.join(found)}")
         if found:
-            every = ", ".join(f"--{setting.name}" for setting in found)
-            raise FlagError(f"--{name}: ambiguous; write one of {every}")
+            raise FlagError(f"--{name}: no such flag; did you mean {found[0]}?")
         raise FlagError(f"--{shorten(name, quote=False)}: no such flag{_hint(name, self._names, '--')}")
 
     def from_environment(self, name: str) -> Setting | None:
@@ -154,6 +164,9 @@ class Registry:
 
         :raises FlagError: when the variable has our prefix and names no flag.
         """
+        if name in self._renamed:
+            self.renamed[name] = self._renamed[name].environment
+            return self._renamed[name]
         if "." in name:
             return self._names.get(name)
         setting = self._environment.get(name)

@@ -65,7 +65,7 @@ class FLAGS:
 
 
 class Handover(Part):
-    """Both sides of it, in the life of one process: first it takes, then it gives."""
+    """Both sides of it, in the life of one process: first it takes, then it gives; the first part of all."""
 
     def __init__(self, process: Process, *, path: str) -> None:
         """Meet other processes at a path; none is met where that is empty."""

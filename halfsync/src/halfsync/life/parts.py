@@ -128,8 +128,8 @@ class Process:
         """What watches the reactor; None when nothing does."""
         self.told_to_stop: Deferred[str] = Deferred()
         """Fires with the reason when the process is to stop."""
-        self.leaving = False
-        """Whether a signal to stop has come that the reactor may not have heard of yet."""
+        self.stop_signalled = False
+        """Whether a signal to stop has come, of which the reactor may not have heard yet."""
         self.started = time.time()
         """When the process began, in seconds since the epoch."""
         self.sockets = Sockets()
@@ -232,8 +232,9 @@ class Process:
             for part in self:
                 await part.start()
                 begun.append(part)
-            if self.leaving or self.told_to_stop.called:
+            if self.told_to_stop.called or self.stop_signalled:
                 raise CancelledError  # noqa: TRY301  a process that ends must not take over from another
+            # From here on a stop drains: the process before may have let go already.
             self.state = "running"
             for part in self:
                 await part.ready()

@@ -55,6 +55,11 @@ class FLAGS:
         default=0.2,
         minimum=0,
     )
+    certificate_watch = flagtypes.Seconds(
+        "How often to look whether certificates have changed, and reload them; 0 is at HUP only.",
+        default=0,
+        minimum=0,
+    )
 
 
 def run(about: About, services: Callable[[Process], None]) -> int:
@@ -156,8 +161,9 @@ class Run:
         return False
 
     async def _build_and_start(self) -> None:
-        if self.process.leaving:
+        if self.process.stop_signalled:
             raise CancelledError
+        self.process.sockets.certificate_watch = FLAGS.certificate_watch
         self._services(self.process)
         await self.process.start()
         collector.tune_from_flags()
@@ -232,7 +238,7 @@ class Run:
     def told_to_stop(self, name: str) -> None:
         """Stop by draining; at the second signal at once."""
         self._stop_signals += 1
-        self.process.leaving = True
+        self.process.stop_signalled = True
         if self._stop_signals == 1:
             self.reactor.callFromThread(self._stop, name)
             return

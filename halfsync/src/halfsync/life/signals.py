@@ -33,7 +33,7 @@ FORCED = 3
 
 
 class Actions(Protocol):
-    """What a process does about signals; called in the main thread, whatever that is at."""
+    """What a process does about signals; called between two bytecodes of the main thread."""
 
     def told_to_stop(self, name: str) -> None:
         """TERM or INT has come."""

@@ -158,6 +158,8 @@ def start(about: About) -> Log:
     log.debug("log.started", service=about.name, version=about.version, file=FLAGS.file or "stdout")
     if ignored := flags.ignored_environment():
         log.warning("flags.environment_ignored", names=ignored)
+    for old, new in flags.renamed().items():
+        log.warning("flags.renamed", old=old, new=new)
     return started
 
 
