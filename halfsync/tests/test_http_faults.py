@@ -327,9 +327,9 @@ class Hung(ServerCase):
 
     async def test_others_are_served(self):
         """Whether a response or a request goes there, nobody else waits for it."""
-        from halfsync.http import exchange, spool, upload
+        from halfsync.http import flow, spool, upload
 
-        self.patch(exchange, "SLOW", 0.01)
+        self.patch(flow, "SLOW", 0.01)
         hanging, go = threading.Event(), threading.Event()
         self.addCleanup(go.set)
         make = spool.TemporaryFile

@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.threads import deferToThread
 
-from halfsync.http import exchange
+from halfsync.http import flow
 from http_tools import Raw, ServerCase
 from test_pace import h2_request
 
@@ -109,7 +109,7 @@ class LeavingTest(ServerCase):
     async def test_nothing_is_left(self):
         """No thread is held, no memory, no disk, no descriptor; and the service answers."""
         # So that all of it happens: little memory, and a disk that is used soon, and full at times.
-        self.patch(exchange, "SLOW", 0.001)
+        self.patch(flow, "SLOW", 0.001)
         chance = random.Random(3)
         self.serve(app, threads=4, queue=100, spool=5_000_000, memory=3 * len(PIECE) * 20)
         first = await self.connect(REQUESTS["small"])

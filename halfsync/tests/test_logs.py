@@ -845,3 +845,24 @@ class TestFile:
             assert said in result.stderr.decode()
         assert run("", "--check_config", f"--log.file={tmp_path / 'new'}").stdout == b"ok\n"
         assert not (tmp_path / "new").exists()
+
+
+def test_a_request_is_the_same_line_either_way():
+    """The event of a request is written as a line by itself, as the renderer would write it."""
+    code = """
+        from types import SimpleNamespace
+        from twisted.internet.address import IPv4Address
+        from halfsync.http import access_log
+        agent = {"HTTP_USER_AGENT": 'x"\\xe4'}
+        head = SimpleNamespace(method="GET", target='/a"b\\\\?secret', variables=agent)
+        stream = SimpleNamespace(
+            head=head, code=200, sent=5, client=IPv4Address("TCP", "192.0.2.1", 5), request_id="r1"
+        )
+        access_log.log_answer(stream, 0.25)
+        access_log.line_writer = lambda _logger: None
+        access_log.log_answer(stream, 0.25)
+        """
+    short, long = events_of(run(code))
+    assert list(short) == list(long)
+    assert {**short, "timestamp": long["timestamp"]} == long
+    assert (short["path"], short["seconds"]) == ('/a"b\\', 0.25)

@@ -14,7 +14,7 @@ from twisted.web.resource import Resource
 
 from halfsync.endpoints import send_queue
 from halfsync.endpoints.transport import SocketTransport
-from halfsync.http import exchange, spool
+from halfsync.http import flow, spool
 from http_tools import GET, Connection, ServerCase
 
 MIB = 1024 * 1024
@@ -40,7 +40,7 @@ class SpoolTest(ServerCase):
     """Over real sockets, as the kernel's buffers are part of it."""
 
     def setUp(self):
-        self.patch(exchange, "SLOW", 0.01)
+        self.patch(flow, "SLOW", 0.01)
         self.app = Gatherer()
 
     async def ask_and_take_nothing(self):
@@ -119,7 +119,7 @@ class SpoolTest(ServerCase):
         """No byte is lost or out of order when the space ends in the middle."""
         self.serve(self.app, threads=1, spool=MIB)
         client = await self.ask_and_take_nothing()
-        while self.site.context.disk.taken < MIB - exchange.SLICE:
+        while self.site.context.disk.taken < MIB - flow.SLICE:
             await deferToThread(int)
         assert not self.app.done
         await self.take_all(client)

@@ -7,14 +7,13 @@ import threading
 from wsgiref.validate import validator
 
 import pytest
+from halfsync.http import flow
+from halfsync.http.wsgi import Gateway
+from http_tools import GET, Connection, Inline, ServerCase, hello, parse
 from structlog.testing import capture_logs
 from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
-
-from halfsync.http import exchange
-from halfsync.http.wsgi import Gateway
-from http_tools import GET, Connection, Inline, ServerCase, hello, parse
 
 
 def environ_of(request: bytes, **changes) -> dict:
@@ -567,7 +566,7 @@ class GatewayTest(ServerCase):
             try:
                 while True:
                     write(b"x" * 1024 * 1024)
-            except exchange.Disconnected:
+            except flow.Disconnected:
                 raised.set()
                 raise
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import re
 from bisect import bisect_left
+from json.encoder import encode_basestring_ascii as _json
 from typing import TYPE_CHECKING, NamedTuple
 
 from halfsync.endpoints.addresses import address_text
-from halfsync.logs import emit
+from halfsync.logs import emit, line_writer, timestamp
 
 if TYPE_CHECKING:
     from halfsync.http.stream import Stream
@@ -27,6 +28,9 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS",
 AGENT_LENGTH = 200
 PATH_LENGTH = 1000
 """Characters of a path that was refused."""
+
+PLAIN_LENGTH = 500
+"""Characters of a path up to which its event is no longer than any line may be."""
 
 CLIENT_LEFT = 499
 """The status of a request whose client left before the response was complete, as nginx logs it."""
@@ -66,19 +70,31 @@ def log_answer(stream: Stream, seconds: float, *, aborted: bool = False) -> None
     The query is left out: it is where tokens travel.
     """
     head = stream.head
+    path = head.target.partition("?")[0]
+    # What the client has of a response that had begun with 200 is no response.
+    status = CLIENT_LEFT if aborted else stream.code
+    peer, agent = address_text(stream.client), head.variables.get("HTTP_USER_AGENT", "")
+    write = None if aborted or len(path) > PLAIN_LENGTH else line_writer(_log)
+    if write is not None:
+        write(
+            f'{{"timestamp": "{timestamp()}", "level": "info", "logger": "{__name__}", '
+            f'"event": "http.request", "method": "{head.method}", "path": {_json(path)}, '
+            f'"status": {status}, "bytes": {stream.sent}, '
+            f'"seconds": {seconds:.6f}, "peer": "{peer}", "request_id": "{stream.request_id}", '
+            f'"agent": {_json(printable(agent[:AGENT_LENGTH]))}}}\n'
+        )
+        return
     fields: dict[str, object] = {
         "method": head.method,
-        "path": head.target.partition("?")[0],
-        "status": stream.code,
+        "path": path,
+        "status": status,
         "bytes": stream.sent,
         "seconds": round(seconds, 6),
-        "peer": address_text(stream.client),
+        "peer": peer,
         "request_id": stream.request_id,
-        "agent": printable(head.variables.get("HTTP_USER_AGENT", "")[:AGENT_LENGTH]),
+        "agent": printable(agent[:AGENT_LENGTH]),
     }
     if aborted:
-        # What the client has of a response that had begun with 200 is no response.
-        fields["status"] = CLIENT_LEFT
         fields["aborted"] = True
     emit(_log, "http.request", fields)
 

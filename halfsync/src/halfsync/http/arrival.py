@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from io import BytesIO
+from math import inf
+from typing import IO, TYPE_CHECKING
 
 from halfsync.http.rate import Pace
-from halfsync.http.upload import Upload
+from halfsync.http.upload import NoRoom, Small, Upload
+from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from halfsync.http.connection import H1Connection
     from halfsync.http.stream import RequestHead
+
+
+log = get_logger(__name__)
+
+AT_ONCE = 64 * 1024
+"""Bytes of a body that is taken in one piece when it has come with its head."""
+
+FREE = 1024
+"""Bytes of one that counts for nothing."""
 
 
 class Arrival:
@@ -90,11 +102,41 @@ class Arrival:
             socket.sink = room[:left]
 
     def _flush(self, then: Callable[[], None]) -> None:
-        """Write to the disk, in a thread; then go on."""
+        """Write to the disk, in a thread; then go on. How long that takes is not the client's fault."""
+        connection = self._connection
         self.flushing = True
-        self._connection.hold()
-        self._connection.context.disk_thread.make(self._body.to_disk, partial(self._flushed, then))
+        connection.deadline = inf
+        connection.transport.pauseProducing()
+        connection.context.disk_thread.make(self._body.to_disk, partial(self._flushed, then))
 
-    def _flushed(self, then: Callable[[], None], error: Any) -> None:
+    def _flushed(self, then: Callable[[], None], error: OSError | None) -> None:
+        connection = self._connection
         self.flushing = False
-        self._connection.flushed(self, then, error)
+        if connection.closing:
+            self.close()
+        elif error is not None:
+            log.warning("http.spool_failed", problem=str(error))
+            connection.refuse(503)
+        else:
+            self.pace = Pace(connection.context.bounds)
+            connection.deadline = self.pace.wait(connection.context.seconds())
+            connection.transport.resumeProducing()
+            connection.read_on(then)
+
+
+def at_once(connection: H1Connection, head: RequestHead) -> IO[bytes] | None:
+    """Return the body of a request that has none, or whose body has come with its head; else None.
+
+    :raises NoRoom: when there is no memory for it.
+    """
+    length, parser, memory = head.length, connection.parser, connection.context.memory
+    if length == 0:
+        return BytesIO()
+    if length is None or length > min(parser.ahead, AT_ONCE):
+        return None
+    data = parser.rest()
+    if length <= FREE:
+        return BytesIO(data)
+    if not memory.take(length):
+        raise NoRoom("the memory for requests and responses is full")
+    return Small(data, memory)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from math import inf
 from typing import IO, TYPE_CHECKING, Any
 
@@ -12,15 +11,16 @@ from zope.interface import implementer
 from halfsync.endpoints.addresses import address_text
 from halfsync.endpoints.transport import SocketTransport
 from halfsync.http.access_log import Asked
-from halfsync.http.arrival import Arrival
+from halfsync.http.arrival import Arrival, at_once
 from halfsync.http.ends import Ends
 from halfsync.http.h1_stream import H1Stream, whole
 from halfsync.http.half_closed import LOOK, HalfClosed
 from halfsync.http.head import Refused
 from halfsync.http.parser import END, Parser
-from halfsync.http.rate import LINGER, Pace, socket_of, untaken, wait_or_cut
+from halfsync.http.rate import LINGER, Pace, untaken, wait_or_cut
 from halfsync.http.stream import RequestHead
-from halfsync.http.upload import NoRoom, Small
+from halfsync.http.taken_over import TakenOver
+from halfsync.http.upload import NoRoom
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
@@ -37,12 +37,6 @@ H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MOST_AHEAD = 16 * 1024
 """Bytes that may come ahead of an answer before no more is read; till then, it is noticed who leaves."""
 
-AT_ONCE = 64 * 1024
-"""Bytes of a body that is taken in one piece when it has come with its head."""
-
-FREE = 1024
-"""Bytes of one that counts for nothing."""
-
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
 class H1Connection(Ends):
@@ -55,6 +49,8 @@ class H1Connection(Ends):
     """Nothing more is read from it."""
     socket: SocketTransport | None = None
     """The transport, when it is one that sends at once, and reads into memory of ours."""
+    since = 0.0
+    """When it was opened, in the reactor's seconds."""
     begun: float | None = None
     """When the first byte of the present request arrived; None between requests."""
     stream: H1Stream | None = None
@@ -70,7 +66,6 @@ class H1Connection(Ends):
     _held_back = False
     """Whether no more is read because so much has come already."""
     _reading = False
-    _taken_over = False
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -175,18 +170,14 @@ class H1Connection(Ends):
         return [] if self.stream is None else [self.stream]
 
     def wind_down(self, deadline: float) -> None:
-        """Wait for a request no longer than that; what has taken the transport over ends then, too."""
-        if (self.begun is None and not self.closing) or self._taken_over:
+        """Wait for a request no longer than that."""
+        if self.begun is None and not self.closing:
             self.deadline = min(self.deadline, deadline)
 
     def expire(self, now: float) -> None:
         """Do what the deadline is for."""
         arrival = self._arrival
-        if self._taken_over:
-            self.deadline = now + LINGER
-            self.transport.abortConnection() if self._pace else self.transport.loseConnection()
-            self._pace = Pace(self.context.bounds)
-        elif self.closing or self._blocked:
+        if self.closing or self._blocked:
             self.deadline = wait_or_cut(self, self._pace, now)
         elif self.stream is not None:
             again = inf if self._half_closed is None else self._half_closed.look(self.stream, now)
@@ -251,47 +242,25 @@ class H1Connection(Ends):
         self.deadline = inf if self._half_closed is None else now + LOOK
         self.context.handle(stream, body)
 
-    def hold(self) -> None:
-        """Read nothing while a body is written to the disk; how long that takes is not the client's fault."""
-        self.deadline = inf
-        self.transport.pauseProducing()
-
-    def flushed(self, arrival: Arrival, then: Callable[[], None], error: OSError | None) -> None:
-        """Go on after that."""
-        if self.closing:
-            arrival.close()
-        elif error is not None:
-            log.warning("http.spool_failed", problem=str(error))
-            self.refuse(503)
+    def read_on(self, then: Callable[[], object]) -> None:
+        """Make a call that what arrives has waited for, and read on."""
+        if self._reading:
+            # There are no threads, as in memory.
+            then()
         else:
-            arrival.pace = Pace(self.context.bounds)
-            self.deadline = arrival.pace.wait(self.context.seconds())
-            self.transport.resumeProducing()
-            if self._reading:
-                # There are no threads, as in memory.
-                then()
-            else:
-                self._read(then)
+            self._read(then)
 
     def taken_over(self) -> None:
-        """Let go of the transport: a handler has given it to another protocol (a websocket).
-
-        It counts as a connection until the transport ends.
-        """
+        """Let go of the transport: a handler has given it to another protocol (a websocket)."""
         stream, self.stream = self.stream, None
-        self.closing = self._taken_over = True
+        self.closing = True
         self.deadline = inf
-        self._pace = None
         if stream is not None:
             stream.responder = None
             stream.code = 101
             self.context.answered(stream)
         self.transport.unregisterProducer()
-        bottom = socket_of(self.transport)
-        if bottom is None:
-            self.context.connections.lost(self)
-        else:
-            bottom.lost = lambda: self.context.connections.lost(self)
+        TakenOver(self)
 
     # Reading.
 
@@ -357,14 +326,9 @@ class H1Connection(Ends):
     def _begin(self, head: RequestHead) -> None:
         """Have a request answered, or prepare for its body."""
         self.asked += 1
-        length, parser, memory = head.length, self.parser, self.context.memory
-        if length == 0:
-            self.handle(head, BytesIO())
-        elif length is not None and length <= min(parser.ahead, AT_ONCE):
-            data = parser.rest()
-            if length > FREE and not memory.take(length):
-                raise NoRoom("the memory for requests and responses is full")
-            self.handle(head, BytesIO(data) if length <= FREE else Small(data, memory))
+        body = at_once(self, head)
+        if body is not None:
+            self.handle(head, body)
         else:
             self._arrival = Arrival(self, head)
             self._arrival.begin()

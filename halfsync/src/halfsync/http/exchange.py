@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from threading import Condition, get_ident
-from typing import IO, TYPE_CHECKING, Any, Protocol, cast
+from threading import get_ident
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from halfsync.http.context import describe
 from halfsync.http.environ import FileWrapper, complete, errors
+from halfsync.http.flow import SLICE, Disconnected, Flow
 from halfsync.http.request_id import bind
 from halfsync.http.response import read
 from halfsync.http.stream import NO_CONTENT
@@ -18,37 +19,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from wsgiref.types import WSGIApplication
 
-    from halfsync.http.spool import Spool
+    from halfsync.http.flow import Workers
     from halfsync.http.stream import RequestHead, ResponseHead, Stream
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 log = get_logger(__name__)
-
-SLICE = 64 * 1024
-"""Bytes that are on their way to the reactor at most, and to the client before anything waits for it.
-
-A body in one piece of that size is handed over whole.
-"""
-
-SLOW = 0.5
-"""Seconds that a thread waits for a client before what follows goes to the disk."""
-
-
-class Workers(Protocol):
-    """What the gateway needs of `halfsync.workers.WorkerPool`."""
-
-    def submit(
-        self, call: Callable[[], object], label: str | Callable[[], str], *, patient: bool = False
-    ) -> None:
-        """Have a thread make the call, or raise Busy."""
-
-    def in_reactor(self, function: Callable[..., object], *args: object) -> None:
-        """Make a call in the reactor's thread."""
-
-
-class Disconnected(ConnectionError):  # noqa: N818  said by the application's own frames: no fault of theirs
-    """The client is gone, so the rest of the response has nowhere to go."""
 
 
 class Exchange:
@@ -66,15 +42,8 @@ class Exchange:
     _trimmed = False
     _sent = 0
     _gone = False
-    # For streams only; guarded by _flow, under which nothing ever waits for the disk.
-    _flow: Condition | None = None
-    _paused = False
-    _behind = 0
-    """Bytes that the reactor has been given and has not taken."""
-    _spool: Spool | None = None
-    """What follows them on the disk, when the client is slow."""
-    _ending = False
-    """Whether nothing follows what is in the spool."""
+    _flow: Flow | None = None
+    """Of a response that is not handed over in one piece."""
 
     def __init__(  # noqa: PLR0917  one call a request, which names would make slower
         self,
@@ -113,9 +82,9 @@ class Exchange:
             stream.thread = None
             errors.flush()
             self._body.close()
-            if self._gone and self._spool is not None:
+            if self._gone and self._flow is not None:
                 # It may have been made after the reactor looked.
-                self._spool.close()
+                self._flow.gone()
 
     def describe(self) -> str:
         """Say what the thread is at."""
@@ -185,10 +154,13 @@ class Exchange:
             self._complete = True
         if not self._started and self._complete and self._answer_whole(data):
             return
+        if self._flow is None:
+            self._flow = Flow(self._stream, self._workers, head)
+        self._started = True
         for start in range(0, len(data), SLICE):
-            self._hand_over(data[start : start + SLICE])
+            self._flow.send(data[start : start + SLICE])
         if self._complete:
-            self._workers.in_reactor(self._finish)
+            self._workers.in_reactor(self._flow.finish)
 
     def _fitting(self, data: bytes, head: ResponseHead) -> bytes:
         """Return what may be sent of a piece: nothing where there is no body, no more than was declared."""
@@ -213,49 +185,6 @@ class Exchange:
         self._workers.in_reactor(self._answer, data, release)
         return True
 
-    def _hand_over(self, data: bytes) -> None:
-        """Hand a piece over when the client has taken enough of those before it, or put it on the disk."""
-        if self._flow is None:
-            self._flow = Condition()
-        flow, space = self._flow, self._stream.context.disk
-        self._started = True
-        while True:
-            with flow:
-                spool = self._spool
-                if spool is None and self._wait(self._may_go_on, SLOW):
-                    break
-            if spool is None:
-                spool = space.open()
-                with flow:
-                    if spool is None:
-                        self._wait(self._may_go_on)
-                        break
-                    self._spool = spool
-            if spool.append(data):
-                self._workers.in_reactor(self._feed)
-                return
-            with flow:
-                # The disk is full, or our part of it: the client has to take what is there first.
-                self._wait(lambda: self._spool is None)
-        with flow:
-            self._behind += len(data)
-        self._workers.in_reactor(self._take, data)
-
-    def _wait(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Wait for the reactor; return False when it took too long.
-
-        :raises Disconnected: when the client is gone.
-        """
-        found = cast("Condition", self._flow).wait_for(lambda: self._gone or condition(), timeout)
-        if self._gone:
-            if self._spool is not None:
-                self._spool.close()
-            raise Disconnected("the client closed the connection")
-        return found
-
-    def _may_go_on(self) -> bool:
-        return not (self._paused or self._behind >= SLICE)
-
     def _end(self) -> None:
         if self._complete:
             return
@@ -264,8 +193,8 @@ class Exchange:
         if head.length is not None and self._sent < head.length and self._has_body():
             log.error("wsgi.body_short", request=self.describe(), declared=head.length, sent=self._sent)
             self._workers.in_reactor(self._abort)
-        elif self._started:
-            self._workers.in_reactor(self._finish)
+        elif self._flow is not None:
+            self._workers.in_reactor(self._flow.finish)
         else:
             self._started = True
             if self._has_body():
@@ -293,22 +222,17 @@ class Exchange:
         """Stop the response: there is no client."""
         self._gone = True
         if self._flow is not None:
-            with self._flow:
-                self._flow.notify_all()
-        if self._spool is not None:
-            self._spool.close()
+            self._flow.gone()
 
     def pause(self) -> None:
         """Have the thread wait."""
-        self._paused = True
+        if self._flow is not None:
+            self._flow.pause()
 
     def resume(self) -> None:
         """Have the thread go on."""
-        self._paused = False
         if self._flow is not None:
-            with self._flow:
-                self._flow.notify_all()
-            self._feed()
+            self._flow.resume()
 
     def discard(self) -> None:
         """Give up, because the workers stop before one was free."""
@@ -326,49 +250,6 @@ class Exchange:
             self._stream.answer(self._require_head(), data, release)
         elif release is not None:
             release()
-
-    def _take(self, data: bytes) -> None:
-        if self._gone:
-            return
-        stream = self._stream
-        if stream.code:
-            stream.write(data)
-        else:
-            stream.begin(self._require_head(), data)
-        flow = cast("Condition", self._flow)
-        with flow:
-            self._behind -= len(data)
-            flow.notify_all()
-        self._feed()
-
-    def _feed(self) -> None:
-        """Send of what waits on the disk as much as the client takes, once it has what came before."""
-        try:
-            while (spool := self._spool) is not None and not (self._gone or self._paused or self._behind):
-                if data := spool.take(SLICE):
-                    self._stream.write(data)
-                elif spool.close_if_empty():
-                    with cast("Condition", self._flow):
-                        self._spool = None
-                        cast("Condition", self._flow).notify_all()
-                    if self._ending:
-                        self._finish()
-                else:
-                    # A thread is writing to it, and says so when it has.
-                    return
-        except OSError as error:
-            # The disk does not give back what it has taken.
-            log.warning("http.spool_failed", problem=str(error))
-            self._abort()
-
-    def _finish(self) -> None:
-        if self._gone:
-            return
-        if self._spool is not None:
-            self._ending = True
-            self._feed()
-        else:
-            self._stream.finish()
 
     def _abort(self) -> None:
         if not self._gone:

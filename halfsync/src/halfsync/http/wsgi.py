@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
     from halfsync.endpoints.addresses import Address
-    from halfsync.http.exchange import Workers
+    from halfsync.http.flow import Workers
     from halfsync.http.stream import RequestHead, Stream
 
 KNOWN_ADDRESSES = 100

@@ -98,7 +98,7 @@ class Log:
     def start(self) -> None:
         """Bring everything that this process says into this log, until its end."""
         logging.getLogger().setLevel(self._level.upper())
-        steps = configure(Completion(self._write))
+        steps = configure(Completion(self._write, None if self._for_people else self._sink.write))
         Sources(steps).redirect(prints=not self._for_people and not self._file)
         logging.getLogger().addHandler(Holder(steps, self))
         atexit.register(self.flush)
