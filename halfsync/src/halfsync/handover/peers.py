@@ -123,10 +123,15 @@ class Giver(LineOnlyReceiver):
         # Nothing has been sent yet: the buffer of the socket takes all of it at once.
         data = [json.dumps(message).encode() + b"\n"]
         descriptors = [bound.fileno() for bound in self._offered]
-        if descriptors:
-            socket.send_fds(self.transport.socket, data, descriptors)
-        else:
-            self.transport.socket.send(data[0])
+        try:
+            if descriptors:
+                socket.send_fds(self.transport.socket, data, descriptors)
+            else:
+                self.transport.socket.send(data[0])
+        except OSError:
+            # It has left already; `connectionLost` follows.
+            self.transport.loseConnection()
+            return
         for bound in self._offered:
             bound.shared = True
         log.info("handover.offered", taker=self._pid, sockets=[bound.address for bound in self._offered])
