@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from halfsync.endpoints.endpoint import Endpoint
     from halfsync.life.parts import Process
+    from halfsync.life.sockets import Sockets
 
 
 class AdminEndpoints(Endpoints):
@@ -86,8 +87,8 @@ class Admin(HttpListener):
         """Listen where the flags say."""
         return cls(process, listen=FLAGS.listen, token_file=FLAGS.token_file)
 
-    async def start(self) -> None:
-        """Listen on every endpoint, or on none.
+    async def bind(self, sockets: Sockets) -> None:
+        """Bind every endpoint, or none.
 
         :raises StartError: naming the flag; also when other machines could ask, and there is no token.
         """
@@ -97,7 +98,7 @@ class Admin(HttpListener):
         fault = None if self._token_file else exposed(self._listen)
         if fault:
             raise StartError(f"--admin.listen: {fault}")
-        await super().start()
+        await super().bind(sockets)
 
     async def ready(self) -> None:
         """Keep the names of the library's metrics from being used once more, now that all parts are there.
