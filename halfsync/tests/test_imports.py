@@ -37,7 +37,7 @@ STILL_CIRCULAR = {
     "halfsync.http.context": "halfsync.http.stream",
     "halfsync.http.h2": "halfsync.http.*",
 }
-"""What is imported, nearly always for its types, by what it imports itself: to become none, and never more."""
+"""What is imported, mostly for its types, by what it imports itself: to become none, and never more."""
 
 
 def imports() -> dict[str, set[str]]:

@@ -29,8 +29,7 @@ class FakeListener:
         self.factory = factory
         self.calls = []
 
-    async def bind(self, sockets):
-        del sockets
+    async def bind(self, _sockets):
         if FakeListener.fail:
             raise StartError(FakeListener.fail)
 
