@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload, runtime_checkable
 
 from halfsync import flags
+from halfsync.handover import Handover
 from halfsync.life import run as life
 
 if TYPE_CHECKING:
@@ -44,7 +45,12 @@ def run(about: About, parts: Parts, *, argv: Sequence[str] | None = None) -> int
         2 when a flag is wrong, each told in a line on standard error.
     """
     flags.parse(about, argv)
-    return life.run(about, parts)
+
+    def every(process: Process) -> None:
+        process.add(Handover.from_flags(process))
+        parts(process)
+
+    return life.run(about, every)
 
 
 @overload

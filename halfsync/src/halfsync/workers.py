@@ -21,14 +21,14 @@ from functools import partial
 from math import inf
 from threading import Lock, Thread
 from time import time
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 
 from halfsync.life.facts import WorkerThread, counter, gauge
 from halfsync.life.parts import Part
 from halfsync.logs import get_logger
+from halfsync.worker_calls import Busy, DeferredCall
 from halfsync.worker_queue import CallQueue, Job
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from halfsync.life.facts import Metric
     from halfsync.worker_queue import Label
+
+__all__ = ["Busy", "WorkerPool"]
 
 log = get_logger(__name__)
 
@@ -47,16 +49,6 @@ HANDSHAKE = 0.001
 
 STOPPING = 1.0
 """Seconds that the end waits for calls that have been told to give up: for their `finally` to run."""
-
-
-class Busy(Exception):  # noqa: N818  a state of the pool, not an error of anybody's
-    """Every thread is taken and every place in the queue, or the pool has stopped."""
-
-    retry_after = 1
-    """Seconds after which it is worth trying again."""
-
-    def __init__(self) -> None:
-        super().__init__("every worker thread and every place in the queue is taken")
 
 
 class _Worker:
@@ -72,40 +64,6 @@ class _Worker:
         self.wake.acquire()
 
 
-class _Call(Generic[T]):
-    """A call in a thread whose result comes back as a Deferred."""
-
-    __slots__ = ("deferred", "function", "pool")
-
-    def __init__(self, pool: WorkerPool, function: Callable[[], T]) -> None:
-        self.pool = pool
-        self.function = function
-        self.deferred: Deferred[T] = Deferred()
-
-    def __call__(self) -> None:
-        result: T | Failure
-        try:
-            result = self.function()
-        except BaseException:  # noqa: BLE001  SystemExit, too, belongs to who asked for the call
-            result = Failure()
-        self.pool.in_reactor(self._fire, result)
-
-    def _fire(self, result: T | Failure) -> None:
-        # It may have been cancelled meanwhile.
-        if not self.deferred.called:
-            self.deferred.callback(result)
-
-    def discard(self) -> None:
-        """Tell whatever waits that the call will not be made."""
-        if not self.deferred.called:
-            self.deferred.errback(Failure(CancelledError("the workers stopped first")))
-
-    def expire(self) -> None:
-        """Tell whatever waits that the call has waited too long."""
-        if not self.deferred.called:
-            self.deferred.errback(Failure(Busy()))
-
-
 class WorkerPool(Part):
     """At most `threads` calls at a time, and `queue` more that wait; beyond that `Busy`.
 
@@ -119,7 +77,7 @@ class WorkerPool(Part):
         self.threads = threads
         self.queue = queue
         self._reactor = reactor
-        self._jobs = CallQueue(room=self._places, timeout=queue_timeout, reactor=reactor)
+        self._jobs = CallQueue(least=queue, room=self._places, timeout=queue_timeout, reactor=reactor)
         self._idle: list[_Worker] = []
         self._workers: list[_Worker] = []
         self._results: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
@@ -174,7 +132,9 @@ class WorkerPool(Part):
             when the pool stops before the call was made, with Busy when it waited too long.
         :raises Busy: when there is no thread and no place to wait.
         """
-        call: _Call[T] = _Call(self, partial(copy_context().run, fn, *args, **kwargs))
+        call: DeferredCall[T] = DeferredCall(
+            self.in_reactor, partial(copy_context().run, fn, *args, **kwargs)
+        )
         self.submit(call, getattr(fn, "__qualname__", repr(fn)))
         return call.deferred
 

@@ -45,6 +45,8 @@ class SocketTransport(FileDescriptor):
 
     sink: memoryview | None = None
     """Where the protocol wants the next bytes; it hears of them by `sank(count)`, not `dataReceived`."""
+    local: Any = None
+    """Our address as a PROXY header names it; None for the socket's own."""
     lost: Callable[[], None] | None = None
     """Called after the connection has ended, whatever the protocol is by then."""
     connected = 1
@@ -225,7 +227,7 @@ class SocketTransport(FileDescriptor):
 
     def getHost(self) -> Any:
         """Return our address."""
-        return from_socket(self.socket.getsockname())
+        return from_socket(self.local or self.socket.getsockname())
 
     def getPeer(self) -> Any:
         """Return the client's address."""

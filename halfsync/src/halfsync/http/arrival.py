@@ -47,7 +47,7 @@ class Arrival:
         if not connection.parser.ahead:
             # A client that has sent some of it does not wait (RFC 9110 section 10.1.1).
             if head.version == "HTTP/1.1" and head.special.get("expect", "").lower() == "100-continue":
-                connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                connection.outgoing.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._read_into()
 
     def add(self, data: memoryview) -> None:
@@ -92,7 +92,7 @@ class Arrival:
 
     def _read_into(self) -> None:
         """Have the next bytes read into the body, if its length is known, and the transport can."""
-        socket, left = self._connection.socket, self._connection.parser.left
+        socket, left = self._connection.outgoing.socket, self._connection.parser.left
         if socket is None or self.head.length is None or not left:
             return
         room = self._body.room()

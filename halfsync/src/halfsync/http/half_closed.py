@@ -54,7 +54,7 @@ class HalfClosed:
         bottom = socket_of(self._connection.transport)
         on_tcp = bottom is not None and bottom.getHandle().family != AF_UNIX
         if on_tcp and not stream.code and stream.head.version == "HTTP/1.1":
-            self._connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._connection.outgoing.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def look(self, stream: H1Stream, now: float) -> float | None:
         """Return when to look again; None when it is gone."""

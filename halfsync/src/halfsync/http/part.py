@@ -15,13 +15,16 @@ from halfsync.life.facts import Metric, OpenConnection, RunningRequest, Sample, 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from halfsync.endpoints.endpoint import Endpoint
     from halfsync.http.site import Site
 
 
 class HttpListener(Listener):
     """Endpoint strings that serve a site."""
 
-    def __init__(self, name: str, *, flag: str, endpoints: Sequence[str], site: Site, reactor: Any) -> None:
+    def __init__(
+        self, name: str, *, flag: str, endpoints: Sequence[Endpoint | str], site: Site, reactor: Any
+    ) -> None:
         super().__init__(name, flag=flag, endpoints=endpoints, factory=site, reactor=reactor)
         self.site = site
 
@@ -47,6 +50,7 @@ class HttpListener(Listener):
 
     def metrics(self) -> Iterator[Metric]:
         """Return counts of requests and connections, and a histogram of durations."""
+        yield from super().metrics()
         site, counts, name = self.site, self.site.counts, {"listener": self.label}
         yield Metric(
             "counter",

@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from halfsync.http.context import describe
 from halfsync.http.stream import ResponseHead
+from halfsync.http.taken_over import TakenOver
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Channel:
     def transport(self, other: Any) -> None:
         stream, self.stream = self.stream, None
         if other is None and stream is not None:
-            cast("Any", stream).connection.taken_over()
+            TakenOver(cast("Any", stream).connection)
 
     # The stream calls these.
 
