@@ -45,13 +45,15 @@ class Job:
 class CallQueue:
     """What waits, in order.
 
+    :param least: how many may always be in the queue.
     :param room: says how many may be in the queue at the moment, those included that get a thread at once.
     :param timeout: seconds; a call that has waited longer is not made.
     """
 
-    def __init__(self, *, room: Callable[[], int], timeout: float, reactor: Any) -> None:
+    def __init__(self, *, least: int, room: Callable[[], int], timeout: float, reactor: Any) -> None:
         self.refused = 0
         """Calls that were not made, for want of a place or of time."""
+        self._least = least
         self._room = room
         self._timeout = timeout
         self._reactor = reactor
@@ -68,7 +70,8 @@ class CallQueue:
 
     def add(self, job: Job, *, patient: bool) -> bool:
         """Let a call wait, if there is a place for it; a patient one also where there is soon."""
-        excess = len(self._jobs) - self._room()
+        # There is nearly always a place, and this tells so at next to no cost.
+        excess = -1 if len(self._jobs) < self._least else len(self._jobs) - self._room()
         if excess >= 0 and not (patient and excess < OVERFLOW):
             self.refused += 1
             return False

@@ -77,7 +77,7 @@ class WorkerPool(Part):
         self.threads = threads
         self.queue = queue
         self._reactor = reactor
-        self._jobs = CallQueue(room=self._places, timeout=queue_timeout, reactor=reactor)
+        self._jobs = CallQueue(least=queue, room=self._places, timeout=queue_timeout, reactor=reactor)
         self._idle: list[_Worker] = []
         self._workers: list[_Worker] = []
         self._results: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from halfsync.endpoints.endpoint import Endpoint
     from halfsync.life.parts import Process
+    from halfsync.life.sockets import Sockets
 
 
 class AdminEndpoints(Endpoints):
@@ -74,9 +75,9 @@ class Admin(HttpListener):
             unix_is_private=not any(is_shared_unix(each.source) for each in self._listen),
         )
         bounds = Bounds(max_body=LONGEST, idle_timeout=60, request_timeout=10, write_timeout=30)
-        site = Site(
-            AdminHandler(Pages(process, access)), bounds=bounds, access_log=False, reactor=process.reactor
-        )
+        pages = Pages(process, access)
+        self._metrics = pages.metrics
+        site = Site(AdminHandler(pages), bounds=bounds, access_log=False, reactor=process.reactor)
         super().__init__(
             "admin", flag="admin.listen", endpoints=self._listen, site=site, reactor=process.reactor
         )
@@ -86,8 +87,8 @@ class Admin(HttpListener):
         """Listen where the flags say."""
         return cls(process, listen=FLAGS.listen, token_file=FLAGS.token_file)
 
-    async def start(self) -> None:
-        """Listen on every endpoint, or on none.
+    async def bind(self, sockets: Sockets) -> None:
+        """Bind every endpoint, or none.
 
         :raises StartError: naming the flag; also when other machines could ask, and there is no token.
         """
@@ -97,7 +98,19 @@ class Admin(HttpListener):
         fault = None if self._token_file else exposed(self._listen)
         if fault:
             raise StartError(f"--admin.listen: {fault}")
-        await super().start()
+        await super().bind(sockets)
+
+    async def ready(self) -> None:
+        """Keep the names of the library's metrics from being used once more, now that all parts are there.
+
+        :raises StartError: when one is.
+        """
+        self._metrics.reserve()
+
+    async def stop(self) -> None:
+        """Close the endpoints, and the connections that are left."""
+        self._metrics.release()
+        await super().stop()
 
     async def drain(self) -> None:
         """Go on until the very end: a probe must hear that the process drains."""

@@ -184,7 +184,7 @@ class H1Connection(Ends):
         if self.closing or self.outgoing.blocked or self.stream is not stream:
             return
         self.stream = self.begun = self.outgoing.pace = None
-        self.context.answered(stream)
+        now = self.context.answered(stream)
         stream.release()
         if not stream.persistent or self.context.connections.draining:
             self._lose()
@@ -195,14 +195,14 @@ class H1Connection(Ends):
         if self.parser.ahead or self._half_closed is not None:
             self._read()
         else:
-            self.deadline = self.context.connections.idle_deadline()
+            self.deadline = now + self.context.bounds.idle_timeout
 
     def handle(self, head: RequestHead, body: IO[bytes]) -> None:
         """Have a request answered that has arrived to its last byte."""
         self._arrival = None
-        now = self.context.seconds()
-        stream = self.stream = H1Stream(self, head, now if self.begun is None else self.begun)
-        self.deadline = inf if self._half_closed is None else now + LOOK
+        since = self.context.seconds() if self.begun is None else self.begun
+        stream = self.stream = H1Stream(self, head, since)
+        self.deadline = inf if self._half_closed is None else self.context.seconds() + LOOK
         self.context.handle(stream, body)
 
     def read_on(self, then: Callable[[], object]) -> None:
@@ -238,7 +238,7 @@ class H1Connection(Ends):
             self.refuse(400)
         finally:
             self._reading = False
-        if not self.closing:
+        if not self.closing and (self.stream is None or self.parser.ahead):
             self._after_reading()
 
     def _take_events(self) -> None:

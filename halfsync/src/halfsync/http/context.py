@@ -141,15 +141,17 @@ class Context:
             else:
                 stream.refuse(500)
 
-    def answered(self, stream: Stream, *, aborted: bool = False) -> None:
-        """Account for a request that has been answered, or whose client left before that."""
-        seconds = self.seconds() - stream.since
+    def answered(self, stream: Stream, *, aborted: bool = False) -> float:
+        """Account for a request that has been answered, or whose client left before that; return the time."""
+        now: float = self.seconds()
+        seconds = now - stream.since
         if aborted:
             self.counts.aborted += 1
         else:
             self.counts.add(stream.head.method, stream.code, seconds, stream.sent)
         if self.access_log:
             log_answer(stream, seconds, aborted=aborted)
+        return now
 
     def refused(self, client: Address, code: int, asked: Asked) -> str:
         """Account for what was refused before there was a whole request; return what it is called."""
