@@ -16,7 +16,6 @@ from halfsync.life.errors import StartError
 from halfsync.life.parts import Process
 from halfsync.manhole import toggle
 from halfsync.manhole.invitation import ssh_command
-from halfsync.manhole.stalls import Stalls
 from halfsync.manhole.toggle import Manhole
 
 
@@ -55,7 +54,6 @@ class ToggleTests(TestCase):
     def setUp(self):
         self.clock = Clock()
         self.patch(toggle, "Listener", FakeListener)
-        self.patch(Stalls, "start", lambda _: None)
         self.patch(toggle.time, "time", self.clock.seconds)
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -264,8 +262,7 @@ assert reactor.getReaders() == readers and not reactor.getDelayedCalls()
 def test_a_closed_manhole_imports_nothing_of_conch():
     """It costs no memory, no start-up time, no thread, no timer, no port, and no attack surface."""
     with child(CLOSED) as process:
-        out, err = process.process.communicate(timeout=30)
-        modules, threads = out.splitlines()
+        _, (modules, threads), err = process.end()
         assert modules.split() == [
             f"halfsync.manhole.{each}"
             for each in ("host_key", "invitation", "keys", "login", "options", "toggle")
@@ -281,8 +278,8 @@ main(lambda process: None)
 
 def check_config(*argv: str) -> tuple[int, str, str]:
     with child(CHECKED, "--check_config", *argv) as process:
-        out, err = process.process.communicate(timeout=30)
-        return process.process.returncode, out, err
+        code, lines, err = process.end()
+        return code, "".join(f"{line}\n" for line in lines), err
 
 
 def test_check_config_looks_at_the_keys(tmp_path):

@@ -9,8 +9,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from halfsync.life.about import About
+from halfsync.life.dump import dump
 from halfsync.life.parts import Part, Process
-from halfsync.life.stacks import dump, thread_stacks
+from halfsync.life.stacks import thread_stacks
 from halfsync.tasks import Periodic, Tasks
 from halfsync.workers import WorkerPool
 

@@ -75,9 +75,9 @@ class Admin(HttpListener):
             unix_is_private=not any(is_shared_unix(each.source) for each in self._listen),
         )
         bounds = Bounds(max_body=LONGEST, idle_timeout=60, request_timeout=10, write_timeout=30)
-        site = Site(
-            AdminHandler(Pages(process, access)), bounds=bounds, access_log=False, reactor=process.reactor
-        )
+        pages = Pages(process, access)
+        self._metrics = pages.metrics
+        site = Site(AdminHandler(pages), bounds=bounds, access_log=False, reactor=process.reactor)
         super().__init__(
             "admin", flag="admin.listen", endpoints=self._listen, site=site, reactor=process.reactor
         )
@@ -99,6 +99,18 @@ class Admin(HttpListener):
         if fault:
             raise StartError(f"--admin.listen: {fault}")
         await super().bind(sockets)
+
+    async def ready(self) -> None:
+        """Keep the names of the library's metrics from being used once more, now that all parts are there.
+
+        :raises StartError: when one is.
+        """
+        self._metrics.reserve()
+
+    async def stop(self) -> None:
+        """Close the endpoints, and the connections that are left."""
+        self._metrics.release()
+        await super().stop()
 
     async def drain(self) -> None:
         """Go on until the very end: a probe must hear that the process drains."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from halfsync.life.about import About
     from halfsync.life.facts import Metric, OpenConnection, PeriodicTask, RunningRequest, WorkerThread
+    from halfsync.life.stalls import Stalls
 
 log = get_logger(__name__)
 
@@ -123,6 +124,8 @@ class Process:
         """The service manager that started the process."""
         self.state: State = "starting"
         """May be read in any thread."""
+        self.stalls: Stalls | None = None
+        """What watches the reactor; None when nothing does."""
         self.told_to_stop: Deferred[str] = Deferred()
         """Fires with the reason when the process is to stop."""
         self.stop_signalled = False
@@ -208,8 +211,9 @@ class Process:
         return {task.label: task for task in self._ask(lambda part: part.tasks())}
 
     def metrics(self) -> list[Metric]:
-        """Return the figures of every part."""
-        return self._ask(lambda part: part.metrics())
+        """Return the figures of the process and of every part."""
+        own = list(self.stalls.metrics()) if self.stalls else []
+        return own + self._ask(lambda part: part.metrics())
 
     # Life
 

@@ -17,11 +17,13 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from halfsync import flag, flags, logs
 from halfsync.flags import types as flagtypes
-from halfsync.life import collector, reactors, signals, stacks
+from halfsync.life import collector, reactors, signals
 from halfsync.life import open_files as limits
+from halfsync.life.dump import dump, work
 from halfsync.life.errors import StartError
 from halfsync.life.parts import Process
 from halfsync.life.reload import reload_flags
+from halfsync.life.stalls import Stalls
 from halfsync.life.systemd import Systemd
 from halfsync.logs import get_logger
 
@@ -48,6 +50,11 @@ class FLAGS:
     drain_timeout = flagtypes.Seconds(
         "Deadline for the work in flight when the service is told to stop.", default=30, minimum=0
     )
+    stall = flagtypes.Seconds(
+        "The reactor busy for longer is logged with the stack seen during it; 0 turns it off.",
+        default=0.2,
+        minimum=0,
+    )
     certificate_watch = flagtypes.Seconds(
         "How often to look whether certificates have changed, and reload them; 0 is at HUP only.",
         default=0,
@@ -69,7 +76,10 @@ def run(about: About, services: Callable[[Process], None]) -> int:
     # systemd's watchdog ends a stuck process with SIGABRT: every thread's stack is then on standard error.
     faulthandler.enable(sys.__stderr__ or 2)
     systemd = Systemd.from_environ(reactor, os.environ)
-    return Run(Process(about, reactor, systemd), services, drain_timeout=FLAGS.drain_timeout).run()
+    process = Process(about, reactor, systemd)
+    if FLAGS.stall:
+        process.stalls = Stalls(reactor, FLAGS.stall)
+    return Run(process, services, drain_timeout=FLAGS.drain_timeout).run()
 
 
 def _refuse(about: About, error: Exception) -> int:
@@ -125,6 +135,8 @@ class Run:
             reason = await self.process.told_to_stop
             await self._drain(reason)
             await self.process.close()
+        if self.process.stalls:
+            self.process.stalls.stop()
         log.info("service.stopped", exit_code=self.exit_code)
 
     async def _start(self) -> bool:
@@ -149,12 +161,15 @@ class Run:
         return False
 
     async def _build_and_start(self) -> None:
-        if self._stop_signals:
+        if self.process.stop_signalled:
             raise CancelledError
         self.process.sockets.certificate_watch = FLAGS.certificate_watch
         self._services(self.process)
         await self.process.start()
         collector.tune_from_flags()
+        if self.process.stalls:
+            # What a start does may well take its time.
+            self.process.stalls.start()
 
     def _abandon_start(self, reason: str) -> str:
         if self.process.state == "starting" and self._under_way:
@@ -178,7 +193,7 @@ class Run:
     def _force(self, reason: str) -> None:
         self.exit_code = FORCED
         unfinished = self.process.unfinished()
-        log.warning("service.forced", reason=reason, unfinished=unfinished, **stacks.work(self.process))
+        log.warning("service.forced", reason=reason, unfinished=unfinished, **work(self.process))
         self._end_soon()
         if self._under_way:
             self._under_way.cancel()
@@ -239,7 +254,7 @@ class Run:
     def told_to_dump(self, interrupted: FrameType | None) -> None:
         """Log where every thread, request and task is; at once, as the reactor may be stuck."""
         # What the interrupted code has in its context is none of this.
-        Context().run(stacks.dump, self.process, interrupted)
+        Context().run(dump, self.process, interrupted)
 
     def told_to_toggle(self) -> None:
         """Open or close the manhole."""

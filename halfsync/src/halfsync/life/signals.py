@@ -88,6 +88,8 @@ def handle(actions: Actions) -> None:
         signal.SIGUSR1: lambda _number, frame: actions.told_to_dump(frame),
         signal.SIGUSR2: lambda _number, _frame: actions.told_to_toggle(),
     }
+    # It does not notice that another handler has taken its place.
+    faulthandler.unregister(signal.SIGUSR1)
     for number, handler in handlers.items():
         signal.signal(number, handler)
     _dump_in_c()

@@ -240,7 +240,6 @@ class Manhole(Part):
         await listener.bind(self._process.sockets)
         await listener.start()
         self._server, self._listener = server, listener
-        server.tools.begin()
         self.counts.opened += 1
         for line, reason in authorized.unusable():
             log.warning("manhole.key_skipped", file=self._authorized_keys, line=line, reason=reason)
