@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from halfsync.http.connection import H1Connection
+    from halfsync.http.h1 import H1
 
 H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client sends first that knows already that we speak HTTP/2."""
 
 
-def may_be_h2(connection: H1Connection) -> bool:
+def may_be_h2(connection: H1) -> bool:
     """Go on in HTTP/2, or wait for the rest of its preface; False when what has come is none."""
     begin = connection.parser.waiting
     if connection.asked or not connection.context.has_h2:

@@ -43,7 +43,12 @@ class Site(Factory):
         proxies: Proxies | None = None,
     ) -> None:
         self.context = Context(
-            as_handler(handler), bounds=bounds, access_log=access_log, reactor=reactor, proxies=proxies
+            as_handler(handler),
+            bounds=bounds,
+            access_log=access_log,
+            reactor=reactor,
+            proxies=proxies,
+            make_h2=_make_h2,
         )
 
     @property
@@ -128,3 +133,10 @@ def as_handler(handler: Any) -> Handler:
 
         return Resources(handler)
     return cast("Handler", handler)
+
+
+def _make_h2(context: Context) -> Any:
+    # What it needs may not be there.
+    from halfsync.http.h2 import H2Connection  # noqa: PLC0415  see above
+
+    return H2Connection(context)
