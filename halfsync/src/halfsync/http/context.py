@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from importlib.util import find_spec
 from time import time
 from typing import IO, TYPE_CHECKING, Any
 
@@ -52,7 +51,7 @@ class Context:
     ) -> None:
         """Begin with nothing.
 
-        :param make_h2: makes a connection of HTTP/2, when one is wanted and the package h2 is installed.
+        :param make_h2: makes a connection of HTTP/2, when one is wanted.
         """
         self.handler = handler
         self.bounds = bounds
@@ -73,8 +72,6 @@ class Context:
         self.segments = Segments(self.memory)
         """Memory that request bodies are read into."""
         self.make_h2 = make_h2
-        self.has_h2 = find_spec("h2") is not None
-        """Whether HTTP/2 can be spoken: the package h2 is installed."""
         self.disk_thread = Disk(reactor)
         """For what may have to wait for the disk."""
         self._date = (0, "", "")

@@ -123,7 +123,7 @@ class Site(Factory):
 
     def acceptableProtocols(self) -> list[bytes]:
         """Offer HTTP/2 and HTTP/1.1 by ALPN."""
-        return [b"h2", b"http/1.1"] if self.context.has_h2 else [b"http/1.1"]
+        return [b"h2", b"http/1.1"]
 
 
 def as_handler(handler: Any) -> Handler:
@@ -136,7 +136,6 @@ def as_handler(handler: Any) -> Handler:
 
 
 def _make_h2(context: Context) -> Any:
-    # What it needs may not be there.
-    from halfsync.http.h2 import H2Connection  # noqa: PLC0415  see above
+    from halfsync.http.h2 import H2Connection  # noqa: PLC0415  a service may never be asked for it
 
     return H2Connection(context)
