@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("life",),
     ("logs", "deadline"),
     ("flags",),
-    ("flag", "path_walk", "_twisted", "_h2"),
+    ("flag", "path_walk", "_twisted"),
 )
 """From the top down: what stands on a line imports only from the lines below, and from itself."""
 

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from halfsync import flag
 from halfsync.flags import report
@@ -234,6 +234,20 @@ def _faults(registry: Registry) -> list[FlagError]:
         fault = getattr(setting.var, "fault", lambda: None)()
         if fault:
             faults.append(FlagError(f"--{setting.name}: {fault} ({setting.source})"))
+    return faults + _conflicts(registry)
+
+
+def _conflicts(registry: Registry) -> list[FlagError]:
+    """Find what two flags claim, and only one can have: an address, an inherited socket."""
+    faults: list[FlagError] = []
+    claimed: list[tuple[Setting, Any]] = []
+    for setting in registry.settings:
+        for claim in getattr(setting.var, "claims", list)():
+            for other, earlier in claimed:
+                if other is not setting and claim.conflicts_with(earlier):
+                    reason = f"--{other.name} has {str(earlier)!r}, which is the same socket"
+                    faults.append(FlagError(f"--{setting.name}: {str(claim)!r}: {reason} ({setting.source})"))
+            claimed.append((setting, claim))
     return faults
 
 

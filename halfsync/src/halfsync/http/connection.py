@@ -197,6 +197,12 @@ class H1Connection(Ends):
         else:
             self.deadline = now + self.context.bounds.idle_timeout
 
+    def cut_short(self, stream: H1Stream) -> None:
+        """Close once what there is of a response is sent."""
+        self.stream = None
+        self.context.answered(stream, aborted=True)
+        self._lose()
+
     def handle(self, head: RequestHead, body: IO[bytes]) -> None:
         """Have a request answered that has arrived to its last byte."""
         self._arrival = None

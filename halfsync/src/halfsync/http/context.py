@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from importlib.util import find_spec
 from time import time
 from typing import IO, TYPE_CHECKING, Any
 
@@ -67,8 +66,6 @@ class Context:
         """For request bodies."""
         self.segments = Segments(self.memory)
         """Memory that request bodies are read into."""
-        self.has_h2 = find_spec("h2") is not None
-        """Whether HTTP/2 can be spoken: the package h2 is installed."""
         self.disk_thread = Disk(reactor)
         """For what may have to wait for the disk."""
         self._date = (0, "", "")

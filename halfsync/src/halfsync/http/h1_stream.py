@@ -92,6 +92,11 @@ class H1Stream(Stream):
         """Cut the connection, so that the client cannot take what it has for the whole."""
         self.connection.abort()
 
+    def cut_short(self) -> None:
+        """Close the connection once what has been written is sent."""
+        self.responder = None
+        self.connection.cut_short(self)
+
     def lose(self) -> None:
         """Tell the responder that there is no client."""
         self.release()

@@ -6,10 +6,9 @@ from io import BytesIO
 from math import inf
 from typing import TYPE_CHECKING
 
-from h2.errors import ErrorCodes
-
 from halfsync.endpoints.addresses import address_text
 from halfsync.http.access_log import Asked, printable
+from halfsync.http.h2_frames import ErrorCode
 from halfsync.http.h2_head import CONNECTION_SPECIFIC, H2Head, Malformed, NoAuthority
 from halfsync.http.h2_session import DATA_CREDIT
 from halfsync.http.head import LONGEST_NAME
@@ -84,7 +83,7 @@ class H2Stream(Stream):
         self._rest = memoryview(b"")
         """What follows the buffer, of a body that was made in one piece."""
         self._ended = False
-        self._reset: ErrorCodes | None = None
+        self._reset: ErrorCode | None = None
         self._paused = False
         self._release: Callable[[], None] | None = None
         self._pace = Pace(context.bounds)
@@ -103,7 +102,7 @@ class H2Stream(Stream):
             if isinstance(reason, NoAuthority):
                 self.reject(400)
             else:
-                self.reset(ErrorCodes.PROTOCOL_ERROR, costly=True)
+                self.reset(ErrorCode.PROTOCOL_ERROR, costly=True)
             return
         if len(head.target) > bounds.max_head:
             self.reject(414)
@@ -140,7 +139,7 @@ class H2Stream(Stream):
             self.reject(413)
             return True
         if self.head.length is not None and self._received > self.head.length:
-            self.reset(ErrorCodes.PROTOCOL_ERROR, costly=True)
+            self.reset(ErrorCode.PROTOCOL_ERROR, costly=True)
             return True
         if self._flushing:
             self._aside = b"".join((self._aside, data))
@@ -158,7 +157,7 @@ class H2Stream(Stream):
         if self.closing or self._read is None:
             return
         if self._read.length is not None and self._read.length != self._received:
-            self.reset(ErrorCodes.PROTOCOL_ERROR, costly=True)
+            self.reset(ErrorCode.PROTOCOL_ERROR, costly=True)
         elif self._body is not None and self._body.on_disk and not self._flushing:
             self._to_disk()
         elif not self._flushing:
@@ -238,7 +237,7 @@ class H2Stream(Stream):
     def expire(self, now: float) -> None:
         """Do what the deadline is for."""
         if self._lingering:
-            self._reset = ErrorCodes.NO_ERROR
+            self._reset = ErrorCode.NO_ERROR
             self.deadline = inf
             self.connection.ready(self)
             return
@@ -254,7 +253,7 @@ class H2Stream(Stream):
             self.deadline = deadline
         else:
             log.info("http.stalled", peer=address_text(self.client), unsent=len(self._buffer))
-            self.reset(ErrorCodes.CANCEL)
+            self.reset(ErrorCode.CANCEL)
 
     def send(self) -> bool:
         """Send what the client will take, up to one frame of data; say whether another turn is wanted."""
@@ -391,9 +390,9 @@ class H2Stream(Stream):
 
     def abort(self) -> None:
         """Break the response off so that the client can tell."""
-        self.reset(ErrorCodes.INTERNAL_ERROR)
+        self.reset(ErrorCode.INTERNAL_ERROR)
 
-    def reset(self, code: ErrorCodes, *, costly: bool = False) -> None:
+    def reset(self, code: ErrorCode, *, costly: bool = False) -> None:
         """End the stream with an error.
 
         :param costly: whether it is the client's fault, and the client pays.

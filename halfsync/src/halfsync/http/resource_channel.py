@@ -123,12 +123,18 @@ class Channel:
         self._producer = self._pulling = None
 
     def loseConnection(self) -> None:
-        """Break the response off so that the client can tell."""
+        """End the response after what has been written."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.cut_short()
+
+    def abortConnection(self) -> None:
+        """Break the response off, so that the client can tell."""
         stream, self.stream = self.stream, None
         if stream is not None:
             stream.abort()
 
-    abortConnection = forceAbortClient = loseConnection
+    forceAbortClient = abortConnection
 
     def refuse(self, code: int) -> None:
         """Answer a request that cannot be read."""

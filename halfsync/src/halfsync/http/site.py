@@ -118,7 +118,7 @@ class Site(Factory):
 
     def acceptableProtocols(self) -> list[bytes]:
         """Offer HTTP/2 and HTTP/1.1 by ALPN."""
-        return [b"h2", b"http/1.1"] if self.context.has_h2 else [b"http/1.1"]
+        return [b"h2", b"http/1.1"]
 
 
 def as_handler(handler: Any) -> Handler:

@@ -184,6 +184,10 @@ class Stream(ABC):
     def abort(self) -> None:
         """Break the response off so that the client can tell, or drop a request that is not answered."""
 
+    def cut_short(self) -> None:
+        """End the response where it is; the client gets what has been written, and can tell."""
+        self.abort()
+
     def refuse(self, code: int, fields: Iterable[tuple[str, str]] = ()) -> None:
         """Send a whole short response of our own, in plain text."""
         head, body = self.context.plain(code, fields)
