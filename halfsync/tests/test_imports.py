@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__", "serving", "dev", "testing"),
     ("admin",),
     ("manhole", "metrics"),
-    ("tasks", "background"),
+    ("tasks", "background", "commands"),
     ("http", "thrift", "client", "handover"),
     ("endpoints", "workers", "from_thread"),
     ("worker_calls", "worker_queue"),
