@@ -33,8 +33,6 @@ FACTS = frozenset({"halfsync.life.about", "halfsync.life.errors"})
 
 STILL_CIRCULAR = {
     "halfsync.client.http": "halfsync.client.blocking",
-    "halfsync.http.connection": "halfsync.http.*",
-    "halfsync.http.context": "halfsync.http.stream",
     "halfsync.http.h2": "halfsync.http.*",
 }
 """What is imported, mostly for its types, by what it imports itself: to become none, and never more."""
