@@ -40,7 +40,7 @@ STILL_CIRCULAR = {
 
 def imports() -> dict[str, set[str]]:
     """Return what each module imports of the library, wherever the statement stands."""
-    graph = grimp.build_graph("halfsync")
+    graph = grimp.build_graph("halfsync", cache_dir=None)
     return {each: graph.find_modules_directly_imported_by(each) for each in graph.modules}
 
 
