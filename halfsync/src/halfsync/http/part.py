@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 LONGEST_ID = 100
-"""Characters of an id that an exemplar has room for: OpenMetrics allows 128 for its labels, names included."""
+"""Characters of an id that an exemplar has room for: OpenMetrics allows 128, names of labels included."""
 
 
 class HttpListener(Listener):
