@@ -50,16 +50,25 @@ def find_wrk() -> str:
 
 
 def wrk(
-    url: str, *, seconds: float, connections: int = CONNECTIONS, body: int = 0, browser: bool = False
+    url: str,
+    *,
+    seconds: float,
+    connections: int = CONNECTIONS,
+    body: int = 0,
+    browser: bool = False,
+    close: bool = False,
 ) -> Load:
     """Send requests on so many keep-alive connections for so long.
 
     :param body: bytes to POST; 0 for a GET.
+    :param close: whether to make a connection for each request.
     :param browser: whether with the ten headers of a browser instead of Host alone.
     """
     command = [find_wrk(), "--threads", str(min(2, connections)), "--connections", str(connections)]
     whole = max(1, round(seconds))
     command += ["--duration", f"{whole}s", "--timeout", "2s", "--script", str(HERE / "wrk.lua"), url]
+    if close:
+        command += ["--header", "Connection: close"]
     run = subprocess.run(
         [*command, "--", str(body), "browser" if browser else ""],
         capture_output=True,

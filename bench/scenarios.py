@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .load import CONNECTIONS, find_wrk, hold_unread, slow_readers, wrk
 from .memory import group_rss
-from .servers import OURS, SERVE, SERVERS, VARIANTS, Died
+from .servers import OURS, SERVE, SERVERS, TLS, VARIANTS, Died
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,6 +64,12 @@ def _steady(
     return measure
 
 
+def handshakes(server: Running, settings: Settings) -> Figures:
+    """Make a connection over TLS for each request."""
+    warm(server)
+    return _figures(wrk(server.url("/hello"), seconds=settings.seconds, close=True))
+
+
 BLOCKED = 12
 
 
@@ -88,7 +94,12 @@ def _figures(load: Load) -> Figures:
 
 def warm(server: Running) -> None:
     """Have the interpreter specialise what it runs often."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    if server.tls:
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            "127.0.0.1", server.port, timeout=10, context=server.tls
+        )
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     for _ in range(200):
         connection.request("GET", "/hello")
         connection.getresponse().read()
@@ -199,6 +210,20 @@ SCENARIOS = {
             _steady("/hello", connections=256),
             columns={**P99, "failed": "failed"},
         ),
+        Scenario(
+            "tls",
+            "13 bytes over TLS, 32 keep-alive connections",
+            _steady("/hello"),
+            servers=(*TLS,),
+            columns=P99,
+        ),
+        Scenario(
+            "handshakes",
+            "13 bytes over TLS, a handshake each, 32 at a time",
+            handshakes,
+            servers=(*TLS,),
+            columns=P99,
+        ),
         Scenario("one", "13 bytes, one connection", _steady("/hello", connections=1), columns=P99),
         Scenario(
             "beside",
@@ -248,7 +273,7 @@ SCENARIOS = {
     )
 }
 
-RUNNABLE = {**SERVERS, **VARIANTS}
+RUNNABLE = {**SERVERS, **VARIANTS, **TLS}
 
 SPARE = 500
 """File descriptors that a server needs besides its idle connections."""

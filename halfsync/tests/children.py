@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "halfsync" / "src"
@@ -103,6 +103,14 @@ def _event(line: str) -> dict[str, Any]:
     found = json.loads(line) if line.startswith("{") else {"event": line.rstrip()}
     assert isinstance(found, dict)
     return found
+
+
+def until(true: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, "it has not become so"
+        time.sleep(0.005)
 
 
 @contextmanager

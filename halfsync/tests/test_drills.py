@@ -33,7 +33,7 @@ DRILLS: dict[str, tuple[list[str], list[str]]] = {
         ["/report"],
         [
             "kill -USR1 $PID",
-            "grep stacks.request shop.log",
+            "grep 'stacks.request.*\"web\"' shop.log",
             f'grep \'"holds": "GET /report"\' shop.log | {FIND_CODE}',
         ],
     ),
@@ -57,7 +57,7 @@ DRILLS: dict[str, tuple[list[str], list[str]]] = {
         ["/buy", "/return"],
         [
             "kill -USR1 $PID",
-            'grep stacks.request shop.log | grep -o \'"path": "[^"]*"\' | sort',
+            'grep -o \'stacks.request.*"web", .*"peer"\' shop.log | grep -o \'"path": "[^"]*"\' | sort',
             f'grep \'"holds": "GET /buy"\' shop.log | {FIND_CODE}',
             f'grep \'"holds": "GET /return"\' shop.log | {FIND_CODE}',
         ],

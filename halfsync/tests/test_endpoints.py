@@ -244,6 +244,28 @@ def test_only_a_listening_stream_socket_can_be_inherited(what: str, tmp_path: Pa
             thing.close()
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("tcp:80", "tcp:80", True),
+        ("tcp:80", "ssl:80:interface=127.0.0.1", True),
+        ("tcp:80:interface=127.0.0.1", "tcp:80:interface=127.0.0.2", False),
+        ("tcp6:80", "tcp:80:interface=127.0.0.1", True),
+        ("tcp:80", "tcp:80:interface=::1", False),
+        ("tcp:0", "tcp:0", False),
+        ("tcp:80", "tcp:81", False),
+        ("fd:3", "tls-over:cert=/c:fd:3", True),
+        ("fd:3", "fd:4", False),
+        ("unix:/run/x", "unix:/run/x:mode=600", True),
+        ("unix:/run/x", "tcp:80", False),
+    ],
+)
+def test_it_is_known_which_strings_mean_one_socket(one: str, other: str, *, same: bool) -> None:
+    """Wherever no two could listen; port 0 is another one each time."""
+    assert parse(one).conflicts_with(parse(other)) is same
+    assert parse(other).conflicts_with(parse(one)) is same
+
+
 # Serving
 
 

@@ -275,6 +275,16 @@ def test_a_required_flag(own_flags, capsys):
     assert FLAGS.dsn == "x"
 
 
+def test_one_socket_for_two_listeners_is_found_by_a_check(web, admin, capsys):
+    """In one line, that names both flags; each of them alone is right."""
+    assert refused(capsys, ["--check_config", "--web.listen=tcp:8081", "--admin.listen=tcp:8081"]) == [
+        "--web.listen: 'tcp:8081': --admin.listen has 'tcp:8081', which is the same socket (command line)"
+    ]
+    with pytest.raises(SystemExit) as stop:
+        flags.parse(ABOUT, ["--check_config", "--web.listen=tcp:8082"], {})
+    assert stop.value.code == 0
+
+
 def test_a_secret_is_never_shown(tasks, capsys, tmp_path):
     (tmp_path / "a.ini").write_text("[tasks]\ntoken = hush1\n")
     environ = {"HELLO_SERVICE_TASKS_TOKEN": "hush2"}

@@ -6,7 +6,6 @@ import os
 import re
 import sys
 import threading
-import time
 
 import pytest
 from twisted.internet import reactor as real_reactor
@@ -44,13 +43,6 @@ class Reactor(Clock):
             call(*arguments)
         else:
             threading.Thread(target=lambda: self.answers.wait(PATIENCE) and call(*arguments)).start()
-
-
-def until(true) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.fixture

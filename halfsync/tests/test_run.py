@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from children import child
+from children import PRELUDE, child
 
 IDLE = """
 main(lambda process: process.add(Part("idle")))
@@ -238,3 +238,33 @@ def test_a_clock_that_is_set_moves_no_timer(kind, hours):
         service.wait_for("service.stopped")
         assert "too early" not in [event["event"] for event in service.events]
         assert service.end()[0] == 0
+
+
+NOBODY = """
+import os
+os.environ.pop("HOME", None)
+os.getuid = lambda: 54321
+"""
+
+
+def test_a_user_without_an_entry_and_a_home_starts(tmp_path):
+    """As containers may run it; the manhole is closed, and says in a line why it does not open."""
+    code = """
+    from halfsync.manhole import Manhole
+    main(lambda process: process.add(Manhole.from_flags(process)))
+    """
+    with child(code, prelude=NOBODY + PRELUDE) as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGUSR2)
+        assert "authorized_keys" in service.wait_for("manhole.open_failed")["problem"]
+        service.signal(signal.SIGTERM)
+        assert service.end()[0] == 0
+    keys = tmp_path / "keys"
+    keys.touch(0o600)
+    with child(code, f"--manhole.authorized_keys={keys}", prelude=NOBODY + PRELUDE) as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGUSR2)
+        problem = service.wait_for("manhole.open_failed")["problem"]
+        assert problem.startswith(
+            "--manhole.host_key: '~/.local/state/child/manhole_host_key': this user has no"
+        )

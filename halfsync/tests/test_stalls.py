@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 from structlog.testing import capture_logs
 from twisted.internet.task import Clock
 
-from children import child
+from children import child, until
 from halfsync.life import stalls
 from halfsync.life.stalls import Stalls
-
-PATIENCE = 20
-
-
-def until(true) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.fixture

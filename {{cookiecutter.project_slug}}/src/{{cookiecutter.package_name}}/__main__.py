@@ -1,4 +1,4 @@
-"""`python -m` and the pex begin here: what must come ahead of all other imports, which take a while."""
+"""`python -m` and the pex begin here: what comes ahead of the other imports, which take a while."""
 
 import sys
 

@@ -9,6 +9,7 @@ from halfsync.admin.access import Access
 from halfsync.admin.body import LONGEST
 from halfsync.admin.handler import AdminHandler
 from halfsync.admin.pages import Pages
+from halfsync.admin.probe import probe
 from halfsync.admin.token import check_token_file
 from halfsync.endpoints.exposure import is_shared_unix, public_address
 from halfsync.endpoints.listener import Endpoints
@@ -48,6 +49,16 @@ class FLAGS:
         " from elsewhere than loopback or a private UNIX socket; read at each use.",
         default="",
         check=check_token_file,
+    )
+
+
+@flags.declare(flag.namespace(""), at_start=True)
+class COMMAND:
+    """What is asked of the process that runs."""
+
+    probe = flags.Action(
+        "Ask the process that runs with these flags whether it is ready; exit 0 or 1.",
+        act=lambda: probe(FLAGS.listen),
     )
 
 

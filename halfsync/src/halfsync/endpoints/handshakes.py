@@ -57,12 +57,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.5
 # RFC 8446 section 6: a fatal alert, no_application_protocol.
 _NO_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
 
-_EVENTS = {
-    "malformed": "proxy_header.refused",
-    "plain_http": "tls.plain_http",
-    "failed": "tls.handshake_failed",
-}
-
 _PLAIN_HTTP = b"This port speaks TLS: ask for https:// instead of http://.\n"
 
 
@@ -180,17 +174,18 @@ class Handshake:
         except ssl.SSLEOFError:
             self.end("gone")
         except ssl.SSLError as error:
-            self._refuse("failed", (error.reason or "").lower().replace("_", " ") or str(error))
+            self._fail((error.reason or "").lower().replace("_", " ") or str(error))
         except (OSError, ValueError):
             # ValueError: the standard library's, where the client has gone in between.
             self.end("gone")
 
     def end(self, result: str) -> None:
         """Close the connection, and count how it ended, unless it was refused before."""
-        self._leave_reactor()
         if not self._refused:
             self._all.results[result] += 1
+        self._leave_reactor()
         self._sock.close()
+        self._all.forget(self)
 
     # In this order: each step raises when it needs more, and calls the next when it is done.
 
@@ -199,7 +194,8 @@ class Handshake:
         try:
             header = read_proxy_header(data)
         except MalformedHeaderError as error:
-            self._refuse("malformed", str(error))
+            self._all.log.warning("proxy_header.refused", client=self._name(), reason=str(error))
+            self._refuse("malformed")
             return
         if header is None:
             self._look_later()
@@ -220,10 +216,11 @@ class Handshake:
             self._look_later()
         elif kind is Kind.HTTP:
             self._sock.send(_plain_http_answer())
-            self._refuse("plain_http", "the client speaks HTTP without TLS")
+            self._all.log.warning("tls.plain_http", client=self._name())
+            self._refuse("plain_http")
         elif offered and tls.protocols and not set(offered).intersection(tls.protocols):
             self._sock.send(_NO_PROTOCOL)
-            self._refuse("failed", f"no protocol of the client's is spoken here: {b' '.join(offered)!r}")
+            self._fail(f"no protocol of the client's is spoken here: {b' '.join(offered)!r}")
         else:
             self._sock = tls.context.wrap_socket(
                 self._sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
@@ -237,18 +234,25 @@ class Handshake:
         self._done(protocol.encode("ascii") if protocol else None)
 
     def _done(self, protocol: bytes | None) -> None:
-        self._leave_reactor()
         self._all.results["done"] += 1
+        self._leave_reactor()
         self._all.connect(self._sock, self._client, self._local, protocol)
+        # Only now: a drain that waits for handshakes looks at the factory's connections next.
+        self._all.forget(self)
 
-    def _refuse(self, result: str, reason: str) -> None:
-        """Say in the log why, and let the client hear what was sent to it, which a reset would take away."""
-        handshakes = self._all
-        handshakes.results[result] += 1
-        handshakes.log.warning(_EVENTS[result], client=address_text(self._client), reason=reason)
+    def _name(self) -> str:
+        return address_text(self._client)
+
+    def _fail(self, reason: str) -> None:
+        self._all.log.warning("tls.handshake_failed", client=self._name(), reason=reason)
+        self._refuse("failed")
+
+    def _refuse(self, result: str) -> None:
+        """Let the client hear what was sent to it, which a reset would take away."""
+        self._all.results[result] += 1
         self._refused = True
         self._step = self._linger
-        handshakes.keep(self, LINGER)
+        self._all.keep(self, LINGER)
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError:
@@ -289,7 +293,6 @@ class Handshake:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._all.forget(self)
 
     # The reactor calls these.
 

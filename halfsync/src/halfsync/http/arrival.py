@@ -14,7 +14,7 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from halfsync.http.connection import H1Connection
+    from halfsync.http.h1 import H1
     from halfsync.http.stream import RequestHead
 
 
@@ -32,7 +32,7 @@ class Arrival:
 
     __slots__ = ("_body", "_connection", "flushing", "head", "pace")
 
-    def __init__(self, connection: H1Connection, head: RequestHead) -> None:
+    def __init__(self, connection: H1, head: RequestHead) -> None:
         context = connection.context
         self.head = head
         self.pace = Pace(context.bounds)
@@ -124,7 +124,7 @@ class Arrival:
             connection.read_on(then)
 
 
-def at_once(connection: H1Connection, head: RequestHead) -> IO[bytes] | None:
+def at_once(connection: H1, head: RequestHead) -> IO[bytes] | None:
     """Return the body of a request that has none, or whose body has come with its head; else None.
 
     :raises NoRoom: when there is no memory for it.

@@ -10,7 +10,8 @@ from halfsync.http.stream import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from halfsync.http.connection import H1Connection
+    from halfsync.http.context import Context
+    from halfsync.http.h1 import H1
     from halfsync.http.stream import RequestHead, ResponseHead
 
 JOINED = 16 * 1024
@@ -20,12 +21,13 @@ JOINED = 16 * 1024
 class H1Stream(Stream):
     """The request that a connection is at."""
 
+    context: Context
     ended = False
     """Whether all of the response has been written."""
     _chunked = False
     _release: Callable[[], None] | None = None
 
-    def __init__(self, connection: H1Connection, head: RequestHead, since: float) -> None:
+    def __init__(self, connection: H1, head: RequestHead, since: float) -> None:
         Stream.__init__(
             self, connection.context, head, connection.client, connection.local, connection.secure, since
         )
@@ -145,7 +147,7 @@ class H1Stream(Stream):
         return "".join(lines).encode("latin-1")
 
 
-def refusal(connection: H1Connection, code: int, read: RequestHead | None) -> bytes:
+def refusal(connection: H1, code: int, read: RequestHead | None) -> bytes:
     """Account for what is no request, and return a short response to it, the last one on its connection.
 
     :param read: its head, when it was whole.

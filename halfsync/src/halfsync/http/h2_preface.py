@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from halfsync.http.h2_frames import PREFACE
 
 if TYPE_CHECKING:
-    from halfsync.http.connection import H1Connection
+    from halfsync.http.h1 import H1
 
 
-def may_be_h2(connection: H1Connection) -> bool:
+def may_be_h2(connection: H1) -> bool:
     """Go on in HTTP/2, or wait for the rest of its preface; False when what has come is none."""
     begin = connection.parser.waiting
     if connection.asked:

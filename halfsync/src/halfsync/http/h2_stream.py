@@ -20,6 +20,7 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from halfsync.http.context import Context
     from halfsync.http.h2 import H2Connection
     from halfsync.http.stream import ResponseHead
 
@@ -41,6 +42,8 @@ class H2Stream(Stream):
 
     Nothing is sent here before the connection gives the stream its turn: `send`.
     """
+
+    context: Context
 
     def __init__(self, connection: H2Connection, number: int) -> None:
         context = connection.context

@@ -8,7 +8,7 @@ from halfsync.endpoints.transport import SocketTransport
 from halfsync.http.rate import Pace, untaken
 
 if TYPE_CHECKING:
-    from halfsync.http.connection import H1Connection
+    from halfsync.http.h1 import H1
 
 
 class Outgoing:
@@ -16,7 +16,7 @@ class Outgoing:
 
     __slots__ = ("_connection", "_transport", "blocked", "pace", "socket")
 
-    def __init__(self, connection: H1Connection) -> None:
+    def __init__(self, connection: H1) -> None:
         transport = connection.transport
         self._connection = connection
         self._transport = transport
