@@ -216,6 +216,44 @@ class TestFloods:
         assert client.site.counts.requests == {("GET", 200): 3000}
 
 
+class TestMemory:
+    """What all clients together make us hold is bounded by `--web.memory`, and given back."""
+
+    def test_one_cookie_and_many_references(self):
+        """Heads that wait for their bodies count while they do; beyond the bound streams are refused."""
+        client = Client(memory=256 * 1024)
+        head = [*POST, ("cookie", "c" * 4000)]
+        responses = [client.request(head, end=False) for _ in range(MAX_STREAMS)]
+        refused = [each for each in responses if each.reset == ErrorCodes.REFUSED_STREAM]
+        assert MAX_STREAMS / 2 < len(refused) < MAX_STREAMS
+        assert client.site.context.memory.taken <= 256 * 1024
+        assert client.open
+        client.lose()
+        assert client.site.context.memory.taken == 0
+
+    def test_shut_windows(self):
+        """Answers that nobody takes count; beyond the bound the streams that wait are cut, others served."""
+        client = Client(lambda e, s: (s("200 OK", []), [b"x" * 60_000])[1], memory=512 * 1024)
+        client.send(SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 0}))
+        with capture_logs():
+            responses = [client.request() for _ in range(MAX_STREAMS)]
+        assert len([each for each in responses if each.reset == ErrorCodes.CANCEL]) > MAX_STREAMS / 2
+        assert client.site.context.memory.taken <= 512 * 1024
+        client.send(SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 100_000}))
+        client.send(WindowUpdateFrame(0, 10**7))
+        client.receive()
+        assert all(each.ended or each.reset is not None for each in responses)
+        assert any(each.body == b"x" * 60_000 for each in responses)
+        assert client.site.context.memory.taken == 0
+
+    def test_a_request_with_a_body(self):
+        """Nothing is left of a request that is answered."""
+        client = Client()
+        for _ in range(3):
+            assert client.request([*POST, ("cookie", "c" * 4000)], b"body").ended
+        assert client.site.context.memory.taken == 0
+
+
 class TestBrokenFrames:
     """The connection ends with the code that RFC 9113 has for it."""
 
