@@ -74,7 +74,7 @@ def child(
     more_environ: Mapping[str, str] = MappingProxyType({}),
     wrapper: Sequence[str] = (),
 ) -> Iterator[Child]:
-    """Run code that sees `halfsync`, with a bound on its life; the wrapper is a command that execs another."""
+    """Run code that sees `halfsync`, for a bounded time; the wrapper is a command that execs another."""
     source = prelude + textwrap.dedent(code)
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES), "HOME": os.environ.get("HOME", "/")}
     environ.update(more_environ)

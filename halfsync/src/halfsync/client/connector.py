@@ -1,0 +1,157 @@
+"""Reaches one address of a peer: an agent of twisted.web with connections of its own, driven by treq."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.ssl import (
+    Certificate,
+    PrivateCertificate,
+    optionsForClientTLS,
+    platformTrust,
+    trustRootFromCertificates,
+)
+from twisted.web.client import (
+    Agent,
+    HTTPConnectionPool,
+    RequestGenerationFailed,
+    RequestTransmissionFailed,
+    ResponseFailed,
+    ResponseNeverReceived,
+)
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
+
+from halfsync.client.errors import CallError, Interrupted, Unreachable
+
+if TYPE_CHECKING:
+    from halfsync.client.balancer import Address
+    from halfsync.client.requests import Request
+
+IDLE = 30
+"""Seconds for which an unused connection is kept: less than the 60 s after which servers close theirs."""
+
+BROKEN = (ResponseNeverReceived, ResponseFailed, RequestTransmissionFailed)
+"""What twisted.web raises once a request has begun; each has `reasons`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How a peer proves who it is, and how we do; both in PEM files."""
+
+    ca_file: str = ""
+    """Certificates of the authorities that are believed; empty: those of the system."""
+    certificate: str = ""
+    """Our certificate followed by its key; empty: none is shown."""
+
+    def options(self, host: str) -> Any:
+        """Return how a connection to a host is secured.
+
+        :raises ValueError: when a file cannot be used.
+        """
+        try:
+            root: Any = platformTrust()
+            if self.ca_file:
+                with open(self.ca_file, "rb") as file:  # noqa: PTH123  a flag's text, as it is
+                    root = trustRootFromCertificates(
+                        [Certificate.loadPEM(each) for each in _split(file.read())]
+                    )
+            own = None
+            if self.certificate:
+                with open(self.certificate, "rb") as file:  # noqa: PTH123  the same
+                    own = PrivateCertificate.loadPEM(file.read())
+        except Exception as error:
+            raise ValueError(f"{self.ca_file or self.certificate}: {error}") from error
+        return optionsForClientTLS(host, root, own)
+
+
+def _split(pem: bytes) -> list[bytes]:
+    end = b"-----END CERTIFICATE-----"
+    return [each + end for each in pem.split(end)[:-1]]
+
+
+@implementer(IAgentEndpointFactory)
+class _Endpoints:
+    """Connects to one address, whatever host the URL names."""
+
+    def __init__(self, reactor: Any, address: Address, trust: Trust, timeout: float) -> None:
+        self._reactor = reactor
+        self._address = address
+        self._trust = trust
+        self._timeout = timeout
+
+    def endpointForURI(self, uri: Any) -> Any:
+        plain = HostnameEndpoint(self._reactor, self._address.host, self._address.port, timeout=self._timeout)
+        if uri.scheme != b"https":
+            return plain
+        return wrapClientTLS(self._trust.options(uri.host.decode("ascii")), plain)
+
+
+class Connector:
+    """The connections to one address."""
+
+    def __init__(
+        self, reactor: Any, base: str, address: Address, *, trust: Trust, most: int, connect_timeout: float
+    ) -> None:
+        self._base = base
+        self._reactor = reactor
+        self._pool = HTTPConnectionPool(reactor)
+        self._pool.maxPersistentPerHost = most
+        self._pool.cachedConnectionTimeout = IDLE
+        endpoints = _Endpoints(reactor, address, trust, connect_timeout)
+        self._client = HTTPClient(Agent.usingEndpointFactory(reactor, endpoints, self._pool))
+
+    async def send(self, request: Request, headers: dict[str, str]) -> Any:
+        """Send a request once; return the `IResponse` once its head is here.
+
+        :raises Unreachable: when the peer has not seen the request.
+        :raises Interrupted: when it may have.
+        :raises CancelledError: when the caller did not want to wait any longer.
+        """
+        cancelled = False
+
+        def cancel(_: object) -> None:
+            # What a cancelled request fails with depends on how far it had come, and is easily taken for
+            # the peer's failure: UserError while it connects, ResponseNeverReceived later.
+            nonlocal cancelled
+            cancelled = True
+            sent.cancel()
+
+        response: Deferred[Any] = Deferred(cancel)
+        sent = self._client.request(
+            request.method,
+            self._base + request.target,
+            headers=Headers({name: [value] for name, value in headers.items()}),
+            data=request.producer(),
+            # A redirection leads to another host, which this connector does not reach.
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self._reactor,
+        )
+        sent.addBoth(response.callback)
+        try:
+            return await response
+        except Exception as error:
+            if cancelled:
+                raise CancelledError from None
+            raise _failure(error) from error
+
+    def close(self) -> Any:
+        """Close the connections that no request uses; return a Deferred."""
+        return self._pool.closeCachedConnections()
+
+
+def _failure(error: Any) -> Exception:
+    if isinstance(error, ConnectError | DNSLookupError):
+        return Unreachable(str(error) or type(error).__name__)
+    if isinstance(error, RequestGenerationFailed):
+        return CallError(f"the request's own body failed: {error.reasons[0].getErrorMessage()}")
+    if isinstance(error, BROKEN):
+        return Interrupted("; ".join(reason.getErrorMessage() for reason in error.reasons))
+    return CallError(f"the request could not be sent: {error!r}")

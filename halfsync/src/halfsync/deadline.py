@@ -1,0 +1,49 @@
+"""The time by which an answer is wanted, carried from the caller through threads to what is called next.
+
+A server sets it from what its client asked for; an outgoing client hands on what is left of it.
+It lives in a context variable, so that it follows a request into a worker thread and back.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_DEADLINE: ContextVar[float | None] = ContextVar("halfsync_deadline", default=None)
+
+
+class DeadlineExceeded(TimeoutError):  # noqa: N818  the field's name for it (gRPC, Finagle)
+    """The answer did not come by the time at which the caller wanted it."""
+
+
+def current() -> float | None:
+    """Return the deadline of the present context, on the monotonic clock; None without one."""
+    return _DEADLINE.get()
+
+
+def remaining(seconds: Callable[[], float] = monotonic) -> float | None:
+    """Return how many seconds are left, 0 when it has passed; None without a deadline."""
+    deadline = _DEADLINE.get()
+    return None if deadline is None else max(0.0, deadline - seconds())
+
+
+@contextmanager
+def within(timeout: float | None, seconds: Callable[[], float] = monotonic) -> Iterator[None]:
+    """Give the block a deadline, in seconds from now; one that is set already stays when it is earlier.
+
+    :param timeout: None leaves the deadline as it is.
+    """
+    now = _DEADLINE.get()
+    wanted = now if timeout is None else seconds() + timeout
+    if now is not None and wanted is not None:
+        wanted = min(now, wanted)
+    token = _DEADLINE.set(wanted)
+    try:
+        yield
+    finally:
+        _DEADLINE.reset(token)
