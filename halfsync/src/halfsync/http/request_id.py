@@ -1,83 +1,25 @@
-"""The name of a request: the client's, or one made here, so that its lines can be found in every log.
-
-`X-Request-Id` names it when that is printable and short; else the trace of `traceparent` does
-(W3C Trace Context section 3.2); else it gets a name that no other request has, here or in another process.
-"""
+"""The name of a request, from the headers that twisted.web has read; see `halfsync.request_id`."""
 
 from __future__ import annotations
 
-import os
-import re
-from itertools import count
 from typing import TYPE_CHECKING
 
-from structlog.contextvars import bind_contextvars
+from halfsync.request_id import HEADER as _NAME
+from halfsync.request_id import LONGEST, TRACEPARENT, bind, made, named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from twisted.web.http_headers import Headers
 
+__all__ = ["HEADER", "LONGEST", "bind", "made", "named", "of"]
+
 HEADER = b"X-Request-Id"
-
-LONGEST = 128
-"""Characters; a longer one is replaced."""
-
-# No quotes, spaces or brackets: it is pasted into shells and searches.
-_ACCEPTABLE = re.compile(rb"[0-9A-Za-z._~:/+=@-]{1,%d}\Z" % LONGEST)
-_TRACEPARENT = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-|\Z)"
-)
-
-
-class _Process:
-    """What makes names unique: random bits of this process, and a counter."""
-
-    prefix = ""
-    number = count()
-
-    @classmethod
-    def renew(cls) -> None:
-        cls.prefix = os.urandom(8).hex()
-        cls.number = count()
-
-
-_Process.renew()
-os.register_at_fork(after_in_child=_Process.renew)
-
-
-def made() -> str:
-    """Return a new one: 24 hexadecimal digits."""
-    return f"{_Process.prefix}{next(_Process.number):08x}"
 
 
 def of(headers: Headers) -> str:
     """Return the client's own, or a new one."""
-    given = headers.getRawHeaders(HEADER)
-    if given is not None and len(given) == 1 and _ACCEPTABLE.match(given[0]):
-        return given[0].decode("ascii")
-    traces = headers.getRawHeaders(b"traceparent")
-    if traces is not None and len(traces) == 1:
-        match = _TRACEPARENT.match(traces[0])
-        # Version 00 has nothing after its flags; later ones may.
-        if match and (len(traces[0]) == 55 or not traces[0].startswith(b"00")):
-            return match[1].decode("ascii")
-    return made()
-
-
-def named(special: Mapping[str, str]) -> str | None:
-    """Return the client's own, or that of its trace; None when it gives none that can be used."""
-    given = special.get("x-request-id")
-    if given is not None and _ACCEPTABLE.match(given.encode("latin-1")):
-        return given
-    trace = special.get("traceparent")
-    if trace is not None:
-        match = _TRACEPARENT.match(trace.encode("latin-1"))
-        if match and (len(trace) == 55 or not trace.startswith("00")):
-            return match[1].decode("ascii")
-    return None
-
-
-def bind(name: str) -> None:
-    """Put it on every line that is logged in the present context, and in those copied from it."""
-    bind_contextvars(request_id=name)
+    special = {}
+    for name in (_NAME, TRACEPARENT):
+        given = headers.getRawHeaders(name.encode("ascii"))
+        if given is not None and len(given) == 1:
+            special[name] = given[0].decode("latin-1")
+    return named(special) or made()

@@ -39,7 +39,7 @@ class FrameError(Exception):
     """The bytes are no frames that can be taken: nothing can be answered, and the connection ends."""
 
 
-class CallError(Exception):
+class RpcError(Exception):
     """A call was not answered with a result; a handler may raise one of its subclasses itself."""
 
     number: ClassVar[int] = INTERNAL_ERROR
@@ -54,67 +54,67 @@ class CallError(Exception):
         return self.number in RETRYABLE
 
 
-class UnknownMethod(CallError):
+class UnknownMethod(RpcError):
     """There is no such method, or no such service."""
 
     number = UNKNOWN_METHOD
     text = "unknown method"
 
 
-class InvalidMessageType(CallError):
+class InvalidMessageType(RpcError):
     """A oneway method was called as one with an answer."""
 
     number = INVALID_MESSAGE_TYPE
     text = "this method is oneway"
 
 
-class MissingResult(CallError):
+class MissingResult(RpcError):
     """A handler returned nothing where the method has a result."""
 
     number = MISSING_RESULT
     text = "missing result"
 
 
-class InternalError(CallError):
+class InternalError(RpcError):
     """The handler failed with what its method does not declare; the log of the service has it."""
 
 
-class InvalidArguments(CallError):
+class InvalidArguments(RpcError):
     """The arguments cannot be decoded, lack what is required, or have something after them."""
 
     number = PROTOCOL_ERROR
     text = "invalid arguments"
 
 
-class Overloaded(CallError):
+class ServerOverloaded(RpcError):
     """There was no thread and no place to wait, or the call waited too long; it was not begun."""
 
     number = OVERLOADED
     text = "overloaded; try again later"
 
 
-class DeadlineExceeded(CallError):
+class DeadlinePassed(RpcError):
     """The time that the client gave was over before the call ended."""
 
     number = DEADLINE_EXCEEDED
     text = "deadline exceeded"
 
 
-class Draining(CallError):
+class ServerDraining(RpcError):
     """The process is about to end; the call was not begun."""
 
     number = DRAINING
     text = "draining; try another process"
 
 
-class Forbidden(CallError):
+class Forbidden(RpcError):
     """This client may not call this method."""
 
     number = FORBIDDEN
     text = "forbidden"
 
 
-BY_NUMBER: dict[int, type[CallError]] = {
+BY_NUMBER: dict[int, type[RpcError]] = {
     each.number: each
     for each in (
         UnknownMethod,
@@ -122,9 +122,9 @@ BY_NUMBER: dict[int, type[CallError]] = {
         MissingResult,
         InternalError,
         InvalidArguments,
-        Overloaded,
-        DeadlineExceeded,
-        Draining,
+        ServerOverloaded,
+        DeadlinePassed,
+        ServerDraining,
         Forbidden,
     )
 }

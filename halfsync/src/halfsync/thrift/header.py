@@ -68,9 +68,10 @@ def put_varint(number: int) -> bytes:
     return bytes(out)
 
 
-def unwrap(frame: bytes, longest: int) -> tuple[Header, bytes]:
+def unwrap(frame: bytes, longest: int, *, whole: bool = True) -> tuple[Header, bytes]:
     """Take a frame apart into its header and its message.
 
+    :param whole: False for only the beginning of a compressed message.
     :raises FrameError: when it is not what it says, or its message would be longer than `longest`.
     """
     if len(frame) < 14:
@@ -94,7 +95,7 @@ def unwrap(frame: bytes, longest: int) -> tuple[Header, bytes]:
     headers = _headers(frame, at, end)
     message = frame[end:]
     if packed:
-        message = _unpack(message, longest)
+        message = _unpack(message, longest, whole=whole)
     return Header(frame[4:8], protocol, headers), message
 
 
@@ -137,12 +138,19 @@ def _text(frame: bytes, at: int, end: int) -> tuple[str, int]:
     return frame[at : at + length].decode("utf-8", "backslashreplace"), at + length
 
 
-def _unpack(message: bytes, longest: int) -> bytes:
+def is_packed(frame: bytes) -> bool:
+    """Say whether a frame holds more than its length shows."""
+    return frame.startswith(MAGIC) and frame[11:12] != b"\0"
+
+
+def _unpack(message: bytes, longest: int, *, whole: bool) -> bytes:
     inflate = zlib.decompressobj()
     try:
-        plain = inflate.decompress(message, longest)
+        plain = inflate.decompress(message, longest if whole else 1024)
     except zlib.error as error:
         raise FrameError("the message is not what zlib makes") from error
+    if not whole:
+        return plain
     if not inflate.eof or inflate.unconsumed_tail or inflate.unused_data:
         raise FrameError(f"the message is longer than {longest} bytes once unpacked, or not whole")
     return plain

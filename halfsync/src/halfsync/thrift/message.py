@@ -45,10 +45,11 @@ class Message:
         """The header's own number, when the frame has a header."""
 
 
-def read(frame: bytes, longest: int) -> Message:
+def read(frame: bytes, longest: int, *, whole: bool = True) -> Message:
     """Read the beginning of the message in a frame.
 
     :param longest: bytes of the message in a compressed frame.
+    :param whole: False when nothing but the beginning is wanted, which is cheap for a compressed frame, too.
     :raises FrameError: when it is no message that can be answered.
     """
     first = frame[0]
@@ -57,7 +58,7 @@ def read(frame: bytes, longest: int) -> Message:
     if first == _COMPACT:
         return _compact(frame)
     if frame.startswith(theader.MAGIC):
-        head, payload = theader.unwrap(frame, longest)
+        head, payload = theader.unwrap(frame, longest, whole=whole)
         if head.protocol == BINARY:
             if payload[:1] != b"\x80":
                 raise FrameError("the message is not of the protocol that its header names")

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from thrift.Thrift import TApplicationException
 
 from halfsync.logs import get_logger
-from halfsync.thrift import codec, errors, ids, message
+from halfsync import deadline
+from halfsync import request_id as request_ids
+from halfsync.thrift import codec, errors, message
 from halfsync.thrift.call import Call, set_current
 from halfsync.thrift.checks import Wrong
-from halfsync.thrift.header import unwrap_start
 from halfsync.thrift.message import CALL, EXCEPTION, ONEWAY, REPLY, Message
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class Done:
         """From its arrival to its answer."""
 
 
-class Pending:
-    """A call whose handler is `async`: it is decoded and authorised, and left to the reactor."""
+class Ready:
+    """A call that may run: it is decoded and authorised, and in time."""
 
     __slots__ = ("arguments", "arrived", "call", "message", "method")
 
@@ -79,96 +80,102 @@ class Processor:
         self.authorize = authorize
         self.any_async = any(method.is_async for method in methods.values())
 
-    def process(self, frame: bytes, identity: Identity | None, peer: str, arrived: float) -> Done | Pending:
-        """Answer a call.
+    def begin(self, frame: bytes, identity: Identity | None, peer: str, arrived: float) -> Done | Ready:
+        """Make a call ready to run, or answer it with what is wrong with it.
 
         :param arrived: when it did, in `time.monotonic()`.
         :raises FrameError: when it is no message that can be answered.
         """
         request = message.read(frame, self.longest)
-        method = self.methods.get(request.name)
         if request.kind not in (CALL, ONEWAY):
             raise errors.FrameError("a message that is neither a call nor a oneway call")
-        if method is None:
-            return self._failed(request, None, ids.of(request.headers), errors.UnknownMethod(), arrived)
         headers = request.headers
-        call = Call(
-            method.service,
-            method.name,
-            identity,
-            peer,
-            headers,
-            ids.of(headers),
-            _deadline(headers, arrived) if headers else None,
-        )
+        request_id = (request_ids.named(headers) if headers else None) or request_ids.made()
+        method = self.methods.get(request.name)
+        if method is None:
+            return self._failed(request, None, request_id, errors.UnknownMethod(), arrived)
+        deadline = _deadline(headers, arrived) if headers else None
+        call = Call(method.service, method.name, identity, peer, headers, request_id, deadline)
         try:
             arguments = self._prepare(request, method, call, arrived)
-        except errors.CallError as error:
-            return self._failed(request, method, call.request_id, error, arrived)
-        if method.is_async:
-            return Pending(method, request, arguments, call, arrived)
-        set_current(call)
-        try:
-            ids.bind(call.request_id)
-            value = method.call(arguments)
-        except BaseException as error:  # noqa: BLE001  SystemExit, too, is the answer to this call
-            return self.failed(request, method, call.request_id, error, arrived)
-        return self.returned(request, method, call.request_id, value, arrived)
+        except errors.RpcError as error:
+            return self._failed(request, method, request_id, error, arrived)
+        return Ready(method, request, arguments, call, arrived)
 
-    def refuse(self, frame: bytes, error: errors.CallError, arrived: float) -> Done:
+    def run(self, ready: Ready) -> Done:
+        """Call the handler, in this thread, and answer with what it returns or raises."""
+        call = ready.call
+        set_current(call)
+        request_ids.bind(call.request_id)
+        try:
+            if call.deadline is None:
+                value = ready.method.call(ready.arguments)
+            else:
+                with deadline.within(call.deadline - monotonic()):
+                    value = ready.method.call(ready.arguments)
+        except BaseException as error:  # noqa: BLE001  SystemExit, too, is the answer to this call
+            return self.failed(ready, error)
+        return self.returned(ready, value)
+
+    def refuse(self, frame: bytes, error: errors.RpcError, arrived: float) -> Done:
         """Answer a call with an error of ours, without running anything; cheap enough for the reactor.
 
         :raises FrameError: when it is no message that can be answered.
         """
-        request = message.read(unwrap_start(frame), self.longest)
+        request = message.read(frame, self.longest, whole=False)
         method = self.methods.get(request.name)
-        return self._failed(request, method, ids.of(request.headers), error, arrived)
+        return self._failed(request, method, request_ids.made(), error, arrived)
 
     def is_async(self, frame: bytes) -> bool:
         """Say whether the handler of a call is `async`; False when that cannot be told."""
         try:
-            method = self.methods.get(message.read(frame, self.longest).name)
+            method = self.methods.get(message.read(frame, self.longest, whole=False).name)
         except errors.FrameError:
             return False
         return method is not None and method.is_async
 
-    def returned(self, request: Message, method: Method, request_id: str, value: Any, arrived: float) -> Done:
+    def returned(self, ready: Ready, value: Any) -> Done:
         """Answer with what the handler returned."""
+        method, request, request_id = ready.method, ready.message, ready.call.request_id
         if method.result is None:
-            return Done(b"", method.label, "ok", request_id, monotonic() - arrived)
+            return Done(b"", method.label, "ok", request_id, monotonic() - ready.arrived)
         result = method.result()
         if method.has_result:
             if value is None:
                 log.error("rpc.no_result", method=method.label, request_id=request_id)
-                return self._failed(request, method, request_id, errors.MissingResult(), arrived)
+                return self._failed(request, method, request_id, errors.MissingResult(), ready.arrived)
             result.success = value
-        return self._reply(request, method, request_id, result, "ok", arrived)
+        return self._reply(ready, result, "ok")
 
-    def failed(
-        self, request: Message, method: Method, request_id: str, error: BaseException, arrived: float
-    ) -> Done:
+    def failed(self, ready: Ready, error: BaseException) -> Done:
         """Answer with what the handler raised: as the IDL declares it, or as an internal error."""
+        method = ready.method
         if method.result is not None:
             for cls, field in method.raises:
                 if isinstance(error, cls):
                     result = method.result()
                     setattr(result, field, error)
-                    return self._reply(request, method, request_id, result, type(error).__name__, arrived)
-        if not isinstance(error, errors.CallError):
-            log.error("rpc.handler_failed", method=method.label, request_id=request_id, exc_info=error)
+                    return self._reply(ready, result, type(error).__name__)
+        if not isinstance(error, errors.RpcError):
+            log.error(
+                "rpc.handler_failed",
+                method=method.label,
+                request_id=ready.call.request_id,
+                exc_info=(type(error), error, error.__traceback__),
+            )
             error = errors.InternalError()
-        return self._failed(request, method, request_id, error, arrived)
+        return self._failed(ready.message, method, ready.call.request_id, error, ready.arrived)
 
     def _prepare(self, request: Message, method: Method, call: Call, arrived: float) -> Any:
         """Decide whether a call may run, and decode its arguments.
 
-        :raises CallError: when it may not.
+        :raises RpcError: when it may not.
         """
         now = monotonic()
         if call.deadline is not None and now >= call.deadline:
-            raise errors.DeadlineExceeded
+            raise errors.DeadlinePassed
         if now - arrived > self.queue_timeout:
-            raise errors.Overloaded("waited too long for a thread")
+            raise errors.ServerOverloaded("waited too long for a thread")
         if request.kind == CALL and method.result is None:
             raise errors.InvalidMessageType
         if request.kind == ONEWAY and method.result is not None:
@@ -185,25 +192,25 @@ class Processor:
             raise errors.InvalidArguments(f"invalid arguments: {error}") from error
         return arguments
 
-    def _reply(
-        self, request: Message, method: Method, request_id: str, result: Any, outcome: str, arrived: float
-    ) -> Done:
+    def _reply(self, ready: Ready, result: Any, outcome: str) -> Done:
+        method, request, request_id = ready.method, ready.message, ready.call.request_id
         try:
             if method.check_result is not None:
                 method.check_result(result)
             body = codec.encode(result, request.protocol)
-        except Wrong:
+        except Exception:
+            # Whatever the handler made, it is no result of this method; nothing of it has been sent.
             log.exception("rpc.wrong_result", method=method.label, request_id=request_id)
-            return self._failed(request, method, request_id, errors.InternalError(), arrived)
+            return self._failed(request, method, request_id, errors.InternalError(), ready.arrived)
         answer = message.write(request, REPLY, method.name.encode(), body)
-        return Done(answer, method.label, outcome, request_id, monotonic() - arrived)
+        return Done(answer, method.label, outcome, request_id, monotonic() - ready.arrived)
 
     def _failed(
         self,
         request: Message,
         method: Method | None,
         request_id: str,
-        error: errors.CallError,
+        error: errors.RpcError,
         arrived: float,
     ) -> Done:
         answer = b""
