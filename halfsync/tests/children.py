@@ -74,12 +74,24 @@ def child(
     more_environ: Mapping[str, str] = MappingProxyType({}),
     wrapper: Sequence[str] = (),
 ) -> Iterator[Child]:
-    """Run code that sees `halfsync`, for a bounded time; the wrapper is a command that execs another."""
-    source = prelude + textwrap.dedent(code)
+    """Run code that sees `halfsync`; the wrapper is a command that execs another."""
+    command = [*wrapper, sys.executable, "-c", prelude + textwrap.dedent(code), *argv]
+    with running(command, pass_fds=pass_fds, more_environ=more_environ) as started:
+        yield started
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    *,
+    pass_fds: tuple[int, ...] = (),
+    more_environ: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Child]:
+    """Run a command whose Python sees `halfsync`, and end it with the block."""
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES), "HOME": os.environ.get("HOME", "/")}
     environ.update(more_environ)
     process = subprocess.Popen(
-        [*wrapper, sys.executable, "-c", source, *argv],
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,

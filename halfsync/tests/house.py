@@ -21,7 +21,7 @@ class FLAGS:
     number = flagtypes.Count("A number.", default=5)
     password = flag.String("A secret.", default="", secure=True)
 
-reactors.arrange("child")
+reactors.arrange_reactor("child")
 main(lambda process: process.add(Manhole.from_flags(process)))
 """
 

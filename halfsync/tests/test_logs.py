@@ -15,7 +15,7 @@ import structlog
 from twisted.internet.task import Clock
 
 from halfsync import logs
-from halfsync.logs import log_levels as loudness
+from halfsync.logs import LogLevels
 from halfsync.logs.render import console, json_line, timestamp
 from halfsync.logs.sink import PENDING, Sink
 
@@ -161,7 +161,7 @@ def test_twisted_errors_have_tracebacks_and_its_noise_is_for_debugging():
     ("field", "value", "written"),
     [
         ("x", b"\xff\n", "b'\\xff\\n'"),
-        ("x", "\ud800", "\ud800"),
+        ("x", "\ud800", "\\ud800"),
         ("x", float("nan"), "nan"),
         ("x", float("-inf"), "-inf"),
         ("x", {1}, "{1}"),
@@ -204,13 +204,13 @@ def test_the_short_way_is_as_the_long_one():
         import logging
         said = logging.getLogger("hello.app")
         log.info("app.did", n=1, text="a")
-        logs.put(said, "app.did", {"n": 1, "text": "a"})
-        logs.set_level("warning")
-        logs.put(said, "app.did", {"n": 2})
-        logs.set_level("info")
+        logs.emit(said, "app.did", {"n": 1, "text": "a"})
+        said.setLevel("WARNING")
+        logs.emit(said, "app.did", {"n": 2})
+        said.setLevel("INFO")
         from structlog.testing import capture_logs
         with capture_logs() as events:
-            logs.put(said, "app.did", {"n": 3})
+            logs.emit(said, "app.did", {"n": 3})
         log.info("captured", events=events)
         """
     long, short, captured = events_of(run(code))
@@ -362,10 +362,9 @@ def test_file_that_cannot_be_opened_is_named(tmp_path):
     path = tmp_path / "no" / "log"
     result = run(
         """
-        from halfsync.life.errors import StartError
         try:
             logs.start(about)
-        except StartError as error:
+        except logs.LogFileError as error:
             print(error)
         """,
         f"--log.file={path}",
@@ -477,7 +476,8 @@ def test_before_the_start_events_are_in_logging(caplog):
     """Until then nothing is lost: tests and tools that log see it by `logging`'s rules."""
     logs.get_logger("x").error("e.failed", n=1)
     [seen] = caplog.records
-    assert (seen.name, seen.levelname, seen.getMessage()) == ("x", "ERROR", "e.failed n=1")
+    assert (seen.name, seen.levelname) == ("x", "ERROR")
+    assert re.search(r"e\.failed +n=1", seen.getMessage())
 
 
 class TestLevels:
@@ -491,7 +491,6 @@ class TestLevels:
         for name in ("", "shop", "shop.cart"):
             logging.getLogger(name).setLevel(logging.NOTSET)
         root.setLevel(before)
-        loudness._temporary.clear()
 
     def test_one_level_judges_every_source(self):
         """What is below the level is not written, whoever says it; a single logger may have another."""
@@ -505,9 +504,9 @@ class TestLevels:
                     logging.getLogger("lib").info("lib")
                     Logger("tw").info("tw")
                 say()
-                logs.set_level("debug", logger="lib")
+                logs.LogLevels(None).set("debug", logger="lib")
                 say()
-                logs.set_level("info")
+                logs.LogLevels(None).set("info")
                 say()
                 """,
                 "--log.level=warning",
@@ -518,11 +517,12 @@ class TestLevels:
     def test_a_level_may_be_for_a_time(self):
         """After its time the level is what it was; a second change extends the time, not what was."""
         clock = Clock()
-        logs.set_level("warning")
-        logs.set_level("debug", duration=60, reactor=clock)
+        levels = LogLevels(clock)
+        levels.set("warning")
+        levels.set("debug", duration=60)
         clock.advance(30)
-        logs.set_level("info", duration=60, reactor=clock)
-        assert logs.levels() == {"level": "info", "reverts_at": 90, "loggers": {}}
+        levels.set("info", duration=60)
+        assert levels.state() == {"level": "info", "reverts_at": 90, "loggers": {}}
         clock.advance(59)
         assert logs.level() == "info"
         clock.advance(1)
@@ -531,21 +531,23 @@ class TestLevels:
     def test_a_lasting_change_ends_a_temporary_one(self):
         """What is set without a duration stays."""
         clock = Clock()
-        logs.set_level("debug", duration=60, reactor=clock)
-        logs.set_level("error")
+        levels = LogLevels(clock)
+        levels.set("debug", duration=60)
+        levels.set("error")
         clock.advance(100)
         assert logs.level() == "error"
 
     def test_single_loggers_inherit_and_return(self):
         """A logger's level holds for those below it, and after its time it has none of its own."""
         clock = Clock()
-        logs.set_level("warning")
-        logs.set_level("debug", "shop", 5, clock)
+        levels = LogLevels(clock)
+        levels.set("warning")
+        levels.set("debug", "shop", 5)
         assert logs.level("shop.cart") == "debug"
-        assert logs.levels()["loggers"] == {"shop": {"level": "debug", "reverts_at": 5}}
+        assert levels.state()["loggers"] == {"shop": {"level": "debug", "reverts_at": 5}}
         clock.advance(5)
         assert logs.level("shop.cart") == "warning"
-        assert logs.levels()["loggers"] == {}
+        assert levels.state()["loggers"] == {}
 
     @pytest.mark.parametrize(
         ("level", "duration", "said"),
@@ -559,5 +561,254 @@ class TestLevels:
         """One line says what would be right, and nothing changes."""
         before = logs.level()
         with pytest.raises(ValueError, match=re.escape(said)):
-            logs.set_level(level, duration=duration, reactor=Clock())
+            LogLevels(Clock()).set(level, duration=duration)
         assert logs.level() == before
+
+
+def strictly(line):
+    """Parse a line as the strictest reader does: UTF-8, no NaN, no lone surrogate, numbers of 64 bits."""
+    orjson = pytest.importorskip("orjson")
+    parsed = orjson.loads(line)
+    assert json.loads(line, parse_constant=pytest.fail) == parsed
+    return parsed
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("\udc80name", "\\udc80name"),
+        ("\ud83d\ude00", "\\ud83d\\ude00"),
+        ("\N{GRINNING FACE}", "\N{GRINNING FACE}"),
+        ("\\ud800", "\\ud800"),
+        (2**64 - 1, 2**64 - 1),
+        (2**64, str(2**64)),
+        (-(2**63) - 1, str(-(2**63) - 1)),
+        ([2**70, {"n": -(2**70), "s": "\ud800"}], [str(2**70), {"n": str(-(2**70)), "s": "\\ud800"}]),
+        ({"\ud800": 1}, {"\\ud800": 1}),
+        (ValueError("\ud800"), "ValueError('\\ud800')"),
+        (float("nan"), "nan"),
+        ([float("inf")], "[inf]"),
+        (True, True),
+        (1e308, 1e308),
+    ],
+)
+def test_every_reader_of_json_takes_a_line(value, written):
+    """Strict readers too, as a value, inside of one, and as what is printed."""
+    parsed = strictly(json_line(record(x=value)))
+    assert parsed["x"] == written
+    assert "truncated" not in parsed
+    assert console(colours=False)(record(x=value)).count("\n") == 1
+
+
+@pytest.mark.parametrize("max_line", [1024, 16_384, 100_000])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {f"f{n}": "x" * 9000 for n in range(100)},
+        {f"f{n}": "\N{GRINNING FACE}" * 9000 for n in range(100)},
+        {f"f{n}": list(range(9000)) for n in range(100)},
+        {f"f{n}": n for n in range(100_000)},
+        {"k" * 100_000: 1, "deep": {"a": {"b": ["\ud800" * 100_000]}}},
+        {"x": 10**4000, "y": b"\xff" * 100_000},
+    ],
+)
+def test_a_long_event_is_cut_and_says_so(fields, max_line):
+    """At most `--log.max_line` bytes, still JSON, its head whole."""
+    line = json_line(record(**fields), max_line)
+    assert len(line) <= max_line
+    parsed = strictly(line)
+    assert parsed["truncated"] is True
+    assert (parsed["event"], parsed["level"], parsed["logger"]) == ("e", "info", "l")
+    assert len(console(colours=False, max_line=max_line)(record(**fields))) < 2 * max_line
+
+
+def test_an_event_that_just_fits_is_whole():
+    """The bound counts the end of the line."""
+    line = json_line(record(x="x" * 500))
+    assert json_line(record(x="x" * 500), len(line)) == line
+    assert "truncated" in json_line(record(x="x" * 500), len(line) - 1)
+
+
+def test_of_what_is_cut_both_ends_stay():
+    """A traceback says at its end what happened, a stack what runs; short fields stay whole."""
+    stack = [f"file.py:{n} f: g()" for n in range(5000)]
+    parsed = strictly(
+        json_line(record(exception="Traceback\n" + "x\n" * 20_000 + "ValueError: v", stack=stack, n=7))
+    )
+    assert parsed["exception"].startswith("Traceback\n")
+    assert parsed["exception"].endswith("x\nValueError: v")
+    assert (parsed["stack"][0], parsed["stack"][-1], parsed["n"]) == (stack[0], stack[-1], 7)
+    assert "... (5000 items) ..." in parsed["stack"]
+
+
+def test_max_line_is_a_flag():
+    """What the process says is cut to it."""
+    [event] = events_of(run("log.info('e', x='y' * 5000)", "--log.max_line=2000"))
+    assert event["truncated"] is True
+    assert len(json.dumps(event)) < 2000
+
+
+def test_an_import_configures_nothing():
+    """structlog, `logging` and the hooks of the interpreter are as they were; a logger works all the same."""
+    code = """
+        import logging, structlog, sys, threading, warnings
+        before = (sys.stdout, sys.unraisablehook, threading.excepthook, warnings.showwarning)
+        import halfsync.logs, halfsync.manhole, halfsync.admin
+        assert not structlog.is_configured()
+        assert not logging.getLogger().handlers
+        assert before == (sys.stdout, sys.unraisablehook, threading.excepthook, warnings.showwarning)
+        logging.basicConfig(level="INFO", stream=sys.stdout, format="%(name)s %(levelname)s %(message)s")
+        halfsync.logs.get_logger("lib").info("lib.did", n=1, stack=["a list"])
+        halfsync.logs.get_audit_logger("lib").info("lib.audit", n=2)
+        logging.getLogger().setLevel("ERROR")
+        halfsync.logs.get_logger("lib").info("lib.hidden")
+        halfsync.logs.get_audit_logger("lib").info("lib.audit", n=3)
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "PYTHONPATH": str(CHASSIS)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [["lib", "INFO"]] * 3
+    assert "lib.did" in lines[0]
+    assert "lib.hidden" not in done.stdout
+
+
+def test_audit_events_pass_every_level():
+    """Whatever level the log or the logger has; what is not audit does not pass."""
+    events = events_of(
+        run(
+            """
+            import logging
+            audit = logs.get_audit_logger("hello.door")
+            audit.info("door.opened", who="me")
+            logging.getLogger("hello.door").setLevel("CRITICAL")
+            logging.disable(logging.CRITICAL)
+            logs.get_logger("hello.door").error("door.creaks")
+            audit.warning("door.closed")
+            """,
+            "--log.level=error",
+        )
+    )
+    assert [(event["event"], event["level"]) for event in events] == [
+        ("door.opened", "info"),
+        ("door.closed", "warning"),
+    ]
+
+
+def test_audit_lines_wait_for_room():
+    """While nobody reads, others are lost and they are not; who waits is told when they are written."""
+    reader, writer = os.pipe()
+    sink = Sink(writer)
+    for _ in range(3 * PENDING):
+        sink.write("x" * 99 + "\n")
+    for number in range(PENDING):
+        sink.write_audit(f"audit {number}\n")
+    written = threading.Event()
+    sink.when_written(written.set)
+    assert sink.lost > 0
+    assert sink.behind > PENDING
+    assert not written.is_set()
+    seen = b""
+    while f"audit {PENDING - 1}\n".encode() not in seen:
+        seen += os.read(reader, 1 << 20)
+    assert written.wait(20)
+    assert seen.count(b"audit ") == PENDING
+    os.close(reader)
+
+
+def test_audit_lines_outlive_a_full_disk(tmp_path, monkeypatch):
+    """They are written, whole, once there is room; what else came meanwhile is lost and counted."""
+    real = os.write
+    path = tmp_path / "log"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+    full = threading.Event()
+    tried = threading.Semaphore(0)
+    full.set()
+
+    def write(fd, data):
+        if fd != descriptor or not full.is_set():
+            return real(fd, data)
+        tried.release()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr("halfsync.logs.sink.RETRY", 0.01)
+    sink = Sink(descriptor)
+    sink.write("plain\n")
+    sink.write_audit("audit one\n")
+    sink.write_audit("audit two\n")
+    written = threading.Event()
+    sink.when_written(written.set)
+    for _ in range(3):
+        assert tried.acquire(timeout=20)
+    assert sink.flush(20)
+    assert not written.is_set()
+    full.clear()
+    assert written.wait(20)
+    assert path.read_text() == "audit one\naudit two\n"
+    assert sink.lost == 1
+    os.close(descriptor)
+
+
+class TestFile:
+    """`--log.file` is the file that its owner meant, and opening it holds up nobody."""
+
+    def started(self, path):
+        result = run("log.info('e')", f"--log.file={path}")
+        return result.returncode, result.stderr.decode()
+
+    def test_a_link_that_others_could_have_made_is_not_followed(self, tmp_path):
+        """Neither as the file nor as a folder on the way; one in a folder of ours is."""
+        victim = tmp_path / "victim"
+        victim.write_text("precious\n")
+        shared = tmp_path / "shared"
+        shared.mkdir()
+        shared.chmod(0o1777)
+        (shared / "log").symlink_to(victim)
+        (shared / "folder").symlink_to(tmp_path)
+        for path in (shared / "log", shared / "folder" / "victim"):
+            code, said = self.started(path)
+            assert code == 1
+            assert said.splitlines()[-1].endswith(
+                f"--log.file: '{path}': a symbolic link in a folder that others can write to;"
+                " name a file that can be written to"
+            )
+        assert victim.read_text() == "precious\n"
+        (tmp_path / "log").symlink_to(victim)
+        assert self.started(tmp_path / "log") == (0, "")
+        assert victim.read_text().startswith("precious\n{")
+        assert self.started(shared / "plain") == (0, "")
+        assert (shared / "plain").exists()
+
+    def test_a_fifo_that_nobody_reads_is_found(self, tmp_path):
+        """At the start, in one line; with a reader it is a log like any other."""
+        path = tmp_path / "fifo"
+        os.mkfifo(path)
+        code, said = self.started(path)
+        assert code == 1
+        assert f"--log.file: '{path}': a FIFO that no process reads" in said
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        assert self.started(path) == (0, "")
+        assert json.loads(os.read(reader, 65536))["event"] == "e"
+        os.close(reader)
+
+    def test_check_config_finds_it(self, tmp_path):
+        """And makes nothing."""
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        for path, said in (
+            (fifo, "a FIFO that no process reads"),
+            (tmp_path, "is a directory"),
+            (tmp_path / "none" / "log", "no such file, and none can be made in"),
+        ):
+            result = run("", "--check_config", f"--log.file={path}")
+            assert (result.returncode, result.stdout) == (2, b"")
+            assert said in result.stderr.decode()
+        assert run("", "--check_config", f"--log.file={tmp_path / 'new'}").stdout == b"ok\n"
+        assert not (tmp_path / "new").exists()

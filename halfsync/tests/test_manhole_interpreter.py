@@ -9,9 +9,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from halfsync.manhole import interpreter as module
-from halfsync.manhole import stdout as routes
+from halfsync.manhole import stdout
 from halfsync.manhole.interpreter import Interpreter, Outcome
-from halfsync.manhole.threads import aside
+from halfsync.manhole.stdout import Redirection
+from halfsync.manhole.threads import in_thread
 
 
 class Reactor(Clock):
@@ -32,7 +33,8 @@ class Reactor(Clock):
 class Session:
     """A session, and what it was shown."""
 
-    def __init__(self, name="s", limit=1000, *, threaded=False, **namespace):
+    def __init__(self, redirection, name="s", limit=1000, *, threaded=False, **namespace):
+        self.redirection = redirection
         self.shown = []
         self.stalls = []
         self.reactor = Reactor()
@@ -42,6 +44,7 @@ class Session:
             show=lambda text, error: self.shown.append((text, error)),
             limit=limit,
             stalled=self.stalls.append,
+            redirection=redirection,
             threaded=threaded,
             reactor=self.reactor,
         )
@@ -79,9 +82,10 @@ class Session:
 @pytest.fixture
 def make():
     made = []
+    redirection = Redirection()
 
     def factory(*args, **kwargs):
-        made.append(Session(*args, **kwargs))
+        made.append(Session(redirection, *args, **kwargs))
         return made[-1]
 
     yield factory
@@ -309,7 +313,7 @@ def test_a_statement_in_a_thread_is_like_any_other(make):
         session.settle(session.run(source))
     assert session.out() == "1\n2\n3\n"
     assert "    1 / 0\n" in session.err()
-    assert "aside.py" not in session.err()
+    assert "threads.py" not in session.err()
     outcomes = session.run("& raise SystemExit(3)")
     session.settle(outcomes)
     assert outcomes == [Outcome(leave=3)]
@@ -325,7 +329,9 @@ def test_awaiting_in_a_thread_is_refused(make):
 def test_what_runs_aside_is_waited_for(make):
     """Its value is shown when it is there; of somebody else's Deferred a person decides."""
     session = make(d=Deferred())
-    session.interpreter.namespace["later"] = lambda function: aside(session.reactor, function, "later")
+    session.interpreter.namespace["later"] = lambda function: in_thread(
+        session.reactor, session.redirection, function, "later"
+    )
     outcomes = session.run("later(lambda: 1); 2; later(lambda: 3); given_a_name = later(lambda: 4)")
     session.settle(outcomes)
     assert (outcomes, session.out(), session.err()) == ([Outcome()], "2\n1\n3\n", "")
@@ -346,7 +352,7 @@ def test_an_interrupt_ends_python_code_in_a_thread(make):
     assert session.err() == "KeyboardInterrupt\n"
     session.settle_threads()
     session.interpreter.close()
-    assert not isinstance(sys.stdout, routes._Stream)
+    assert not isinstance(sys.stdout, stdout._Stream)
 
 
 def test_what_is_called_later_prints_in_its_session(make, capsys):
@@ -397,6 +403,6 @@ def test_a_deferred_that_has_fired_is_no_wait(make):
     assert session.out() == "5\n"
 
 
-def test_the_route_of_the_process_itself_is_none():
-    """Outside of a session nothing is routed."""
-    assert routes.current.get() is None
+def test_outside_of_a_session_nothing_is_redirected():
+    """The context of the process itself names no session."""
+    assert stdout.current.get() is None

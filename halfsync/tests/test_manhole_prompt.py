@@ -12,6 +12,7 @@ from twisted.internet.testing import StringTransport
 from halfsync.manhole.editor import Terminal
 from halfsync.manhole.interpreter import Interpreter
 from halfsync.manhole.prompt import Prompt
+from halfsync.manhole.stdout import Redirection
 
 
 class Person:
@@ -27,6 +28,7 @@ class Person:
             show=lambda text, _error: self.prompt.show(text),
             limit=10_000,
             stalled=self.stalls.append,
+            redirection=Redirection(),
             reactor=Clock(),
         )
         self.prompt = Prompt(

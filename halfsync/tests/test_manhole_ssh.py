@@ -71,7 +71,7 @@ def test_commands(house, command, expected):
 
 def test_a_statement_that_never_ends_is_interrupted(house):
     """The reactor can hear nobody meanwhile, so there is a limit; no `except Exception` escapes it."""
-    limit = "from halfsync.manhole import held; held.bounded.__wrapped__.__defaults__ = ({},)"
+    limit = "from halfsync.manhole import time_limit; time_limit.time_limit.__wrapped__.__defaults__ = ({},)"
     assert house.ssh(limit.format(0.3)) == (0, "", "")
     command = "import time\nwhile True:\n  try: time.sleep(60)\n  except Exception: pass"
     code, out, err = house.ssh(command)
@@ -320,11 +320,11 @@ def test_what_is_no_ssh(house, data):
 def test_strangers_are_bounded(house):
     """Whoever connects and says nothing takes one of a few places; the log says it once."""
     with ExitStack() as stack:
-        strangers = [
+        unauthenticated = [
             stack.enter_context(socket.create_connection(("127.0.0.1", house.port), timeout=PATIENCE))
             for _ in range(14)
         ]
-        assert [len(each.recv(1)) for each in strangers] == [1] * 10 + [0] * 4
+        assert [len(each.recv(1)) for each in unauthenticated] == [1] * 10 + [0] * 4
     while house.service.wait_for("manhole.refused")["reason"] != "10 others are not logged in yet":
         pass
 

@@ -111,10 +111,11 @@ def test_a_profile_names_what_takes_the_time():
         thread.start()
     switch = sys.getswitchinterval()
     try:
-        busy = profiler.profile(0.2)
-        everyone = profiler.profile(0.02, waiting=True)
-        with profiler._one_at_a_time, pytest.raises(RuntimeError, match="another profile"):
-            profiler.profile(1)
+        taker = profiler.Profiler()
+        busy = taker.profile(0.2)
+        everyone = taker.profile(0.02, waiting=True)
+        with taker._lock, pytest.raises(RuntimeError, match="another profile"):
+            taker.profile(1)
     finally:
         over.set()
         for thread in threads:
@@ -174,7 +175,7 @@ def test_the_log_returns_by_itself(tools):
         tools._reactor.advance(31)
         assert logs.level() == before
     finally:
-        logs.set_level(before)
+        tools._process.log_levels.set(before)
 
 
 def test_requests_and_threads(tools):

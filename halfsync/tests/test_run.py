@@ -184,7 +184,7 @@ def test_bad_flags_exit_2():
 def test_the_flag_chooses_the_reactor_whoever_imports_it_first(kind, early):
     """klein, and much code of users, imports the reactor before the flags are read."""
     code = f"""
-    reactors.arrange("child")
+    reactors.arrange_reactor("child")
     {early}
     def parts(process):
         print(type(process.reactor).__name__, flush=True)
@@ -203,7 +203,7 @@ def test_a_clock_that_is_set_moves_no_timer(kind, hours):
     """Twisted counts in time.time(); a service must not stand still or rush when the clock is set."""
     code = f"""
     import time
-    reactors.arrange("child")
+    reactors.arrange_reactor("child")
     true = time.time
     def parts(process):
         process.add(Part("idle"))

@@ -1,7 +1,11 @@
 """halfsync: a chassis for Python services on Twisted; all IO in the reactor, blocking work in threads.
 
+The names below are the library's public face: `docs/library.md` says what each is for and what is promised.
+`halfsync.testing` is public too; all else is not, and may change in any version.
+
 From the top of the house to its ground; nothing below knows what stands above:
 
+- `serving`    from an application to a running service in one call
 - `testing`    for the tests of what stands on the library
 - `admin`      the process seen and changed over HTTP; `metrics` for Prometheus, `stacks` of every thread
 - `manhole`    the process looked into over SSH, while it is open
@@ -14,4 +18,94 @@ From the top of the house to its ground; nothing below knows what stands above:
 - `flags`      default < file < environment < command line; `flags.types` are strict
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from halfsync import flag, flags
+    from halfsync.admin import Admin
+    from halfsync.endpoints.listener import Endpoints, Listener
+    from halfsync.http.listener import WebListener
+    from halfsync.http.wsgi import Gateway, workers_from_flags
+    from halfsync.life.about import About
+    from halfsync.life.errors import StartError
+    from halfsync.life.parts import Part, Process
+    from halfsync.life.reactors import arrange_reactor
+    from halfsync.logs import get_logger
+    from halfsync.manhole import Manhole
+    from halfsync.serving import run, serve_resource, serve_wsgi
+    from halfsync.tasks import Periodic, Tasks
+    from halfsync.workers import Busy, WorkerPool
+
+__all__ = [
+    "About",
+    "Admin",
+    "Busy",
+    "Endpoints",
+    "Gateway",
+    "Listener",
+    "Manhole",
+    "Part",
+    "Periodic",
+    "Process",
+    "StartError",
+    "Tasks",
+    "WebListener",
+    "WorkerPool",
+    "arrange_reactor",
+    "flag",
+    "flags",
+    "get_logger",
+    "run",
+    "serve_resource",
+    "serve_wsgi",
+    "workers_from_flags",
+]
+
 __version__ = "0.2.0"
+
+_HOMES = {
+    "About": "life.about",
+    "Admin": "admin",
+    "Busy": "workers",
+    "Endpoints": "endpoints.listener",
+    "Gateway": "http.wsgi",
+    "Listener": "endpoints.listener",
+    "Manhole": "manhole",
+    "Part": "life.parts",
+    "Periodic": "tasks",
+    "Process": "life.parts",
+    "StartError": "life.errors",
+    "Tasks": "tasks",
+    "WebListener": "http.listener",
+    "WorkerPool": "workers",
+    "arrange_reactor": "life.reactors",
+    "get_logger": "logs",
+    "run": "serving",
+    "serve_resource": "serving",
+    "serve_wsgi": "serving",
+    "workers_from_flags": "http.wsgi",
+}
+
+
+_MODULES = frozenset({"flag", "flags"})
+
+if not TYPE_CHECKING:  # to a type checker, a module with this function has every name
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first asked for.
+
+        A module's flags exist once it is imported: what a program does not use must not be imported for it.
+        """
+        if name in _MODULES:
+            return import_module(f"{__name__}.{name}")
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    """Name what is public, imported or not."""
+    return sorted({*globals(), *__all__})

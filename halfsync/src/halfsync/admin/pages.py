@@ -190,7 +190,7 @@ class Pages(Resource):
     async def _set_log_level(self, data: bytes) -> Answer:
         fields = body.read(data, {"level": str}, {"logger": str, "duration": float})
         try:
-            logs.set_level(reactor=self._process.reactor, **fields)
+            self._process.log_levels.set(**fields)
         except ValueError as error:
             raise RefusedError(400, str(error)) from None
         log.info(
@@ -228,7 +228,7 @@ class Pages(Resource):
 
 
 def _levels(process: Process) -> dict[str, Any]:
-    state = logs.levels()
+    state = process.log_levels.state()
     offset = time.time() - process.reactor.seconds()
     for each in (state, *state["loggers"].values()):
         at = each["reverts_at"]

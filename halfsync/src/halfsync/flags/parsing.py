@@ -126,5 +126,9 @@ def _faults(registry: Registry) -> list[FlagError]:
 def _print_and_exit(text: str) -> NoReturn:
     # A description may have letters that the terminal's character set has not.
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))  # noqa: T201  what was asked for
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)  # noqa: T201  what was asked for
+    except BrokenPipeError:
+        # `--help | head` has read enough. The interpreter would try to write the rest once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)

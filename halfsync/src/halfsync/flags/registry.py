@@ -83,7 +83,9 @@ class Registry:
         own = f"{package}."
 
         def add(namespace: str, name: str, var: flag.Var[Any]) -> None:
-            native = f"{namespace}.{name}".lstrip(".")
+            # `flag.namespace(__name__)` in the file that is run: a script, or the package's own __main__.
+            home = package if namespace == "__main__" else namespace
+            native = f"{home}.{name}".lstrip(".")
             public = native.removeprefix(own)
             # Only the file may be named elsewhere than on the command line: an inherited variable
             # that makes every start print its help and exit would be a trap.

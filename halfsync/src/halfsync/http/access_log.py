@@ -10,7 +10,7 @@ import logging
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from halfsync.logs import put
+from halfsync.logs import emit
 
 if TYPE_CHECKING:
     from halfsync.http.request import Request
@@ -73,7 +73,7 @@ def log_request(request: Request, seconds: float, *, aborted: bool = False) -> N
     }
     if aborted:
         fields["aborted"] = True
-    put(_log, "http.request", fields)
+    emit(_log, "http.request", fields)
 
 
 def log_answer(stream: Stream, seconds: float, *, aborted: bool = False) -> None:
@@ -94,12 +94,12 @@ def log_answer(stream: Stream, seconds: float, *, aborted: bool = False) -> None
     }
     if aborted:
         fields["aborted"] = True
-    put(_log, "http.request", fields)
+    emit(_log, "http.request", fields)
 
 
 def log_refusal(peer: str, code: int) -> None:
     """Log what was refused before there was a whole request."""
-    put(_log, "http.refused", {"status": code, "peer": peer})
+    emit(_log, "http.refused", {"status": code, "peer": peer})
 
 
 def printable(text: bytes) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from halfsync import flag, flags
 from halfsync.endpoints.listener import Endpoints, Listener
@@ -64,14 +64,27 @@ class FLAGS:
     access_log = flag.Bool("One structured event a request.", default=True)
 
 
+class WebResource(Protocol):
+    """What answers requests in the reactor: a resource of twisted.web, klein's `app.resource()` among them.
+
+    It says what `twisted.web.resource.IResource` does, to type checkers that know no zope.interface.
+    """
+
+    def render(self, request: Any, /) -> Any:
+        """Answer a request."""
+
+    def getChildWithDefault(self, name: Any, request: Any, /) -> Any:
+        """Return the resource for the next segment of a path."""
+
+
 class WebListener(Listener):
     """The part `web`: a resource on the endpoints of `--web.listen`, within the bounds of its flags."""
 
     @classmethod
-    def from_flags(cls, resource: IResource, reactor: Any) -> WebListener:
+    def from_flags(cls, resource: WebResource, reactor: Any) -> WebListener:
         """Serve a resource where and as the flags say."""
         bounds = Bounds(**{each.name: getattr(FLAGS, each.name) for each in fields(Bounds)})
-        site = Site(resource, bounds=bounds, access_log=FLAGS.access_log, reactor=reactor)
+        site = Site(cast("IResource", resource), bounds=bounds, access_log=FLAGS.access_log, reactor=reactor)
         if FLAGS.trusted_proxies:
             site.proxies = proxies.Proxies(FLAGS.trusted_proxies, headers=FLAGS.proxy_headers)
         return cls("web", flag="web.listen", endpoints=FLAGS.listen, factory=site, reactor=reactor)

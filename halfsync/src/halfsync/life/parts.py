@@ -17,7 +17,7 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
 from halfsync.life.sockets import Sockets
-from halfsync.logs import get_logger
+from halfsync.logs import LogLevels, get_logger
 
 if TYPE_CHECKING:
     from halfsync.life.about import About
@@ -96,6 +96,8 @@ class Process(MultiService):
         """What the process listens on."""
         self.started = time.time()
         """When the process began, in seconds since the epoch."""
+        self.log_levels = LogLevels(reactor)
+        """Levels of the log, changed while the process runs."""
         self._draining: set[str] = set()
 
     def add(self, part: P) -> P:

@@ -1,8 +1,8 @@
-"""Which reactor the process runs on: `--service.reactor`, whoever imports the reactor first.
+"""Which reactor the process runs on: `--service.reactor`, whichever module imports the reactor first.
 
 The reactor is installed by its first import, and klein, like much code of users, imports it with itself:
 before `main` has read a flag.
-So the first import, wherever it happens, is made to ask for the flag.
+`arrange_reactor`, called ahead of such an import, makes the first one ask for the flag.
 
 Its seconds are those of the monotonic clock, from the first timer on:
 Twisted counts in `time.time()`, and a clock that is set back by an hour stalls every timer for an hour.
@@ -10,14 +10,11 @@ Twisted counts in `time.time()`, and a clock that is set back by an hour stalls 
 
 from __future__ import annotations
 
-import asyncio
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import default
-
 from halfsync import flag, flags
-from halfsync.flags import types as flagtypes
 from halfsync.life.errors import StartError
 
 if TYPE_CHECKING:
@@ -28,33 +25,56 @@ if TYPE_CHECKING:
 class FLAGS:
     """The process."""
 
-    reactor = flagtypes.Choice("The event loop underneath.", default="epoll", choices=("epoll", "asyncio"))
+    reactor = flags.Choice("The event loop underneath.", default="epoll", choices=("epoll", "asyncio"))
 
 
-def arrange(package: str) -> None:
-    """Have the first import of `twisted.internet.reactor` install the one that the flag names.
+def arrange_reactor(package: str) -> None:
+    """Have the first import of `twisted.internet.reactor` install the one that `--service.reactor` names.
 
-    Twisted's own place for this is `twisted.internet.default.install`, which that import calls.
+    Call it ahead of imports that import the reactor with themselves, as klein does, and much code of users.
+    A program without any needs no call: `halfsync.run` installs the reactor once the flags are parsed.
     Nothing happens to a reactor that is installed already, as under a test runner.
-    """
 
-    def install() -> None:
+    :param package: `About.package`, whose environment variables may name the reactor.
+    """
+    from twisted.internet import default  # noqa: PLC0415  most programs need no call of this
+
+    def install_chosen() -> None:
         _INSTALL.get(flags.chosen(package, "service.reactor") or "epoll", _install_epoll)()
 
-    default.install = install
+    # Twisted's own place for this: the import calls it.
+    default.install = install_chosen
 
 
 def install() -> Any:
-    """Return the reactor that `--service.reactor` names, installed.
+    """Return the reactor that `--service.reactor` names, installed; call it once the flags are parsed.
 
-    :raises StartError: when another one has been installed before.
+    :raises StartError: when an import has installed another one before.
     """
-    from twisted.internet import reactor  # noqa: PLC0415  the import is the installation
+    if "twisted.internet.reactor" not in sys.modules:
+        _INSTALL[FLAGS.reactor]()
+    from twisted.internet import reactor  # noqa: PLC0415  the import would install one
 
     kind = "asyncio" if hasattr(reactor, "_asyncioEventloop") else "epoll"
     if kind != FLAGS.reactor:
-        raise StartError(f"--service.reactor: '{FLAGS.reactor}': this process already runs on {kind}")
+        raise StartError(
+            f"--service.reactor: '{FLAGS.reactor}': this process runs on {kind}, which {_importers(reactor)}"
+            " imported before the flags were read; call halfsync.arrange_reactor ahead of that import"
+        )
+    if not reactor.getDelayedCalls():
+        # Twisted installed it by itself. A timer that waits already would count in another time.
+        type(reactor).seconds = _SECONDS  # type: ignore[method-assign]  # that is the point
     return reactor
+
+
+def _importers(reactor: Any) -> str:
+    """Name the modules, other than Twisted's, that hold the reactor."""
+    holders = [
+        name
+        for name, module in list(sys.modules.items())
+        if not name.startswith("twisted.") and getattr(module, "__dict__", {}).get("reactor") is reactor
+    ]
+    return ", ".join(holders) or "something"
 
 
 _SECONDS: Any = staticmethod(time.monotonic)
@@ -68,7 +88,9 @@ def _install_epoll() -> None:
 
 
 def _install_asyncio() -> None:
-    from twisted.internet import asyncioreactor  # noqa: PLC0415  only one of the two is ever needed
+    import asyncio  # noqa: PLC0415  only one of the two reactors is ever needed
+
+    from twisted.internet import asyncioreactor  # noqa: PLC0415  the same
 
     loop = asyncio.new_event_loop()
     # asyncio libraries called from the reactor's callbacks look for the loop of the thread.

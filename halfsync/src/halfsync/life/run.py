@@ -60,14 +60,14 @@ def run(about: About, services: Callable[[Process], None]) -> int:
         logs.start(about)
         limits.raise_open_files()
         reactor = reactors.install()
-    except StartError as error:
+    except (StartError, logs.LogFileError) as error:
         return _refuse(about, error)
     # systemd's watchdog ends a stuck process with SIGABRT: every thread's stack is then on standard error.
     faulthandler.enable(sys.__stderr__ or 2)
     return Run(Process(about, reactor), services, Systemd.from_environ(reactor, os.environ)).run()
 
 
-def _refuse(about: About, error: StartError) -> int:
+def _refuse(about: About, error: Exception) -> int:
     print(f"{about.name}: {error}", file=sys.stderr)  # noqa: T201  for the person who started it
     return FAILED_TO_START
 

@@ -1,4 +1,4 @@
-"""One structured stream: what the halfsync, its users, Twisted, `logging` and `warnings` have to say.
+"""One structured stream: what halfsync, its users, Twisted, `logging` and `warnings` have to say.
 
     log = get_logger(__name__)
     log.info("cache.filled", entries=12, seconds=0.2)
@@ -9,9 +9,23 @@ On a terminal it is a coloured line, elsewhere a line of JSON:
 In tests, `structlog.testing.capture_logs` sees every event of a logger made here.
 """
 
-from halfsync.logs.events import get_logger, put
-from halfsync.logs.log_levels import level, levels, set_level
+from halfsync.logs.events import emit, get_audit_logger, get_logger
+from halfsync.logs.files import LogFileError
+from halfsync.logs.levels import LogLevels, level
 from halfsync.logs.render import timestamp
-from halfsync.logs.stream import flush, reopen, start
+from halfsync.logs.stream import Log, flush, reopen, running, start
 
-__all__ = ["flush", "get_logger", "level", "levels", "put", "reopen", "set_level", "start", "timestamp"]
+__all__ = [
+    "Log",
+    "LogFileError",
+    "LogLevels",
+    "emit",
+    "flush",
+    "get_audit_logger",
+    "get_logger",
+    "level",
+    "reopen",
+    "running",
+    "start",
+    "timestamp",
+]

@@ -1,17 +1,20 @@
 """The way of every event: judged once by the level of its logger, completed, written as a line.
 
 The levels are those of the `logging` tree, and the steps are structlog's own.
+An import changes nothing: until the log of the process starts, structlog is configured as its user likes,
+and what it makes of an event goes to `logging`.
 """
 
 from __future__ import annotations
 
 import logging
+import reprlib
 import traceback
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import structlog
 from structlog.contextvars import merge_contextvars
-from structlog.processors import NAME_TO_LEVEL, KeyValueRenderer, StackInfoRenderer, format_exc_info
+from structlog.processors import StackInfoRenderer, format_exc_info
 from structlog.stdlib import BoundLogger, PositionalArgumentsFormatter, filter_by_level
 
 from halfsync.logs.render import timestamp
@@ -23,36 +26,110 @@ if TYPE_CHECKING:
 
 _HEAD = frozenset(("timestamp", "level", "logger", "event"))
 
-_fields = KeyValueRenderer()
-
-
-def _put_in_logging(event: EventDict) -> None:
-    """Leave an event to `logging`, as long as the log of the service has not started."""
-    del event["timestamp"]
-    logger, level, text = event.pop("logger"), event.pop("level"), event.pop("event")
-    logging.getLogger(logger).log(NAME_TO_LEVEL[level], "%s %s", text, _fields(None, "", event))
-
-
-class _Output:
-    put: Callable[[EventDict], None] = staticmethod(_put_in_logging)
-
-
-def put_in(put: Callable[[EventDict], None]) -> None:
-    """Hand over every event from now on: `timestamp`, `level`, `logger`, `event`, then the fields."""
-    _Output.put = staticmethod(put)
-
 
 def get_logger(name: str) -> BoundLogger:
     """Return the logger of that name; a module's is that of its `__name__`."""
-    return say(name, {})
+    return cast("BoundLogger", structlog.wrap_logger(logging.getLogger(name), wrapper_class=_Logger))
 
 
-def say(name: str, fields: EventDict) -> BoundLogger:
-    """Return a logger with fields of any name, which its methods would take for parameters of their own."""
-    return BoundLogger(logging.getLogger(name), _STEPS, dict(fields))
+def get_audit_logger(name: str) -> BoundLogger:
+    """Return a logger whose events pass every level and are never dropped for want of room.
+
+    They are for what people do to the process: each names the person, and there are few.
+    """
+    return cast("BoundLogger", structlog.wrap_logger(_AuditLogger(name), wrapper_class=_Logger))
 
 
-def _with_failure(_logger: logging.Logger, _method: str, fields: EventDict) -> EventDict:
+def emit(logger: logging.Logger, event: str, fields: EventDict) -> None:
+    """Log an event at level info that is complete: without a context, an error, or fields named as its head.
+
+    Every request makes one, and this way it takes 9 microseconds of the reactor's thread instead of 23.
+    """
+    steps = structlog.get_config()["processors"]
+    if not steps or not isinstance(steps[-1], Completion):
+        # The log has not started, or structlog.testing.capture_logs captures events.
+        BoundLogger(logger, steps, dict(fields)).info(event)
+    elif logger.isEnabledFor(logging.INFO):
+        head = {"timestamp": timestamp(), "level": "info", "logger": logger.name, "event": event}
+        steps[-1].write({**head, **fields}, audit=False)
+
+
+class _Logger(BoundLogger):
+    """A logger whose caller never fails by it, whatever steps structlog is configured with."""
+
+    def _proxy_to_logger(
+        self, method_name: str, event: str | None = None, *event_args: str, **event_kw: Any
+    ) -> Any:
+        try:
+            return super()._proxy_to_logger(method_name, event, *event_args, **event_kw)
+        except Exception:  # noqa: BLE001  structlog's own console takes no list for a stack
+            return getattr(self._logger, method_name)(f"{event} {reprlib.repr(event_kw)}")
+
+
+class _AuditLogger:
+    """A logger of `logging` for which every level is enabled, as structlog asks for it."""
+
+    disabled = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def getEffectiveLevel(self) -> int:
+        return logging.NOTSET
+
+    def info(self, text: str, *arguments: object, **_options: object) -> None:
+        self._handle(logging.INFO, text, arguments)
+
+    def warning(self, text: str, *arguments: object, **_options: object) -> None:
+        self._handle(logging.WARNING, text, arguments)
+
+    def _handle(self, level: int, text: str, arguments: tuple[object, ...]) -> None:
+        # Until the log has started. `handle` asks for no level.
+        logger = logging.getLogger(self.name)
+        logger.handle(logger.makeRecord(self.name, level, "", 0, text, arguments, None))
+
+
+class Completion:
+    """The last step of every event: completes it, writes it, and ends its way."""
+
+    def __init__(self, write: Callable[..., None]) -> None:
+        """Write events by `write(event, audit=bool)`: `timestamp`, `level`, `logger`, `event`, the fields."""
+        self.write = write
+
+    def __call__(self, logger: logging.Logger | _AuditLogger, method: str, fields: EventDict) -> NoReturn:
+        """Complete and write an event; the code that logs is not to fail by it.
+
+        :raises DropEvent: always, as structlog expects of a last step that has done everything.
+        """
+        said = fields.get("event")
+        audit = isinstance(logger, _AuditLogger)
+        try:
+            event: Any = fields
+            for step in _COMPLETE:
+                event = step(logger, method, event)
+            self.write(event, audit=audit)
+        except Exception as error:  # noqa: BLE001  a format does not fit, or a `__str__` raises
+            broken = {"event": "log.unprintable", "said": said, "reason": error}
+            self.write(_with_head(logger, "error", broken), audit=audit)
+        raise structlog.DropEvent
+
+
+def configure(completion: Completion) -> list[Processor]:
+    """Bring every event of structlog's loggers to the completion, and return the steps that do it.
+
+    It is one list for all loggers: structlog.testing.capture_logs changes it in place.
+    """
+    steps: list[Processor] = [filter_by_level, completion]
+    structlog.configure(
+        processors=steps,
+        wrapper_class=BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    return steps
+
+
+def _with_failure(_logger: object, _method: str, fields: EventDict) -> EventDict:
     """Write down a Failure of Twisted's, whose own text leaves out the causes."""
     failure = fields.pop("failure", None)
     if failure is not None:
@@ -61,7 +138,7 @@ def _with_failure(_logger: logging.Logger, _method: str, fields: EventDict) -> E
     return fields
 
 
-def _with_head(logger: logging.Logger, method: str, fields: EventDict) -> EventDict:
+def _with_head(logger: logging.Logger | _AuditLogger, method: str, fields: EventDict) -> EventDict:
     """Begin with what every event has; a field that is called the same is put beside it."""
     event = fields.pop("event", "")
     for key in _HEAD.intersection(fields):
@@ -77,42 +154,4 @@ _COMPLETE: tuple[Processor, ...] = (
     format_exc_info,
     _with_failure,
     _with_head,
-)
-
-
-def _finish(logger: logging.Logger, method: str, fields: EventDict) -> NoReturn:
-    """Complete an event and put it, and end its way; whoever logs is not to fail by it."""
-    said = fields.get("event")
-    try:
-        event: Any = fields
-        for step in _COMPLETE:
-            event = step(logger, method, event)
-        _Output.put(event)
-    except Exception as error:  # noqa: BLE001  someone's format does not fit, or a `__str__` raises
-        broken = {"event": "log.unprintable", "said": said, "reason": error}
-        _Output.put(_with_head(logger, "error", broken))
-    raise structlog.DropEvent
-
-
-def put(logger: logging.Logger, event: str, fields: EventDict) -> None:
-    """Log an event at level info that is complete: without a context, an error, or fields named as its head.
-
-    Every request makes one, and this way it takes 9 microseconds of the reactor's thread instead of 23.
-    """
-    if _STEPS[-1] is not _finish:
-        # Somebody captures events: structlog.testing.capture_logs.
-        say(logger.name, fields).info(event)
-    elif logger.isEnabledFor(logging.INFO):
-        head = {"timestamp": timestamp(), "level": "info", "logger": logger.name, "event": event}
-        _Output.put({**head, **fields})
-
-
-# One list for all loggers, those of `structlog.get_logger` too:
-# structlog.testing.capture_logs changes it in place.
-_STEPS: list[Processor] = [filter_by_level, _finish]
-structlog.configure(
-    processors=_STEPS,
-    wrapper_class=BoundLogger,
-    logger_factory=structlog.stdlib.LoggerFactory(),
-    cache_logger_on_first_use=True,
 )

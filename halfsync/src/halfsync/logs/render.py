@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import reprlib
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from structlog.dev import ConsoleRenderer, plain_traceback
+
+from halfsync.logs.fitting import LARGEST, SMALLEST, cut, default, encode, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from structlog.typing import EventDict
 
-LONGEST_LINE = 131_072
-"""Characters; a longer event is written with its long values cut."""
+MAX_LINE = 16_384
+"""Bytes of a line, its end included; a longer event is cut and says so."""
 
-LONGEST_TEXT = 8192
-
-_short = reprlib.Repr()
-"""Texts of what has no end, or no text: a cycle, a million items, an object whose `__repr__` raises."""
-_short.maxdict = _short.maxlist = _short.maxtuple = _short.maxset = 20
-_short.maxother = _short.maxstring = LONGEST_TEXT
+_ODD_NUMBER = re.compile(r"\d{19}")
+_BY_ITSELF = (str, int, float, bool, type(None))
 
 
 def timestamp(when: float | None = None) -> str:
@@ -31,47 +28,38 @@ def timestamp(when: float | None = None) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def json_line(event: EventDict) -> str:
-    """Return an event as one line of JSON.
+def json_line(event: EventDict, max_line: int = MAX_LINE) -> str:
+    """Return an event as one line of JSON of at most so many bytes.
 
-    It is pure ASCII: no newline, control character or lone surrogate of a value leaves its string.
+    It is pure ASCII, and what strict readers take: no lone surrogate, no NaN, no number beyond 64 bits.
     """
     try:
-        line = _encode(event)
-        if len(line) <= LONGEST_LINE:
+        line = encode(event)
+        if len(line) < max_line and _is_strict(event, line):
             return line + "\n"
     except Exception:  # noqa: BLE001, S110  a cycle, a key that is no string, NaN, a `__str__` that raises
         pass
-    return _encode({_text(key): _plain(value) for key, value in event.items()}) + "\n"
+    whole = plain(event)
+    line = encode(whole)
+    return (line if len(line) < max_line else encode(cut(whole, max_line - 1))) + "\n"
 
 
-def _plain(value: object) -> Any:
-    """Return a value as JSON can have it and as short as a line has room for; else its text."""
-    try:
-        if len(_encode(value)) <= LONGEST_TEXT:
-            return value
-    except Exception:  # noqa: BLE001, S110  see above
-        pass
-    return _text(value)
+def _is_strict(event: EventDict, line: str) -> bool:
+    """Say whether JSON of Python's is JSON of everyone's; for what most events hold at next to no cost."""
+    if "\\ud" in line:
+        # Half of an emoji, or both halves; the long way finds out.
+        return False
+    for value in event.values():
+        kind = type(value)
+        if kind is int:
+            if not SMALLEST <= value <= LARGEST:
+                return False
+        elif kind not in _BY_ITSELF and _ODD_NUMBER.search(line):
+            return False
+    return True
 
 
-def _text(value: object) -> str:
-    """Return a value as text that is not too long."""
-    try:
-        text = value if isinstance(value, str) else _short.repr(value)
-    except Exception:  # noqa: BLE001  Python writes no whole number of more than 4300 digits
-        text = f"<unprintable {type(value).__name__}>"
-    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}... ({len(text)} characters)"
-
-
-def _default(value: object) -> str:
-    return repr(value) if isinstance(value, BaseException) else str(value)
-
-
-_encode = json.JSONEncoder(allow_nan=False, default=_default).encode
-
-
-def console(*, colours: bool) -> Callable[[EventDict], str]:
+def console(*, colours: bool, max_line: int = MAX_LINE) -> Callable[[EventDict], str]:
     """Return what writes events for people: local time, a stack or traceback below and indented.
 
     Nothing in an event moves the terminal's cursor or begins a line that looks like an event.
@@ -79,8 +67,10 @@ def console(*, colours: bool) -> Callable[[EventDict], str]:
     columns = ConsoleRenderer(colors=colours, sort_keys=False, exception_formatter=plain_traceback)
 
     def line(event: EventDict) -> str:
-        below = [line for key in ("stack", "exception") for line in _lines(event.pop(key, ""))]
-        shown = {_printable(key): _printable(value) for key, value in event.items()}
+        whole = plain(event)
+        fitting = whole if len(encode(whole)) < max_line else cut(whole, max_line - 1)
+        below = [line for key in ("stack", "exception") for line in _lines(fitting.pop(key, ""))]
+        shown = {_printable(key): _printable(value) for key, value in fitting.items()}
         moment = datetime.fromisoformat(event["timestamp"]).astimezone()
         shown["timestamp"] = moment.strftime("%H:%M:%S.%f")[:-3]
         return "\n    ".join([str(columns(None, "", shown)), *map(_printable, below)]) + "\n"
@@ -93,6 +83,5 @@ def _lines(stack: object) -> list[Any]:
 
 
 def _printable(value: object) -> str:
-    plain = _plain(value)
-    text = plain if isinstance(plain, str) else _default(plain)
+    text = value if isinstance(value, str) else default(value)
     return text if text.isprintable() else repr(text)[1:-1]

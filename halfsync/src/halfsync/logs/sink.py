@@ -6,6 +6,7 @@ import os
 import select
 import threading
 import time
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,27 @@ Each write costs the other threads the interpreter for a moment; a busy service 
 instead of one a request.
 """
 
+RETRY = 1.0
+"""Seconds after which lines that must not be lost are tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _AuditLine:
+    """A line that waits until it is written."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiter:
+    """A call to make once everything before it has been written, or, unless it is strict, has been tried."""
+
+    call: Callable[[], object]
+    strict: bool
+
+
+_Item = str | _AuditLine | _Waiter
+
 
 class Sink:
     """Lines on their way to a file descriptor.
@@ -36,13 +58,17 @@ class Sink:
         self.lost = 0
         """Lines lost since the start."""
         self._on_loss = on_loss
-        self._torn = False
         self._begin()
         # A fork copies no threads.
         os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
-        self._queue: SimpleQueue[str | threading.Event] = SimpleQueue()
+        self._queue: SimpleQueue[_Item] = SimpleQueue()
+        self._owed: list[_AuditLine] = []
+        """Lines that could not be written, and must be."""
+        self._in_hand = 0
+        """Lines that are being written."""
+        self._torn = False
         threading.Thread(target=self._run, name="log", daemon=True).start()
 
     def write(self, line: str) -> None:
@@ -52,10 +78,23 @@ class Sink:
             return
         self._queue.put(line)
 
+    def write_audit(self, line: str) -> None:
+        """Put a line on its way that is kept until it is written; `when_written` tells when that is."""
+        self._queue.put(_AuditLine(line))
+
+    def when_written(self, call: Callable[[], object]) -> None:
+        """Make a call, in the log's own thread, when every audit line up to now has been written."""
+        self._queue.put(_Waiter(call, strict=True))
+
+    @property
+    def behind(self) -> int:
+        """How many lines wait."""
+        return self._queue.qsize() + self._in_hand
+
     def flush(self, timeout: float) -> bool:
-        """Wait until everything written so far is out, for at most `timeout` seconds; say whether it is."""
+        """Wait until everything up to now was tried, for at most `timeout` seconds; say whether it was."""
         done = threading.Event()
-        self._queue.put(done)
+        self._queue.put(_Waiter(done.set, strict=False))
         return done.wait(timeout)
 
     def replace(self, descriptor: int) -> None:
@@ -65,36 +104,66 @@ class Sink:
 
     def _run(self) -> None:
         told = 0
+        patient: list[_Waiter] = []
         while True:
-            lines, waiting = self._gather()
-            lost = self._write("".join(lines))
+            lines, waiters = self._gather()
+            self._in_hand = len(lines)
+            lost = self._write(lines)
+            self._in_hand = len(self._owed)
             self.lost += lost
             if not lost and self.lost != told:
                 self._on_loss(self.lost - told)
                 told = self.lost
-            for done in waiting:
-                done.set()
-            if not waiting:
+            patient += [each for each in waiters if each.strict]
+            ready = [each for each in waiters if not each.strict]
+            if not self._owed:
+                ready += patient
+                patient = []
+            for each in ready:
+                each.call()
+            if not ready:
                 time.sleep(PAUSE)
 
-    def _gather(self) -> tuple[list[str], list[threading.Event]]:
+    def _gather(self) -> tuple[list[str | _AuditLine], list[_Waiter]]:
         """Wait for a line, and take whatever else has come by then."""
-        lines: list[str] = []
-        waiting: list[threading.Event] = []
-        item = self._queue.get()
+        lines: list[str | _AuditLine] = list(self._owed)
+        waiters: list[_Waiter] = []
         try:
+            item = self._queue.get(timeout=RETRY if lines else None)
             while True:
-                if isinstance(item, str):
-                    lines.append(item)
+                if isinstance(item, _Waiter):
+                    waiters.append(item)
                 else:
-                    waiting.append(item)
+                    lines.append(item)
                 item = self._queue.get_nowait()
         except Empty:
-            return lines, waiting
+            return lines, waiters
 
-    def _write(self, text: str) -> int:
-        """Write all of it; return how many lines of it the world did not take."""
-        rest = memoryview(text.encode("utf-8", "backslashreplace"))
+    def _write(self, lines: list[str | _AuditLine]) -> int:
+        """Write all of them; return how many could not be and are lost. Audit lines among those are owed."""
+        self._owed = []
+        encoded = [
+            (each if isinstance(each, str) else each.text).encode("utf-8", "backslashreplace")
+            for each in lines
+        ]
+        written = self._write_bytes(b"".join(encoded))
+        if written is None:
+            return 0
+        end = 0
+        lost = 0
+        for line, data in zip(lines, encoded, strict=True):
+            end += len(data)
+            if end <= written:
+                continue
+            if isinstance(line, _AuditLine):
+                self._owed.append(line)
+            else:
+                lost += 1
+        return lost
+
+    def _write_bytes(self, data: bytes) -> int | None:
+        """Write; return how many bytes were when it fails, else None."""
+        rest = memoryview(data)
         try:
             if rest and self._torn:
                 # What came before ended in the middle of a line, when the disk was full.
@@ -112,5 +181,5 @@ class Sink:
                 rest = rest[written:]
                 self._torn = bool(rest)
         except OSError:
-            return bytes(rest).count(b"\n")
-        return 0
+            return len(data) - len(rest)
+        return None

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from halfsync import flag, flags
 from halfsync.flags import types as flagtypes
-from halfsync.life.errors import StartError
-from halfsync.logs import sources
-from halfsync.logs.events import get_logger, put_in
-from halfsync.logs.log_levels import LEVELS, set_level
-from halfsync.logs.render import console, json_line
+from halfsync.logs.events import Completion, configure, get_logger
+from halfsync.logs.files import LogFileError, check_log_file, open_log_file, reason
+from halfsync.logs.levels import LEVELS
+from halfsync.logs.render import MAX_LINE, console, json_line
 from halfsync.logs.sink import Sink
+from halfsync.logs.sources import Sources
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from structlog.typing import EventDict
+
     from halfsync.life.about import About
 
 log = get_logger(__name__)
+
+LEAST_LINE = 1024
+"""Bytes; the head of an event and what says that it was cut have room in it."""
+
+HEAD = 256
+"""Bytes that time, level, logger and name of an event take at most."""
 
 
 @flags.declare(flag.namespace("log"))
@@ -33,71 +44,144 @@ class FLAGS:
         choices=("auto", "console", "json"),
     )
     file = flagtypes.Path(
-        "Append to this file instead of standard output; opened again at SIGHUP.", default=""
+        "Append to this file instead of standard output; opened again at SIGHUP.",
+        default="",
+        check=check_log_file,
+    )
+    max_line = flagtypes.Size(
+        "Bytes of one event; a longer one is cut, still valid JSON, and says so.",
+        default=MAX_LINE,
+        minimum=LEAST_LINE,
     )
 
 
-class _Running:
-    """The log of this process."""
+class Log:
+    """The log of a process: where its lines go, and how they look."""
 
-    sink: Sink | None = None
-    path: str = ""
+    def __init__(
+        self, *, file: str = "", form: str = "auto", level: str = "info", max_line: int = MAX_LINE
+    ) -> None:
+        """Open the file, or take standard output; the parameters are those of the flags.
+
+        :param max_line: bytes.
+        :raises LogFileError: when the file cannot be opened.
+        """
+        descriptor = _open(file)
+        terminal = os.isatty(descriptor)
+        self._file = file
+        self._level = level
+        self._for_people = form == "console" or (form == "auto" and terminal)
+        self._max_line = max_line
+        # https://no-color.org
+        colours = terminal and not os.environ.get("NO_COLOR")
+        self._render: Callable[[EventDict], str] = (
+            console(colours=colours, max_line=max_line) if self._for_people else self._json_line
+        )
+        self._sink = Sink(descriptor, _tell_loss)
+
+    @classmethod
+    def from_flags(cls) -> Log:
+        """Open it as the flags say.
+
+        :raises LogFileError: when the file cannot be opened.
+        """
+        return cls(file=FLAGS.file, form=FLAGS.format, level=FLAGS.level, max_line=FLAGS.max_line)
+
+    def start(self) -> None:
+        """Bring everything that this process says into this log, until its end."""
+        logging.getLogger().setLevel(self._level.upper())
+        sources = Sources(configure(Completion(self._write)))
+        sources.redirect(prints=not self._for_people and not self._file)
+        logging.getLogger().addHandler(_Holder(self))
+        atexit.register(self.flush)
+
+    def reopen(self) -> None:
+        """Open the file of the log again, after it was moved away; when that fails, go on in the old one."""
+        if not self._file:
+            return
+        try:
+            descriptor = open_log_file(self._file)
+        except OSError as error:
+            log.error("log.reopen_failed", file=self._file, reason=error.strerror)  # noqa: TRY400  no bug of ours
+            return
+        self._sink.replace(descriptor)
+        log.info("log.reopened", file=self._file)
+
+    def flush(self, timeout: float = 1.0) -> None:
+        """Wait, for so many seconds at most, until all that was logged is written."""
+        self._sink.flush(timeout)
+
+    def when_written(self, call: Callable[[], object]) -> None:
+        """Make a call, in another thread, when every audit event up to now has been written.
+
+        While the disk is full, or nobody reads a pipe, that is later. The call must not raise.
+        """
+        self._sink.when_written(call)
+
+    @property
+    def behind(self) -> int:
+        """How many lines wait to be written."""
+        return self._sink.behind
+
+    def keeps(self, fields: EventDict) -> bool:
+        """Say whether an event with these fields is written whole."""
+        return len(json_line(fields, sys.maxsize)) <= self._max_line - HEAD
+
+    def _json_line(self, event: EventDict) -> str:
+        return json_line(event, self._max_line)
+
+    def _write(self, event: EventDict, *, audit: bool) -> None:
+        (self._sink.write_audit if audit else self._sink.write)(self._render(event))
 
 
-def start(about: About) -> None:
-    """Bring everything that this process says into one stream; call it once the flags are parsed.
+class _Holder(logging.Handler):
+    """Keeps the log of the process where everything of `logging` is kept: at its root."""
 
-    :raises StartError: when the file cannot be opened.
+    def __init__(self, of: Log) -> None:
+        super().__init__(logging.CRITICAL + 1)
+        self.log = of
+
+
+def running() -> Log | None:
+    """Return the log of this process; None until it has started."""
+    return next((each.log for each in logging.getLogger().handlers if isinstance(each, _Holder)), None)
+
+
+def start(about: About) -> Log:
+    """Start the log that the flags describe; call it once they are parsed.
+
+    :raises LogFileError: when the file cannot be opened.
     """
-    descriptor = _open(FLAGS.file)
-    terminal = os.isatty(descriptor)
-    for_people = FLAGS.format == "console" or (FLAGS.format == "auto" and terminal)
-    # https://no-color.org
-    colours = terminal and not os.environ.get("NO_COLOR")
-    render = console(colours=colours) if for_people else json_line
-    sink = Sink(descriptor, _tell_loss)
-    _Running.sink, _Running.path = sink, FLAGS.file
-    set_level(FLAGS.level)
-    put_in(lambda event: sink.write(render(event)))
-    sources.redirect(prints=not for_people and not FLAGS.file)
-    atexit.register(flush)
+    started = Log.from_flags()
+    started.start()
     log.debug("log.started", service=about.name, version=about.version, file=FLAGS.file or "stdout")
+    return started
 
 
 def reopen() -> None:
-    """Open the file of the log again, after it was moved away; when that fails, go on in the old one."""
-    if _Running.sink is None or not _Running.path:
-        return
-    try:
-        descriptor = _open_file(_Running.path)
-    except OSError as error:
-        log.error("log.reopen_failed", file=_Running.path, reason=error.strerror)  # noqa: TRY400  no bug of ours
-        return
-    _Running.sink.replace(descriptor)
-    log.info("log.reopened", file=_Running.path)
+    """Open the file of this process's log again; see `Log.reopen`."""
+    if current := running():
+        current.reopen()
 
 
 def flush(timeout: float = 1.0) -> None:
     """Wait, for so many seconds at most, until all that was logged is written."""
-    if _Running.sink is not None:
-        _Running.sink.flush(timeout)
+    if current := running():
+        current.flush(timeout)
 
 
 def _open(path: str) -> int:
     if path:
         try:
-            return _open_file(path)
+            return open_log_file(path)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise StartError(f"--log.file: {path!r}: {reason}; name a file that can be written to") from None
+            raise LogFileError(
+                f"--log.file: {path!r}: {reason(error)}; name a file that can be written to"
+            ) from None
     if sys.stdout is None:
         # Someone closed standard output; another file may have its number by now.
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     return sys.stdout.fileno()
-
-
-def _open_file(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
 def _tell_loss(lines: int) -> None:

@@ -2,25 +2,27 @@
 
     toggle       the part of the process: open, close, time to live; the flags
     keys         authorized_keys and the host key, as files
-    options      on what terms a key may enter
-    doorway      SSH connections: algorithms, bounds, who is in
-    guard        who gets in
-    session      what a connection carries: a prompt, a command, a script
+    options      on what terms a key may log in
+    login        a login and what is counted
+    ssh_server   SSH connections: algorithms, bounds, logins
+    auth         public keys, checked
+    user         the authenticated user, as conch meets it
+    session      a prompt, a command or a script on one connection
     prompt       lines, blocks and keys on a terminal
     editor       one line of it
     completion   what the tab key offers
     interpreter  running what was typed, with `await`
-    aside        the same in a thread
-    held         a bound on what holds the reactor
-    routes       what it prints, to the session it belongs to
-    tools        what it finds: the names at hand
-    views        how that is shown
-    heap         memory: what grows, who holds what
+    threads      the same in a thread
+    time_limit   how long a statement may hold the reactor
+    stdout       what it prints, to the session it belongs to
+    tools        the names at hand in a session
+    views        how values are shown
+    heap         memory: what grows, who refers to what
     stalls       when the reactor stood still, and at what
     profiler     where the threads spend their time
-    quiet        less of conch's own log
+    log_filter   less of conch's own log
 
-Only `toggle`, `keys` and `options` are imported while it is closed.
+Only `toggle`, `keys`, `options` and `login` are imported while it is closed.
 """
 
 from halfsync.manhole.toggle import FLAGS, Manhole

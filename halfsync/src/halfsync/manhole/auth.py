@@ -1,9 +1,8 @@
-"""The guard: who gets in. Public keys only, and every refusal says why in the log, though not to the peer."""
+"""Authentication: public keys only. Every refusal says why in the log, though not to the client."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from twisted.conch.error import IgnoreAuthentication, ValidPublicKey
@@ -26,9 +25,6 @@ from halfsync.manhole.log_filter import conch_log
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
-
-    from halfsync.manhole.keys import AuthorizedKey
-    from halfsync.manhole.ssh_server import Doorway
 
 log = get_logger(__name__)
 
@@ -53,51 +49,18 @@ SLOWED = 0.5
 USER_PRESENT = 0x01
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """A login: who is in, from where, since when."""
-
-    id: str
-    user: str
-    peer: str
-    fingerprint: str
-    key: str
-    """The comment of the key's line in `authorized_keys`: whose it is, when users share a name."""
-    since: float
-    """Seconds since the epoch."""
-
-    @classmethod
-    def begin(cls, session: str, user: str, key: AuthorizedKey, peer: str) -> Visit:
-        """Return the visit that a login begins."""
-        return cls(session, user, peer, fingerprint(key.blob), key.comment, time.time())
-
-    def facts(self) -> dict[str, str]:
-        """Return what every event about it says."""
-        return {
-            "session": self.id,
-            "user": self.user,
-            "peer": self.peer,
-            "fingerprint": self.fingerprint,
-            "key": self.key,
-        }
-
-    def state(self) -> dict[str, Any]:
-        """Return all of it."""
-        return asdict(self)
-
-
-class Refused(UnauthorizedLogin):
-    """The guard's reason, for the log alone."""
+class LoginRefused(UnauthorizedLogin):
+    """A login that is refused; the reason is for the log alone."""
 
 
 @implementer(ICredentialsChecker)
-class Guard:
+class KeyChecker:
     """Checks user name, key and signature, in this order."""
 
     credentialInterfaces = (ISSHPrivateKey,)
 
     def __init__(self, user: str, authorized_keys: str, address: str | None) -> None:
-        """Guard against one peer.
+        """Check the logins of one client.
 
         :param address: its IP address; None when it has none.
         """
@@ -108,20 +71,20 @@ class Guard:
     def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
         """Return the line of `authorized_keys` that lets the key in.
 
-        :raises Refused: when it may not.
+        :raises LoginRefused: when it may not.
         :raises ValidPublicKey: when it may, and the client asks before it signs (RFC 4252, section 7).
         """
         if credentials.username != self._user:
-            raise Refused("not the user's name")
+            raise LoginRefused("not the user's name")
         try:
             authorized = read_authorized_keys(self._authorized_keys)
             key = authorized.admit(credentials.blob, self._address, time.time())
         except (KeyFileError, ValueError) as fault:
-            raise Refused(str(fault)) from None
+            raise LoginRefused(str(fault)) from None
         if not credentials.signature:
             raise ValidPublicKey
         if not _signed(credentials):
-            raise Refused("the signature is wrong")
+            raise LoginRefused("the signature is wrong")
         return succeed(key)
 
 
@@ -137,7 +100,7 @@ def _signed(credentials: Any) -> bool:
     return bool(key.verify(credentials.signature, credentials.sigData))
 
 
-class Login(SSHUserAuthServer):
+class UserAuth(SSHUserAuthServer):
     """The authentication of one connection (RFC 4252), each refusal logged with peer and fingerprint."""
 
     _log = conch_log
@@ -149,11 +112,11 @@ class Login(SSHUserAuthServer):
         self._slowed: set[Deferred[Any]] = set()
 
     def serviceStarted(self) -> None:
-        """Begin; the time that a login may take is the doorway's to watch."""
-        doorway: Doorway = self.transport.factory
-        self.clock = doorway.reactor
+        """Begin; the time that a login may take is the server's to watch."""
+        server = self.transport.factory
+        self.clock = server.reactor
         SSHUserAuthServer.serviceStarted(self)
-        self.portal = Portal(doorway, [doorway.guard(self.transport.address)])
+        self.portal = Portal(server, [server.checker(self.transport.address)])
 
     def serviceStopped(self) -> None:
         """End, with the connection or a login."""
@@ -173,9 +136,11 @@ class Login(SSHUserAuthServer):
         algorithm, blob, _ = getNS(packet[1:], 2)
         self._offered = fingerprint(blob)
         if algorithm not in SIGNATURES:
-            raise Refused(f"signature algorithm {algorithm[:40].decode('ascii', 'replace')!r} is not taken")
+            raise LoginRefused(
+                f"signature algorithm {algorithm[:40].decode('ascii', 'replace')!r} is not taken"
+            )
         if getNS(blob)[0] != (b"ssh-rsa" if algorithm.startswith(b"rsa-") else algorithm):
-            raise Refused("the key is of another type than was said")
+            raise LoginRefused("the key is of another type than was said")
         return SSHUserAuthServer.auth_publickey(self, packet)
 
     def _note(self, failure: Failure, kind: bytes, user: bytes) -> Failure | Deferred[Any]:
@@ -183,7 +148,9 @@ class Login(SSHUserAuthServer):
             return failure
         reason = f"{kind[:40].decode('ascii', 'replace')!r} is not a way in"
         if kind == b"publickey":
-            reason = str(failure.value) if failure.check(Refused) else "the key or its signature is malformed"
+            reason = (
+                str(failure.value) if failure.check(LoginRefused) else "the key or its signature is malformed"
+            )
         self.transport.refuse(reason, user=user[:80].decode("utf-8", "replace"), fingerprint=self._offered)
         # Counted before it is slowed: a client need not wait for one answer before it tries again.
         self._refusals += 1
@@ -197,4 +164,4 @@ class Login(SSHUserAuthServer):
     def _answer(self, waited: object, slowed: Deferred[Any], reason: str) -> Failure:
         self._slowed.discard(slowed)
         # It is cut short when the connection has gone, and there is nobody to answer.
-        return Failure(IgnoreAuthentication() if isinstance(waited, Failure) else Refused(reason))
+        return Failure(IgnoreAuthentication() if isinstance(waited, Failure) else LoginRefused(reason))

@@ -21,15 +21,17 @@ from typing import TYPE_CHECKING, Any
 from structlog.contextvars import bind_contextvars
 from twisted.internet.defer import Deferred
 
-from halfsync.manhole import stdout as routes
 from halfsync.manhole.completion import complete
-from halfsync.manhole.held import bounded
-from halfsync.manhole.threads import Aside, aside
+from halfsync.manhole.stdout import current
+from halfsync.manhole.threads import InThread, in_thread
+from halfsync.manhole.time_limit import time_limit
 from halfsync.manhole.views import render
 from halfsync.stacks import imported_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
+
+    from halfsync.manhole.stdout import Redirection
 
 STALL = 1.0
 """Seconds that a statement may hold the reactor before it is noted."""
@@ -45,7 +47,7 @@ class Outcome:
 
 
 class Interpreter:
-    """Runs statements for one session, and carries what they print to it; a `routes.Route`."""
+    """Runs statements for one session, and carries what they print to it; a `stdout.Output`."""
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class Interpreter:
         show: Callable[[str, bool], None],
         limit: int,
         stalled: Callable[[float], None],
+        redirection: Redirection,
         reactor: Any,
         threaded: bool = False,
     ) -> None:
@@ -63,6 +66,7 @@ class Interpreter:
         :param show: takes text and whether it is an error; called in the reactor's thread only.
         :param limit: characters that a statement may print; the rest is cut with a note.
         :param stalled: told when a statement held the reactor, and for how many seconds.
+        :param redirection: finds this session for what its code prints.
         :param threaded: statements that await nothing run in a thread when nothing is said.
         """
         self.namespace = {"__name__": "__manhole__", "__doc__": None, **namespace}
@@ -70,6 +74,7 @@ class Interpreter:
         self._show = show
         self._limit = limit
         self._stalled = stalled
+        self._redirection = redirection
         self._reactor = reactor
         self._threaded = threaded
         self._thread = threading.get_ident()
@@ -78,15 +83,15 @@ class Interpreter:
         self._files: list[str] = []
         self._left = limit
         self._running: Deferred[Outcome] | None = None
-        self._owed: list[Aside[Any]] = []
+        self._owed: list[InThread[Any]] = []
         """Values of the running statement that are still to come."""
         self._interrupted = False
         self._closed = False
         self._context = contextvars.copy_context()
-        self._context.run(routes.current.set, self)
+        self._context.run(current.set, self)
         # What the service logs on account of it can be found by the session.
         self._context.run(bind_contextvars, manhole=name)
-        routes.enter(self)
+        redirection.enter(self)
 
     def close(self) -> None:
         """Interrupt what runs, and let go of the process's streams."""
@@ -96,7 +101,7 @@ class Interpreter:
         self.interrupt()
         for file in self._files:
             linecache.cache.pop(file, None)
-        routes.leave(self)
+        self._redirection.leave(self)
 
     # Reading
 
@@ -129,7 +134,7 @@ class Interpreter:
             if tree is None:
                 return None
             code = compile(tree, file, "single", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-            threaded = self._goes_aside(prefix, awaits=bool(code.co_flags & inspect.CO_COROUTINE))
+            threaded = self._runs_in_thread(prefix, awaits=bool(code.co_flags & inspect.CO_COROUTINE))
         except Exception as error:  # noqa: BLE001  the compiler raises half a dozen kinds; the person sees which
             self.write("".join(traceback.format_exception_only(error)), error=True)
             done: Deferred[Outcome] = Deferred()
@@ -143,7 +148,7 @@ class Interpreter:
         self._running = running
         return running.addCallback(self._ended)
 
-    def _goes_aside(self, prefix: str, *, awaits: bool) -> bool:
+    def _runs_in_thread(self, prefix: str, *, awaits: bool) -> bool:
         if prefix == "&" and awaits:
             raise SyntaxError("await belongs in the reactor: without the &")
         return prefix == "&" or (self._threaded and not awaits and prefix != "!")
@@ -168,9 +173,9 @@ class Interpreter:
         loop = None
         with suppress(RuntimeError):
             loop = asyncio.get_running_loop()
-        work = self._execute(
-            self._call(partial(aside, self._reactor, function, file) if threaded else function), file, loop
-        )
+        if threaded:
+            function = partial(in_thread, self._reactor, self._redirection, function, file)
+        work = self._execute(self._call(function), file, loop)
         # As a task: what asyncio's own timeouts and task groups expect of whoever awaits them.
         return Deferred.fromFuture(loop.create_task(work)) if loop else Deferred.fromCoroutine(work)
 
@@ -205,7 +210,7 @@ class Interpreter:
         if seconds > STALL:
             self._stalled(seconds)
 
-    # The route
+    # What the code prints
 
     def write(self, text: str, *, error: bool = False) -> None:
         """Show text to the person, up to the limit of the statement; from any thread."""
@@ -222,8 +227,8 @@ class Interpreter:
         self._show(f"\n[cut: a statement may print {self._limit} characters]\n", True)  # noqa: FBT003  an error
 
     def display(self, value: object) -> None:
-        """Show the value of an expression and keep it as `_`; wait for one that is made aside."""
-        if isinstance(value, Aside):
+        """Show the value of an expression and keep it as `_`; wait for one that is made in a thread."""
+        if isinstance(value, InThread):
             self._owed.append(value)
         elif value is not None:
             self.namespace["_"] = value
@@ -245,7 +250,7 @@ def _step_by_step(
     while True:
         began = time.perf_counter()
         try:
-            with bounded():
+            with time_limit():
                 awaited = step(value)
         except StopIteration:
             return

@@ -36,8 +36,6 @@ WAITING = {
 }
 """(file, function) that a thread without work sits in."""
 
-_one_at_a_time = threading.Lock()
-
 
 class _Node:
     __slots__ = ("calls", "samples")
@@ -47,22 +45,28 @@ class _Node:
         self.calls: dict[CodeType, _Node] = {}
 
 
-def profile(seconds: float, *, waiting: bool = False) -> str:
-    """Look at every thread's stack for so long, and return a tree for each with the share of its calls.
+class Profiler:
+    """Takes one profile at a time."""
 
-    It blocks: run it in a thread.
-    :param waiting: count a thread also while it has nothing to do.
-    :raises RuntimeError: when another profile is being taken.
-    """
-    if not _one_at_a_time.acquire(blocking=False):
-        raise RuntimeError("another profile is being taken")
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH)
-    try:
-        return _profile(seconds, waiting=waiting)
-    finally:
-        sys.setswitchinterval(before)
-        _one_at_a_time.release()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def profile(self, seconds: float, *, waiting: bool = False) -> str:
+        """Look at every thread's stack for so long, and return a tree for each with the share of its calls.
+
+        It blocks: run it in a thread.
+        :param waiting: count a thread also while it has nothing to do.
+        :raises RuntimeError: when another profile is being taken.
+        """
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError("another profile is being taken")
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH)
+        try:
+            return _profile(seconds, waiting=waiting)
+        finally:
+            sys.setswitchinterval(before)
+            self._lock.release()
 
 
 def _profile(seconds: float, *, waiting: bool) -> str:

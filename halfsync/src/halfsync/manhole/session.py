@@ -19,7 +19,7 @@ from halfsync.manhole.views import masked
 
 if TYPE_CHECKING:
     from halfsync.manhole.interpreter import Outcome
-    from halfsync.manhole.ssh_server import Avatar
+    from halfsync.manhole.user import User
 
 log = get_logger(__name__)
 
@@ -36,17 +36,17 @@ FLUSH = 0.1
 """Seconds that the log may take to be written before a line is run."""
 
 
-class Session(SSHChannel):
+class ManholeSession(SSHChannel):
     """One session on a connection; a connection may carry several."""
 
     name = b"session"
     _log = conch_log
-    avatar: Avatar
+    avatar: User
     conn: Any
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.visit = self.avatar.visit
+        self.login = self.avatar.login
         self._size: tuple[int, int] | None = None
         self._interpreter: Interpreter | None = None
         self._terminal: Terminal | None = None
@@ -148,10 +148,11 @@ class Session(SSHChannel):
     def _begin(self, limit: int) -> Interpreter:
         self._interpreter = Interpreter(
             self.avatar.tools.namespace(),
-            name=f"manhole {self.visit.id}.{self.id}",
+            name=f"manhole {self.login.id}.{self.id}",
             show=self._show,
             limit=limit,
             stalled=self._stalled,
+            redirection=self.avatar.tools.redirection,
             threaded=self.avatar.tools.threaded,
             reactor=self.avatar.reactor,
         )
@@ -192,10 +193,10 @@ class Session(SSHChannel):
 
     def _audit(self, lines: list[str]) -> None:
         for line in lines:
-            log.info("manhole.line", **self.visit.facts(), line=masked(line))
+            log.info("manhole.line", **self.login.facts(), line=masked(line))
         # Any line may be the last thing that the process does.
         flush(FLUSH)
 
     def _stalled(self, seconds: float) -> None:
-        log.warning("manhole.stalled", **self.visit.facts(), seconds=round(seconds, 3))
+        log.warning("manhole.stalled", **self.login.facts(), seconds=round(seconds, 3))
         self.tell(f"held the reactor for {seconds:.1f} s; with & before it, it runs in a thread")

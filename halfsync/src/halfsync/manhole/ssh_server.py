@@ -1,4 +1,4 @@
-"""The doorway: SSH connections from their first byte to their end, hardened, bounded and counted.
+"""The SSH server: connections from their first byte to their end, hardened, bounded and counted.
 
 Offered is what `ssh-audit` does not fail, and no compression,
 since before anyone has logged in a few bytes of it could be made to fill the memory.
@@ -13,7 +13,6 @@ import secrets
 import struct
 from typing import TYPE_CHECKING, Any
 
-from twisted.conch.avatar import ConchUser
 from twisted.conch.interfaces import IConchUser
 from twisted.conch.ssh.common import NS, getNS
 from twisted.conch.ssh.connection import (
@@ -31,16 +30,17 @@ from zope.interface import implementer
 
 from halfsync.http.request import address_text
 from halfsync.logs import get_logger
-from halfsync.manhole.auth import SIGNATURES, Guard, Login, Refused, Visit
+from halfsync.manhole.auth import SIGNATURES, KeyChecker, LoginRefused, UserAuth
 from halfsync.manhole.log_filter import conch_log
-from halfsync.manhole.session import Session
+from halfsync.manhole.login import Login
+from halfsync.manhole.session import ManholeSession
+from halfsync.manhole.user import User
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
     from twisted.python.failure import Failure
 
-    from halfsync.manhole.keys import AuthorizedKey
-    from halfsync.manhole.toggle import Counts
+    from halfsync.manhole.login import ManholeCounts
     from halfsync.manhole.tools import Tools
 
 log = get_logger(__name__)
@@ -58,10 +58,10 @@ COMPRESSIONS = [b"none"]
 LOGIN_GRACE = 60.0
 """Seconds from connecting to being logged in."""
 
-MAX_STRANGERS = 10
+MAX_UNAUTHENTICATED = 10
 """Connections that are not logged in; more are closed at once."""
 
-MAX_VISITS = 10
+MAX_LOGINS = 10
 """Connections that are logged in."""
 
 MAX_CHANNELS = 10
@@ -71,22 +71,7 @@ FAREWELL = 1.0
 """Seconds in which a client may take the last words before it is cut off."""
 
 
-class Avatar(ConchUser):
-    """Whoever is logged in: may open sessions, and nothing else (no forwarding, no files)."""
-
-    _log = conch_log
-
-    def __init__(self, doorway: Doorway, key: AuthorizedKey) -> None:
-        ConchUser.__init__(self)
-        self.channelLookup[b"session"] = Session
-        self.user = doorway.user
-        self.key = key
-        self.reactor = doorway.reactor
-        self.tools = doorway.tools
-        self.visit: Visit
-
-
-class Connection(SSHConnection):
+class ChannelService(SSHConnection):
     """What a login leads to (RFC 4254)."""
 
     _log = conch_log
@@ -95,7 +80,7 @@ class Connection(SSHConnection):
     def serviceStarted(self) -> None:
         """Count the visit."""
         SSHConnection.serviceStarted(self)
-        self.transport.logged_in()
+        self.transport.authenticated()
 
     def channelClosed(self, channel: Any) -> None:
         """Forget a session, and end with the last one when all are to go.
@@ -116,21 +101,21 @@ class Connection(SSHConnection):
         reason = (
             "too many sessions on the connection" if kind == b"session" else f"no channels of type {name!r}"
         )
-        log.warning("manhole.channel_refused", **self.transport.avatar.visit.facts(), reason=reason)
+        log.warning("manhole.channel_refused", **self.transport.avatar.login.facts(), reason=reason)
         self.transport.sendPacket(
             MSG_CHANNEL_OPEN_FAILURE,
             rest[:4] + struct.pack(">L", OPEN_ADMINISTRATIVELY_PROHIBITED) + NS(reason.encode()) + NS(b""),
         )
 
 
-class Transport(SSHServerTransport):
+class SSHTransport(SSHServerTransport):
     """One connection (RFC 4253)."""
 
     _log = conch_log
-    factory: Doorway
+    factory: SSHServer
     transport: Any
     service: Any
-    avatar: Avatar
+    avatar: User
     # Not Twisted's version: whoever scans need not learn it.
     ourVersionString = b"SSH-2.0-Twisted"
     supportedKeyExchanges = KEY_EXCHANGES
@@ -140,7 +125,7 @@ class Transport(SSHServerTransport):
     peer = ""
     address: str | None = None
     """The peer's IP address, when it has one."""
-    visit: Visit | None = None
+    login: Login | None = None
     leaving: str | None = None
     """Why, once it is told to."""
     since = 0.0
@@ -159,7 +144,7 @@ class Transport(SSHServerTransport):
                 peer.host.removeprefix("::ffff:") if "." in peer.host else peer.host.partition("%")[0]
             )
         self.since = self.factory.reactor.seconds()
-        self.factory.strangers.add(self)
+        self.factory.unauthenticated.add(self)
         self._grace = self.factory.reactor.callLater(LOGIN_GRACE, self._too_late)
         if hasattr(self.transport, "setTcpKeepAlive"):
             self.transport.setTcpKeepAlive(True)
@@ -196,15 +181,15 @@ class Transport(SSHServerTransport):
     def receiveError(self, reasonCode: int, description: bytes) -> None:
         """Let the client end the connection; conch logs the usual farewell as an error."""
 
-    def logged_in(self) -> None:
+    def authenticated(self) -> None:
         """Count a visit."""
         self._grace.cancel()
-        self.factory.strangers.discard(self)
-        self.visit = self.avatar.visit = Visit.begin(self.id, self.avatar.user, self.avatar.key, self.peer)
+        self.factory.unauthenticated.discard(self)
+        self.login = self.avatar.login = Login.begin(self.id, self.avatar.name, self.avatar.key, self.peer)
         self.factory.counts.logins += 1
-        self.factory.visits.add(self)
+        self.factory.logins.add(self)
         self._logged_in = self.factory.reactor.seconds()
-        log.info("manhole.login", **self.visit.facts())
+        log.info("manhole.login", **self.login.facts())
 
     def refuse(self, reason: str, **facts: str | None) -> None:
         """Log why somebody does not get in."""
@@ -214,7 +199,7 @@ class Transport(SSHServerTransport):
     def farewell(self, reason: str) -> None:
         """Tell the person, and close."""
         self.leaving = reason
-        sessions = list(self.service.channels.values()) if self.visit else []
+        sessions = list(self.service.channels.values()) if self.login else []
         for session in sessions:
             session.dismiss(f"the manhole closes: {reason}")
         if not sessions:
@@ -225,9 +210,9 @@ class Transport(SSHServerTransport):
         if self._grace.active():
             self._grace.cancel()
         SSHServerTransport.connectionLost(self, reason)
-        if self.visit:
+        if self.login:
             seconds = round(self.factory.reactor.seconds() - self._logged_in, 3)
-            log.info("manhole.logout", **self.visit.facts(), seconds=seconds)
+            log.info("manhole.logout", **self.login.facts(), seconds=seconds)
         self.factory.forget(self)
 
     def _too_late(self) -> None:
@@ -236,16 +221,16 @@ class Transport(SSHServerTransport):
         self.transport.abortConnection()
 
 
-SERVICES: dict[bytes, Any] = {b"ssh-userauth": Login, b"ssh-connection": Connection}
+SERVICES: dict[bytes, Any] = {b"ssh-userauth": UserAuth, b"ssh-connection": ChannelService}
 
 
 @implementer(IRealm)
-class Doorway(SSHFactory):
+class SSHServer(SSHFactory):
     """Makes connections, and knows them all."""
 
     _log = conch_log
     noisy = False
-    protocol = Transport
+    protocol = SSHTransport
     primes = None
     services = SERVICES
 
@@ -256,7 +241,7 @@ class Doorway(SSHFactory):
         user: str,
         authorized_keys: str,
         tools: Tools,
-        counts: Counts,
+        counts: ManholeCounts,
         reactor: Any,
     ) -> None:
         """Prepare to be listened with.
@@ -268,60 +253,61 @@ class Doorway(SSHFactory):
         key = Key.fromString(host_key)
         self.privateKeys = {key.sshType(): key}
         self.publicKeys = {key.sshType(): key.public()}
-        self.portal = Portal(self, [self.guard(None)])
+        self.portal = Portal(self, [self.checker(None)])
         self.tools = tools
         self.counts = counts
         self.reactor = reactor
-        self.strangers: set[Transport] = set()
-        self.visits: set[Transport] = set()
+        self.unauthenticated: set[SSHTransport] = set()
+        self.logins: set[SSHTransport] = set()
         self.reason = "it is done"
-        """Told to everyone who is in when the doorway closes."""
+        """Told to everyone who is in when the server closes."""
         self._crowded = False
         self._empty: list[Deferred[None]] = []
 
-    def guard(self, address: str | None) -> Guard:
+    def checker(self, address: str | None) -> KeyChecker:
         """Return a guard against a peer."""
-        return Guard(self.user, self._authorized_keys, address)
+        return KeyChecker(self.user, self._authorized_keys, address)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Make a connection, or refuse it."""
-        if len(self.strangers) < MAX_STRANGERS:
+        if len(self.unauthenticated) < MAX_UNAUTHENTICATED:
             self._crowded = False
             return SSHFactory.buildProtocol(self, addr)
         self.counts.refused += 1
         # Once for all of a flood, or it would flood the log too.
         if not self._crowded:
             self._crowded = True
-            reason = f"{MAX_STRANGERS} others are not logged in yet"
+            reason = f"{MAX_UNAUTHENTICATED} others are not logged in yet"
             log.warning("manhole.refused", peer=address_text(addr), reason=reason)
         return None
 
     def getService(self, transport: Any, service: bytes) -> Any:
         """Give a login to a stranger, once; sessions to whoever is logged in, once."""
         logged_in = hasattr(transport, "avatar")
-        if service == (b"ssh-connection" if logged_in else b"ssh-userauth") and not transport.visit:
+        if service == (b"ssh-connection" if logged_in else b"ssh-userauth") and not transport.login:
             return self.services[service]
         return None
 
     def requestAvatar(self, avatarId: Any, _mind: object, *_interfaces: object) -> Any:
         """Let in whom the guard has let pass (IRealm)."""
-        if len(self.visits) >= MAX_VISITS:
-            raise Refused(f"{MAX_VISITS} are in already")
-        return IConchUser, Avatar(self, avatarId), lambda: None
+        if len(self.logins) >= MAX_LOGINS:
+            raise LoginRefused(f"{MAX_LOGINS} are in already")
+        user = User(self.user, avatarId, session=ManholeSession, tools=self.tools, reactor=self.reactor)
+        return IConchUser, user, lambda: None
 
-    def forget(self, transport: Transport) -> None:
+    def forget(self, transport: SSHTransport) -> None:
         """Note that a connection has ended."""
-        self.strangers.discard(transport)
-        self.visits.discard(transport)
-        if not self.strangers | self.visits:
+        self.unauthenticated.discard(transport)
+        self.logins.discard(transport)
+        if not self.unauthenticated | self.logins:
             while self._empty:
                 self._empty.pop().callback(None)
 
     async def drain(self) -> None:
         """Tell everyone, and return when all have gone; whoever does not go is cut off."""
-        for transport in self.strangers | self.visits:
+        for transport in self.unauthenticated | self.logins:
             transport.farewell(self.reason)
-        if self.strangers | self.visits:
+        if self.unauthenticated | self.logins:
             deadline = self.reactor.callLater(FAREWELL, self.abort)
             empty: Deferred[None] = Deferred()
             self._empty.append(empty)
@@ -333,5 +319,5 @@ class Doorway(SSHFactory):
 
     def abort(self) -> None:
         """Cut off whoever is left."""
-        for transport in self.strangers | self.visits:
+        for transport in self.unauthenticated | self.logins:
             transport.transport.abortConnection()

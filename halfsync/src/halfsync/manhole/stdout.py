@@ -1,8 +1,8 @@
-"""Routes: what the code of a session prints goes to that session, everything else where it always went.
+"""What the code of a session prints goes to that session, everything else where it always went.
 
 `sys.stdout`, `sys.stderr` and `sys.displayhook` belong to the whole process,
 so while a session is open each is stood in for by one that looks for the session it is called for.
-The current context knows it; Twisted and asyncio carry that across every `await`.
+The current context knows the session; Twisted and asyncio carry that across every `await`.
 A thread or a delayed call starts without: there it is the session whose code is among the callers.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 
-class Route(Protocol):
+class Output(Protocol):
     """A session, as the code that runs in it meets it."""
 
     namespace: dict[str, Any]
@@ -31,30 +31,72 @@ class Route(Protocol):
         """Show the value of an expression, as the prompt of Python does."""
 
 
-current: ContextVar[Route | None] = ContextVar("manhole_route", default=None)
+current: ContextVar[Output | None] = ContextVar("manhole_output", default=None)
 
 
-def find() -> Route | None:
-    """Return the session that the calling code belongs to."""
-    route = current.get()
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  documented
-    while frame and not route:
-        route = _open.get(id(frame.f_globals))
-        frame = frame.f_back
-    return route
+class Redirection:
+    """The three stand-ins in `sys`, there while anything is to be redirected; each manhole has one."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[int, Output] = {}
+        """Open sessions, by the identity of their namespace."""
+        self._holders = 0
+        self._installed: dict[str, tuple[Any, Any]] = {}
+        """Name in sys: (what stands there, what stood there before)."""
+
+    def enter(self, session: Output) -> None:
+        """Redirect to a session, until it leaves."""
+        self._sessions[id(session.namespace)] = session
+        self.hold()
+
+    def leave(self, session: Output) -> None:
+        """Undo `enter`."""
+        del self._sessions[id(session.namespace)]
+        self.release()
+
+    def hold(self) -> None:
+        """Put the stand-ins in place, until `release` was called as often as `hold`."""
+        self._holders += 1
+        if self._holders > 1:
+            return
+        self._installed["stdout"] = (_Stream(self, sys.stdout, error=False), sys.stdout)
+        self._installed["stderr"] = (_Stream(self, sys.stderr, error=True), sys.stderr)
+        self._installed["displayhook"] = (_Display(self, sys.displayhook), sys.displayhook)
+        for name, (ours, _) in self._installed.items():
+            setattr(sys, name, ours)
+
+    def release(self) -> None:
+        """Undo one `hold`; what other code has put in place meanwhile is left alone."""
+        self._holders -= 1
+        if self._holders:
+            return
+        for name, (ours, before) in self._installed.items():
+            if getattr(sys, name) is ours:
+                setattr(sys, name, before)
+        self._installed.clear()
+
+    def find(self) -> Output | None:
+        """Return the session that the calling code belongs to."""
+        session = current.get()
+        frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  documented
+        while frame and not session:
+            session = self._sessions.get(id(frame.f_globals))
+            frame = frame.f_back
+        return session
 
 
 class _Stream:
     """Stands in for `sys.stdout` or `sys.stderr`."""
 
-    def __init__(self, original: TextIO | None, *, error: bool) -> None:
+    def __init__(self, redirection: Redirection, original: TextIO | None, *, error: bool) -> None:
+        self._redirection = redirection
         self._original = original
         self._error = error
 
     def write(self, text: str) -> int:
-        route = find()
-        if route:
-            route.write(text, error=self._error)
+        session = self._redirection.find()
+        if session:
+            session.write(text, error=self._error)
         elif self._original:
             self._original.write(text)
         return len(text)
@@ -64,7 +106,7 @@ class _Stream:
             self.write(line)
 
     def flush(self) -> None:
-        if self._original and not find():
+        if self._original and not self._redirection.find():
             self._original.flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -74,57 +116,13 @@ class _Stream:
 class _Display:
     """Stands in for `sys.displayhook`."""
 
-    def __init__(self, original: Callable[[object], Any]) -> None:
+    def __init__(self, redirection: Redirection, original: Callable[[object], Any]) -> None:
+        self._redirection = redirection
         self._original = original
 
     def __call__(self, value: object) -> None:
-        route = find()
-        if route:
-            route.display(value)
+        session = self._redirection.find()
+        if session:
+            session.display(value)
         else:
             self._original(value)
-
-
-_open: dict[int, Route] = {}
-"""Sessions by the identity of their namespace."""
-
-_holders = 0
-_installed: dict[str, tuple[Any, Any]] = {}
-"""name in sys: (what stands there, what stood there before)."""
-
-
-def enter(route: Route) -> None:
-    """Route to a session, until it is left."""
-    _open[id(route.namespace)] = route
-    hold()
-
-
-def leave(route: Route) -> None:
-    """Undo `enter`."""
-    del _open[id(route.namespace)]
-    release()
-
-
-def hold() -> None:
-    """Put the stand-ins in place, until as many `release` as `hold` were called."""
-    global _holders  # noqa: PLW0603  sys.stdout is as global
-    _holders += 1
-    if _holders > 1:
-        return
-    _installed["stdout"] = (_Stream(sys.stdout, error=False), sys.stdout)
-    _installed["stderr"] = (_Stream(sys.stderr, error=True), sys.stderr)
-    _installed["displayhook"] = (_Display(sys.displayhook), sys.displayhook)
-    for name, (ours, _) in _installed.items():
-        setattr(sys, name, ours)
-
-
-def release() -> None:
-    """Undo one `hold`; what somebody else has put in place meanwhile is left alone."""
-    global _holders  # noqa: PLW0603  as above
-    _holders -= 1
-    if _holders:
-        return
-    for name, (ours, before) in _installed.items():
-        if getattr(sys, name) is ours:
-            setattr(sys, name, before)
-    _installed.clear()

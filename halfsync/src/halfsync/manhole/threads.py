@@ -1,4 +1,4 @@
-"""Running a function aside: in a thread of its own, for a session that awaits it."""
+"""Running a function in a thread of its own, for a session that awaits it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from halfsync.manhole import stdout as routes
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from halfsync.manhole.stdout import Redirection
 
 T = TypeVar("T")
 
 
-class Aside(Deferred[T]):
-    """The result of what runs aside."""
+class InThread(Deferred[T]):
+    """The result of a function that runs in a thread."""
 
 
-def aside(reactor: Any, function: Callable[[], T], name: str) -> Aside[T]:
+def in_thread(reactor: Any, redirection: Redirection, function: Callable[[], T], name: str) -> InThread[T]:
     """Call a function in a thread; what it prints goes to the session.
 
     Cancelling raises KeyboardInterrupt in the thread.
@@ -37,10 +37,10 @@ def aside(reactor: Any, function: Callable[[], T], name: str) -> Aside[T]:
                 ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt)
             )
 
-    done: Aside[T] = Aside(interrupt)
+    done: InThread[T] = InThread(interrupt)
 
     def finish(result: T | Failure) -> None:
-        routes.release()
+        redirection.release()
         if not done.called:
             done.callback(result)
 
@@ -55,7 +55,7 @@ def aside(reactor: Any, function: Callable[[], T], name: str) -> Aside[T]:
             running = False
             reactor.callFromThread(finish, result)
 
-    routes.hold()
+    redirection.hold()
     thread = threading.Thread(target=work, name=f"manhole-{name}", daemon=True)
     thread.start()
     return done

@@ -7,7 +7,6 @@ import pwd
 import re
 import shlex
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -19,12 +18,13 @@ from halfsync.life.errors import StartError
 from halfsync.life.parts import Part
 from halfsync.logs import get_logger
 from halfsync.manhole import keys
+from halfsync.manhole.login import ManholeCounts
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from halfsync.life.parts import Process
-    from halfsync.manhole.ssh_server import Doorway
+    from halfsync.manhole.ssh_server import SSHServer
 
 log = get_logger(__name__)
 
@@ -78,15 +78,6 @@ class FLAGS:
     user = flag.String("Name to log in by; empty is that of the user the process runs as.", default="")
 
 
-@dataclass
-class Counts:
-    """What has happened at the door since the process began."""
-
-    opened: int = 0
-    logins: int = 0
-    refused: int = 0
-
-
 class Manhole(Part):
     """An SSH prompt inside the process: closed at start, costing nothing until it is opened.
 
@@ -119,9 +110,9 @@ class Manhole(Part):
         self._user = user or _user_name()
         self._threaded = threaded
         self._open_at_start = open_at_start
-        self.counts = Counts()
+        self.counts = ManholeCounts()
         self._turn = DeferredLock()
-        self._doorway: Doorway | None = None
+        self._server: SSHServer | None = None
         self._listener: Listener | None = None
         self._expiry: Any = None
         self._closes_at: float | None = None
@@ -176,13 +167,13 @@ class Manhole(Part):
 
     def state(self) -> dict[str, Any]:
         """Return what can be seen from outside; times in seconds since the epoch."""
-        visits = [each.visit for each in self._doorway.visits] if self._doorway else []
+        logins = [each.login for each in self._server.logins] if self._server else []
         return {
-            "open": self._doorway is not None,
+            "open": self._server is not None,
             "addresses": self.addresses(),
             "closes_at": self._closes_at,
             "sessions": sorted(
-                (visit.state() for visit in visits if visit), key=lambda state: state["since"]
+                (login.state() for login in logins if login), key=lambda state: state["since"]
             ),
         }
 
@@ -198,14 +189,14 @@ class Manhole(Part):
         await done
 
     async def _toggle(self) -> None:
-        if self._doorway:
+        if self._server:
             await self._close("toggled")
         else:
             await self._open(self._ttl)
 
     async def _open(self, ttl: float) -> None:
         event = "manhole.extended"
-        if not self._doorway:
+        if not self._server:
             event = "manhole.opened"
             await self._begin()
         self._expire_after(ttl)
@@ -220,20 +211,20 @@ class Manhole(Part):
             authorized = keys.read_authorized_keys(self._authorized_keys)
         except keys.KeyFileError as fault:
             raise StartError(f"--manhole.authorized_keys: {fault}") from None
-        doorway = self._make_doorway()
+        server = self._make_server()
         listener = Listener(
-            "manhole", flag="manhole.listen", endpoints=self._listen, factory=doorway, reactor=self._reactor
+            "manhole", flag="manhole.listen", endpoints=self._listen, factory=server, reactor=self._reactor
         )
         await listener.start()
-        self._doorway, self._listener = doorway, listener
-        doorway.tools.begin()
+        self._server, self._listener = server, listener
+        server.tools.begin()
         self.counts.opened += 1
         for line, reason in authorized.unusable():
             log.warning("manhole.key_skipped", file=self._authorized_keys, line=line, reason=reason)
 
-    def _make_doorway(self) -> Doorway:
+    def _make_server(self) -> SSHServer:
         try:
-            from halfsync.manhole.ssh_server import Doorway  # noqa: PLC0415  it imports conch
+            from halfsync.manhole.ssh_server import SSHServer  # noqa: PLC0415  it imports conch
             from halfsync.manhole.tools import Tools  # noqa: PLC0415  the same
         except ImportError as error:
             raise StartError(f"--manhole.open: Twisted[conch] is not installed whole: {error}") from error
@@ -241,7 +232,7 @@ class Manhole(Part):
             host_key = keys.load_host_key(self._host_key)
         except keys.KeyFileError as fault:
             raise StartError(f"--manhole.host_key: {fault}") from None
-        return Doorway(
+        return SSHServer(
             host_key=host_key,
             user=self._user,
             authorized_keys=self._authorized_keys,
@@ -251,17 +242,17 @@ class Manhole(Part):
         )
 
     async def _close(self, reason: str) -> None:
-        if not self._doorway or not self._listener:
+        if not self._server or not self._listener:
             return
-        doorway, listener = self._doorway, self._listener
+        server, listener = self._server, self._listener
         if self._expiry.active():
             self._expiry.cancel()
-        sessions = len(doorway.visits)
-        doorway.reason = reason
+        sessions = len(server.logins)
+        server.reason = reason
         await listener.drain()
         await listener.stop()
-        doorway.tools.end()
-        self._doorway = self._listener = self._closes_at = None
+        server.tools.end()
+        self._server = self._listener = self._closes_at = None
         log.info("manhole.closed", reason=reason, sessions=sessions)
 
     def _expire_after(self, ttl: float) -> None:
@@ -275,9 +266,9 @@ class Manhole(Part):
         Deferred.fromCoroutine(self.close("its time is over"))
 
     def _invitation(self) -> dict[str, object]:
-        if not self._doorway or not self._listener:
+        if not self._server or not self._listener:
             return {}
-        (key,) = self._doorway.publicKeys.values()
+        (key,) = self._server.publicKeys.values()
         commands = [ssh_command(address, self._user) for address in self._listener.addresses()]
         return {
             "ssh": commands[0] if len(commands) == 1 else commands,

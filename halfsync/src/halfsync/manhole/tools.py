@@ -16,7 +16,8 @@ from halfsync import logs, stacks
 from halfsync.manhole import heap, profiler
 from halfsync.manhole.connections import connections
 from halfsync.manhole.stalls import Stalls
-from halfsync.manhole.threads import aside
+from halfsync.manhole.stdout import Redirection
+from halfsync.manhole.threads import in_thread
 from halfsync.manhole.views import Flags, Text
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Tools:
         self.threaded = threaded
         self._stalls = Stalls(self._reactor)
         self._growth = heap.Growth()
+        self._profiler = profiler.Profiler()
+        self.redirection = Redirection()
 
     def begin(self) -> None:
         """Watch for stalls, until `end`."""
@@ -171,7 +174,7 @@ class Tools:
 
         :param waiting: count a thread also while it has nothing to do.
         """
-        return self.in_thread(lambda: Text(profiler.profile(seconds, waiting=waiting)))
+        return self.in_thread(lambda: Text(self._profiler.profile(seconds, waiting=waiting)))
 
     def memory(self, *, stop: bool = False) -> Deferred[Text]:
         """Show what has been allocated between two calls, by line."""
@@ -183,7 +186,7 @@ class Tools:
 
     def log(self, level: str, for_: float | None = None, logger: str | None = None) -> Text:
         """Set the level of the log, of one logger or of all; with `for_`, for so many seconds."""
-        logs.set_level(level, logger, for_, self._reactor)
+        self._process.log_levels.set(level, logger, for_)
         log.info("log.level_set", level=level, of=logger, seconds=for_, source="manhole")
         return Text(
             f"{logger or 'everything'} is logged from {level} on" + (f" for {for_} s" if for_ else "")
@@ -196,7 +199,7 @@ class Tools:
         Ctrl-C ends it when it is Python code; a call into C that blocks goes on, unawaited.
         """
         name = getattr(function, "__name__", "?")
-        return aside(self._reactor, partial(function, *args, **kwargs), name)
+        return in_thread(self._reactor, self.redirection, partial(function, *args, **kwargs), name)
 
     def _in_reactor(self, tool: Callable[..., T]) -> Callable[..., T]:
         """Let a tool be called from a thread: what it looks at changes in the reactor alone."""

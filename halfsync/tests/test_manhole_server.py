@@ -1,4 +1,4 @@
-"""The doorway in memory: what a clock or a crowd decides."""
+"""The server in memory: what a clock or a crowd decides."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from twisted.internet.testing import StringTransport
 
 from halfsync.manhole import keys
 from halfsync.manhole import ssh_server as module
-from halfsync.manhole.auth import Login, Refused
-from halfsync.manhole.ssh_server import Doorway
-from halfsync.manhole.toggle import Counts
+from halfsync.manhole.auth import LoginRefused, UserAuth
+from halfsync.manhole.login import ManholeCounts
+from halfsync.manhole.ssh_server import SSHServer
 
 
 class Wire(StringTransport):
@@ -35,30 +35,30 @@ def clock():
 
 
 @pytest.fixture
-def doorway(clock, tmp_path):
+def server(clock, tmp_path):
     host_key = keys.load_host_key(str(tmp_path / "host"))
-    made = Doorway(
+    made = SSHServer(
         host_key=host_key,
         user="me",
         authorized_keys="",
         tools=SimpleNamespace(),
-        counts=Counts(),
+        counts=ManholeCounts(),
         reactor=clock,
     )
     made.doStart()
     return made
 
 
-def knock(doorway):
-    connection = doorway.buildProtocol(IPv4Address("TCP", "10.0.0.1", 4321))
+def knock(server):
+    connection = server.buildProtocol(IPv4Address("TCP", "10.0.0.1", 4321))
     wire = Wire(peerAddress=IPv4Address("TCP", "10.0.0.1", 4321))
     connection.makeConnection(wire)
     return connection, wire
 
 
-def test_whoever_does_not_log_in_is_cut_off(doorway, clock):
+def test_whoever_does_not_log_in_is_cut_off(server, clock):
     """However busy the connection keeps: conch's own limit is ten hours and begins later."""
-    connection, wire = knock(doorway)
+    connection, wire = knock(server)
     connection.dataReceived(b"SSH-2.0-slow\r\n")
     clock.advance(59)
     connection.dataReceived(b"\0\0")
@@ -70,34 +70,34 @@ def test_whoever_does_not_log_in_is_cut_off(doorway, clock):
         ("manhole.refused", "10.0.0.1:4321", "not logged in within 60 s")
     ]
     connection.connectionLost(None)
-    assert not doorway.strangers
+    assert not server.unauthenticated
 
 
-def test_a_stranger_who_leaves_makes_room(doorway, clock):
+def test_a_stranger_who_leaves_makes_room(server, clock):
     """Places are counted by connections that are open; no timer outlives one."""
-    connections = [knock(doorway)[0] for _ in range(module.MAX_STRANGERS)]
+    connections = [knock(server)[0] for _ in range(module.MAX_UNAUTHENTICATED)]
     address = IPv4Address("TCP", "10.0.0.2", 1)
     with capture_logs() as logs:
-        assert [doorway.buildProtocol(address) for _ in range(3)] == [None, None, None]
+        assert [server.buildProtocol(address) for _ in range(3)] == [None, None, None]
     assert [each["peer"] for each in logs] == ["10.0.0.2:1"]
-    assert doorway.counts.refused == 3
+    assert server.counts.refused == 3
     connections.pop().connectionLost(None)
-    connections.append(knock(doorway)[0])
+    connections.append(knock(server)[0])
     for each in connections:
         each.connectionLost(None)
     assert clock.getDelayedCalls() == []
 
 
-def test_the_number_of_visits_is_bounded(doorway):
+def test_the_number_of_visits_is_bounded(server):
     """One more is refused, and told so in the log."""
-    doorway.visits.update(range(module.MAX_VISITS))
-    with pytest.raises(Refused, match="10 are in already"):
-        doorway.requestAvatar(b"key", None)
+    server.logins.update(range(module.MAX_LOGINS))
+    with pytest.raises(LoginRefused, match="10 are in already"):
+        server.requestAvatar(b"key", None)
 
 
-def test_nothing_that_follows_the_end_is_obeyed(doorway):
+def test_nothing_that_follows_the_end_is_obeyed(server):
     """A client cannot go on behind our farewell with what it has sent ahead."""
-    connection, wire = knock(doorway)
+    connection, wire = knock(server)
     connection.sendDisconnect(transport.DISCONNECT_BY_APPLICATION, b"enough")
     assert wire.disconnecting
     wire.clear()
@@ -106,26 +106,26 @@ def test_nothing_that_follows_the_end_is_obeyed(doorway):
     connection.connectionLost(None)
 
 
-def test_services_come_in_their_order(doorway):
+def test_services_come_in_their_order(server):
     """Sessions only after a login, a login only once."""
-    stranger = SimpleNamespace(visit=None)
-    assert doorway.getService(stranger, b"ssh-connection") is None
-    assert doorway.getService(stranger, b"ssh-userauth") is module.Login
-    assert doorway.getService(stranger, b"nonsense") is None
-    known = SimpleNamespace(visit=None, avatar=object())
-    assert doorway.getService(known, b"ssh-connection") is module.Connection
-    assert doorway.getService(known, b"ssh-userauth") is None
-    known.visit = object()
-    assert doorway.getService(known, b"ssh-connection") is None
+    stranger = SimpleNamespace(login=None)
+    assert server.getService(stranger, b"ssh-connection") is None
+    assert server.getService(stranger, b"ssh-userauth") is module.UserAuth
+    assert server.getService(stranger, b"nonsense") is None
+    known = SimpleNamespace(login=None, avatar=object())
+    assert server.getService(known, b"ssh-connection") is module.ChannelService
+    assert server.getService(known, b"ssh-userauth") is None
+    known.login = object()
+    assert server.getService(known, b"ssh-connection") is None
 
 
 @pytest.mark.parametrize(
     ("host", "expected"),
     [("10.0.0.1", "10.0.0.1"), ("::ffff:10.0.0.1", "10.0.0.1"), ("fe80::1%eth0", "fe80::1")],
 )
-def test_addresses_as_patterns_know_them(doorway, host, expected):
+def test_addresses_as_patterns_know_them(server, host, expected):
     """IPv4 as such also on a socket for both families, and no scope."""
-    connection = doorway.buildProtocol(IPv6Address("TCP", host, 1))
+    connection = server.buildProtocol(IPv6Address("TCP", host, 1))
     connection.makeConnection(Wire(peerAddress=IPv6Address("TCP", host, 1)))
     assert connection.address == expected
     connection.connectionLost(None)
@@ -134,8 +134,8 @@ def test_addresses_as_patterns_know_them(doorway, host, expected):
 class TooMany:
     """The transport of a login."""
 
-    def __init__(self, doorway):
-        self.factory = doorway
+    def __init__(self, server):
+        self.factory = server
         self.address = self.peer = self.id = None
         self.sent = []
 
@@ -152,10 +152,10 @@ class TooMany:
         self.sent.append(text)
 
 
-def test_refusals_are_slow_and_few(doorway, clock):
+def test_refusals_are_slow_and_few(server, clock):
     """Each answer takes its time, also for a client that does not wait for it; the eleventh try ends it."""
-    login = Login()
-    login.transport = TooMany(doorway)
+    login = UserAuth()
+    login.transport = TooMany(server)
     login.serviceStarted()
     request = NS(b"me") + NS(b"ssh-connection") + NS(b"password") + b"\0" + NS(b"x")
     for _ in range(10):
@@ -169,10 +169,10 @@ def test_refusals_are_slow_and_few(doorway, clock):
     assert clock.getDelayedCalls() == []
 
 
-def test_a_refusal_that_nobody_waits_for_is_forgotten(doorway, clock):
+def test_a_refusal_that_nobody_waits_for_is_forgotten(server, clock):
     """A connection that ends leaves no timer."""
-    login = Login()
-    login.transport = TooMany(doorway)
+    login = UserAuth()
+    login.transport = TooMany(server)
     login.serviceStarted()
     login.ssh_USERAUTH_REQUEST(NS(b"me") + NS(b"ssh-connection") + NS(b"password") + b"\0" + NS(b"x"))
     login.serviceStopped()

@@ -1,4 +1,4 @@
-"""A bound on how long a statement may hold the reactor: nobody else could end it, for Ctrl-C is not read."""
+"""A limit on how long a statement may hold the reactor, which meanwhile reads no Ctrl-C."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class HeldTooLong(BaseException):
 
 
 @contextmanager
-def bounded(seconds: float = LIMIT) -> Iterator[None]:
+def time_limit(seconds: float = LIMIT) -> Iterator[None]:
     """Interrupt what runs within after so many seconds, as Ctrl-C would.
 
     Nothing is bounded outside of the main thread, or when the service has another use for SIGALRM.

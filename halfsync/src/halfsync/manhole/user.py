@@ -1,0 +1,33 @@
+"""The authenticated user of one connection, as conch's channels meet it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.conch.avatar import ConchUser
+
+from halfsync.manhole.log_filter import conch_log
+
+if TYPE_CHECKING:
+    from halfsync.manhole.keys import AuthorizedKey
+    from halfsync.manhole.login import Login
+    from halfsync.manhole.tools import Tools
+
+
+class User(ConchUser):
+    """May open sessions, and nothing else: no forwarding, no files."""
+
+    _log = conch_log
+
+    def __init__(self, name: str, key: AuthorizedKey, *, session: type, tools: Tools, reactor: Any) -> None:
+        """Prepare to open sessions.
+
+        :param session: the class of channel that a session is.
+        """
+        ConchUser.__init__(self)
+        self.channelLookup[b"session"] = session
+        self.name = name
+        self.key = key
+        self.reactor = reactor
+        self.tools = tools
+        self.login: Login

@@ -1,0 +1,114 @@
+"""`python -m halfsync.dev`: a service that starts again when its source changes, behind sockets that stay."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+
+from children import PATIENCE, SOURCES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MAIN = """
+from halfsync import flags
+from halfsync.admin import Admin
+from halfsync.http.listener import WebListener
+from halfsync.http.wsgi import Gateway, workers_from_flags
+from halfsync.life.about import About
+from halfsync.life.run import run
+
+ABOUT = About(name="shop", package="shop", version="1", summary="A shop.")
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"WORD"]
+
+def parts(process):
+    process.add(Admin.from_flags(process))
+    workers = process.add(workers_from_flags(process.reactor))
+    process.add(WebListener.from_flags(Gateway(app, workers), process.reactor))
+
+flags.parse(ABOUT)
+raise SystemExit(run(ABOUT, parts))
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """The source of a service."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "__main__.py").write_text(textwrap.dedent(MAIN))
+    return folder / "__main__.py"
+
+
+@pytest.fixture
+def dev(shop: Path) -> Iterator[subprocess.Popen[str]]:
+    environ = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": f"{SOURCES}:{shop.parents[1]}",
+        "HOME": str(shop.parent),
+    }
+    command = [sys.executable, "-m", "halfsync.dev", "shop", "--web.listen=tcp:{}:interface=127.0.0.1"]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command[-1] = command[-1].format(taken.getsockname()[1])
+        with subprocess.Popen(
+            command, env=environ, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        ) as process:
+            yield process
+            process.kill()
+
+
+def read(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
+    assert process.stderr
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if found := re.search(pattern, line):
+            return found
+    raise AssertionError(f"no {pattern} in {lines}")
+
+
+def test_a_change_starts_it_again_and_no_request_fails(shop: Path, dev: subprocess.Popen[str]):
+    """The port asked for is taken: another one is found and told, and keeps answering through restarts."""
+    url = read(dev, r"web\.listen: (http://127.0.0.1:\d+/)")[1]
+
+    def get() -> bytes:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as response:
+            return response.read()
+
+    assert get() == b"WORD"
+    shop.write_text(shop.read_text().replace("WORD", "other"))
+    read(dev, "a source has changed")
+    assert get() == b"other"
+    shop.write_text(shop.read_text() + "\nthis is no python\n")
+    read(dev, "ended with exit code 1; waiting for a change")
+    shop.write_text(shop.read_text().replace("this is no python", "").replace("other", "third"))
+    read(dev, "a source has changed")
+    assert get() == b"third"
+    dev.send_signal(signal.SIGINT)
+    assert dev.wait(PATIENCE) == 0
+
+
+def test_a_package_that_is_none():
+    """One line, and exit code 2."""
+    command = [sys.executable, "-m", "halfsync.dev", "no-such"]
+    run = subprocess.run(
+        command, env={"PYTHONPATH": str(SOURCES)}, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert run.stderr == "halfsync.dev: package: 'no-such' is none: give the name of the service's package\n"
