@@ -194,16 +194,17 @@ class Connection(Protocol):
             self._unsent += len(data)
             self._hold(len(data))
 
-    def expire(self, now: float) -> None:
+    def expire(self) -> None:
         """End: the deadline has passed."""
-        if self.login is not None:
+        if self._closing:
+            self.abort()
+        elif self.login is not None:
             self.refuse("login_timeout", "the login took too long")
         elif self._full:
             self.refuse("slow_reader", "the client did not take its answers", abort=True)
         elif self.reader.held:
             self.refuse("slow_writer", "a frame took too long to arrive", abort=True)
         else:
-            del now
             self.close()
 
     def refuse(self, reason: str, text: str, *, abort: bool = False) -> None:
@@ -231,7 +232,7 @@ class Connection(Protocol):
 
     def abort(self) -> None:
         """Cut the connection."""
-        self._closing = True
+        self._closing = self._over = True
         self.deadline = inf
         self._transport.abortConnection()
 
@@ -289,16 +290,10 @@ class Connection(Protocol):
     def _batch(self) -> tuple[deque[tuple[float, bytes]], int]:
         """Take the calls of the next job; return them, and how many bytes they are."""
         waiting = self.waiting
-        server = self.server
-        if len(waiting) <= JOB_CALLS and self.held <= JOB_BYTES:
-            self.waiting = deque()
-            size = sum(4 + len(frame) for _, frame in waiting)
-            return waiting, size
-        frames: deque[tuple[float, bytes]] = deque()
-        size = 0
-        while waiting and len(frames) < JOB_CALLS and size < JOB_BYTES:
-            if frames and server.is_heavy(waiting[0][1]):
-                break
+        is_heavy = self.server.is_heavy
+        frames = deque((waiting.popleft(),))
+        size = 4 + len(frames[0][1])
+        while waiting and len(frames) < JOB_CALLS and size < JOB_BYTES and not is_heavy(waiting[0][1]):
             frames.append(waiting.popleft())
             size += 4 + len(frames[-1][1])
         return frames, size

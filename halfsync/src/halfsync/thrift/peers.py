@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import ISSLTransport
 
 from halfsync.thrift.call import Identity
 
@@ -44,6 +45,33 @@ def identity_of_certificate(certificate: x509.Certificate) -> Identity:
     found += [each.value for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     name = str(found[0]) if found else certificate.subject.rfc4514_string()
     return Identity(name, "certificate")
+
+
+def is_tls(transport: Any) -> bool:
+    """Say whether a connection is encrypted."""
+    return ISSLTransport.providedBy(transport)
+
+
+def client_certificate(transport: Any) -> x509.Certificate | None:
+    """Return what the client has shown of itself; None without TLS, or when it was not asked."""
+    if not is_tls(transport):
+        return None
+    shown = transport.getPeerCertificate()
+    if shown is None or isinstance(shown, x509.Certificate):
+        return shown
+    # Twisted's own TLS gives an object of pyOpenSSL.
+    return cast("x509.Certificate", shown.to_cryptography())
+
+
+def server_certificate(transport: Any) -> x509.Certificate | None:
+    """Return the certificate that was shown to the client; None without TLS."""
+    if not is_tls(transport):
+        return None
+    own = getattr(transport, "getOwnCertificate", None)
+    if own is not None:
+        return cast("x509.Certificate | None", own())
+    shown = transport.getHandle().get_certificate(as_cryptography=True)
+    return cast("x509.Certificate | None", shown)
 
 
 def end_point(certificate: x509.Certificate) -> bytes:

@@ -166,6 +166,10 @@ class Processor:
             error = errors.InternalError()
         return self._failed(ready.message, method, ready.call.request_id, error, ready.arrived)
 
+    def gone(self, ready: Ready) -> Done:
+        """End a call whose client is gone."""
+        return Done(b"", ready.method.label, "client_gone", ready.call.request_id, monotonic() - ready.arrived)
+
     def _prepare(self, request: Message, method: Method, call: Call, arrived: float) -> Any:
         """Decide whether a call may run, and decode its arguments.
 
