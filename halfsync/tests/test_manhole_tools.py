@@ -7,7 +7,6 @@ import re
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 from twisted.internet import reactor as real_reactor
@@ -15,19 +14,18 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from twisted.internet.task import Clock
-from twisted.protocols.policies import ProtocolWrapper
 from twisted.trial.unittest import TestCase
 
 from halfsync import flag, flags, logs
 from halfsync.endpoints.listener import Listener
 from halfsync.life.about import About
+from halfsync.life.facts import OpenConnection, RunningRequest
 from halfsync.life.parts import Part, Process
 from halfsync.logs.sink import Sink
 from halfsync.manhole import completion, heap, profiler, stalls, views
-from halfsync.manhole.connections import connections
 from halfsync.manhole.tools import Tools
 from halfsync.manhole.views import render
-from halfsync.tasks import Periodic, Tasks
+from halfsync.tasks import Periodic
 
 PATIENCE = 20
 
@@ -180,13 +178,25 @@ def test_the_log_returns_by_itself(tools):
 
 def test_requests_and_threads(tools):
     """The age, the method and path, the peer, and the thread that is at it."""
-    request = SimpleNamespace(method="GET", path="/slow", peer="10.0.0.1:1", since=0.0, thread="web-1")
     part = Part("web")
-    part.factory = SimpleNamespace(in_flight=lambda: [request])
+    part.requests = lambda: [RunningRequest("web", "GET", "/slow", "10.0.0.1:1", 0.0, "web-1")]
     tools._process.add(part)
     tools._reactor.advance(2.5)
     assert tools.requests() == "   2.500 s  GET /slow  10.0.0.1:1  web-1"
     assert "test_requests_and_threads" in tools.threads()
+
+
+def test_connections_are_shown(tools):
+    """Listener, peer, and what is known of the rest; and how many there are of each listener."""
+    part = Part("web")
+    whole = OpenConnection("web", "10.0.0.1:1", age=5.04, asked=3, at="GET /slow, GET /", idle=0.5, unsent=7)
+    part.connections = lambda: [OpenConnection("web", "unix"), whole]
+    tools._process.add(part)
+    assert tools.connections().split("\n") == [
+        "web  unix",
+        "web  10.0.0.1:1  5.0 s old  requests: 3  idle 0.5 s  7 bytes unsent  GET /slow, GET /",
+        "web: 2",
+    ]
 
 
 def test_the_tree_is_shown(tools):
@@ -241,12 +251,12 @@ def test_tasks_are_shown():
         raise ValueError("on purpose")
 
     task = Periodic("sweep", 60, fail, reactor=clock)
-    tasks = Tasks(task)
+    tasks = views.TaskTable({"sweep": task})
     assert render(tasks) == "sweep: every 60 s, 0 runs, 0 failures"
     task.run_now().addErrback(lambda _: None)
     told = render(tasks)
     assert "1 runs, 1 failures, last 0 s ago, took 0.000 s, last error: ValueError: on purpose" in told
-    assert render(Tasks()) == "no tasks"
+    assert render(views.TaskTable()) == "no tasks"
 
 
 class Watched:
@@ -312,31 +322,17 @@ class ConnectionsTests(TestCase):
         for _ in range(2):
             real_reactor.connectTCP("127.0.0.1", port, ClientFactory.forProtocol(Protocol))
         await both
-        found = [each for each in connections(process) if each.listener == "sample"]
+        found = [each for each in process.connections() if each.part == "sample"]
         peers = [served[index].transport.getPeer() for index in range(2)]
         assert {each.peer for each in found} == {f"127.0.0.1:{peer.port}" for peer in peers}
         assert all(isinstance(peer, IPv4Address) for peer in peers)
         assert all(0 <= each.idle < PATIENCE for each in found)
         assert {(each.age, each.asked, each.at) for each in found} == {(None, None, "")}
-        # What keeps them is found through wrappers, as TLS and the PROXY protocol are.
-        inner = SimpleNamespace(since=real_reactor.seconds() - 5, asked=3, requests=[])
-        for path in (b"/slow", b"/\xff"):
-            inner.requests.append(SimpleNamespace(method=b"GET", path=path, since=1.0))
-        inner.requests.append(SimpleNamespace(since=None))
-        for protocol in served:
-            protocol.transport.protocol = ProtocolWrapper(None, inner)
-        tools = Tools(process, dict, threaded=False)
-        *rows, totals = tools.connections().split("\n")
-        row = r"sample  127\.0\.0\.1:\d+  5\.\d s old  requests: 3  idle \d\.\d s  GET /slow, GET /\\xff"
-        assert len([each for each in rows if re.fullmatch(row, each)]) == 2, rows
-        assert "sample: 2" in totals
-        for protocol in served:
-            protocol.transport.protocol = protocol
         gone = Deferred()
         served[0].connectionLost = lambda _: gone.callback(None)
         served[0].transport.abortConnection()
         await gone
-        assert len([each for each in connections(process) if each.listener == "sample"]) == 1
+        assert len([each for each in process.connections() if each.part == "sample"]) == 1
         gone = Deferred()
         served[1].connectionLost = lambda _: gone.callback(None)
         served[1].transport.abortConnection()

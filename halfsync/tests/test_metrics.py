@@ -16,9 +16,10 @@ from certificates import make_certificate, write
 from halfsync.endpoints import tls
 from halfsync.endpoints.certificates import Files
 from halfsync.http.bounds import Bounds
+from halfsync.http.part import HttpListener
 from halfsync.http.site import Site
 from halfsync.life.about import About
-from halfsync.life.parts import Part, Process
+from halfsync.life.parts import Process
 from halfsync.manhole import Manhole
 from halfsync.metrics import Metrics
 from halfsync.tasks import Periodic, Tasks
@@ -35,14 +36,6 @@ class Hello(Resource):
         return b"hello"
 
 
-class Web(Part):
-    """A listener's place in the tree."""
-
-    def __init__(self, factory):
-        super().__init__("web")
-        self.factory = factory
-
-
 @pytest.fixture
 def process():
     """One part of each kind, on a clock that stands still."""
@@ -50,7 +43,8 @@ def process():
     process = Process(About(name="hello", package="hello", version="1.2", summary=""), clock)
     process.add(Manhole(process, listen=[], authorized_keys="/nowhere", host_key="/nowhere", user="u"))
     process.add(WorkerPool("workers", threads=3, queue=7, reactor=clock))
-    process.add(Web(Site(Hello(), bounds=Bounds(), access_log=False, reactor=clock)))
+    site = Site(Hello(), bounds=Bounds(), access_log=False, reactor=clock)
+    process.add(HttpListener("web", flag="web.listen", endpoints=[], site=site, reactor=clock))
 
     async def fail():
         raise ValueError("no")

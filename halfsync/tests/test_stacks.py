@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from halfsync.life.about import About
 from halfsync.life.parts import Part, Process
-from halfsync.stacks import dump, holders, requests, tasks, thread_stacks
+from halfsync.stacks import dump, thread_stacks
 from halfsync.tasks import Periodic, Tasks
 from halfsync.workers import WorkerPool
 
@@ -44,9 +44,8 @@ def test_a_process_without_parts_has_nothing():
     """Nothing is assumed of a process."""
     process = Process(ABOUT, Clock())
     process.add(Part("bare"))
-    assert holders(process) == {}
-    assert requests(process) == []
-    assert list(tasks(process)) == []
+    assert (process.workers(), process.tasks()) == ({}, {})
+    assert (process.requests(), process.connections(), process.metrics()) == ([], [], [])
 
 
 class DumpTests(TestCase):

@@ -80,10 +80,10 @@ class WorkersTest(TestCase):
     async def test_threads_start_on_demand_and_are_daemons(self):
         """There is no thread before there is work, never one too many, and none that the exit waits for."""
         pool = self.pool(threads=2, queue=5)
-        assert pool.holders() == []
+        assert pool.workers() == []
         gates = [self.hold(pool) for _ in range(4)]
         await deferToThread(gates[1].begun.wait, 10)
-        held = {holder.ident for holder in pool.holders()}
+        held = {holder.ident for holder in pool.workers()}
         assert len(held) == 2
         assert all(thread.daemon for thread in threading.enumerate() if thread.ident in held)
 
@@ -107,14 +107,14 @@ class WorkersTest(TestCase):
         gate = self.hold(pool, lambda: "GET /slow")
         self.hold(pool).go.set()
         await deferToThread(gate.begun.wait, 10)
-        (holder,) = pool.holders()
+        (holder,) = pool.workers()
         assert holder.label == "GET /slow"
         assert holder.since is not None
         assert holder.thread == "workers-1"
         assert (pool.busy, pool.waiting) == (1, 1)
         gate.go.set()
         await pool.drain()
-        assert [(each.label, each.since) for each in pool.holders()] == [(None, None)]
+        assert [(each.label, each.since) for each in pool.workers()] == [(None, None)]
         assert (pool.busy, pool.waiting) == (0, 0)
 
     async def test_drain_waits_for_what_runs_and_what_waits(self):

@@ -496,7 +496,7 @@ class GatewayTest(ServerCase):
         client = await self.connect(b"GET /a?b HTTP/1.1\r\nHost: h\r\n\r\n")
         await deferToThread(begun.wait, 10)
         (request,) = self.site.in_flight()
-        (holder,) = [each for each in self.pool.holders() if each.label]
+        (holder,) = [each for each in self.pool.workers() if each.label]
         assert (request.method, request.path) == ("GET", "/a")
         assert request.thread == holder.thread
         assert holder.label == "GET /a"

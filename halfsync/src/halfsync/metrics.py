@@ -12,84 +12,29 @@ from __future__ import annotations
 
 import platform
 from itertools import accumulate
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import REGISTRY, HistogramMetricFamily, InfoMetricFamily
-from prometheus_client.core import CounterMetricFamily as Counter
-from prometheus_client.core import GaugeMetricFamily as Gauge
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import REGISTRY, InfoMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 from twisted import __version__ as twisted_version
 
-from halfsync import stacks
 from halfsync.endpoints import tls
-from halfsync.http.access_log import BUCKETS
-from halfsync.http.site import Site
+from halfsync.life.facts import gauge
 from halfsync.logs import get_logger
-from halfsync.manhole import Manhole
-from halfsync.workers import WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
-    from prometheus_client import Metric
-
+    from halfsync.life import facts
     from halfsync.life.parts import Process
-
-    Row = tuple[type[Counter | Gauge], str, str, Callable[[Any], float | None]]
-    """A family: its kind, name and meaning, and how it is read off a thing; None leaves the thing out."""
 
 log = get_logger(__name__)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_PROCESS: tuple[Row, ...] = (
-    (Gauge, "service_ready", "1 while it is ready for work.", lambda process: not process.problems()),
-    (Gauge, "service_started_seconds", "When it began (epoch).", attrgetter("started")),
-)
-
-_SITE: tuple[Row, ...] = (
-    (Counter, "http_sent_bytes", "Bytes of bodies sent.", attrgetter("counts.bytes")),
-    (Counter, "http_aborted", "Connections lost before the response.", attrgetter("counts.aborted")),
-    (Counter, "http_connections_accepted", "Connections.", attrgetter("counts.connections")),
-    (Gauge, "http_requests_in_flight", "Not yet answered.", lambda site: len(site.in_flight())),
-    (Gauge, "http_connections", "Open connections.", attrgetter("connections")),
-)
-
-_POOL: tuple[Row, ...] = (
-    (Gauge, "workers_limit", "Threads there may be.", attrgetter("threads")),
-    (Gauge, "workers_busy", "Threads that hold something.", attrgetter("busy")),
-    (Gauge, "workers_waiting", "Calls that wait for a thread.", attrgetter("waiting")),
-    (Gauge, "workers_waiting_limit", "Calls that may wait.", attrgetter("queue")),
-    (Counter, "workers_refused", "Calls for which there was no room.", attrgetter("refused")),
-)
-
-_TASK: tuple[Row, ...] = (
-    (Counter, "task_runs", "Runs that have ended.", attrgetter("runs")),
-    (Counter, "task_failures", "Runs that have failed.", attrgetter("failures")),
-    (Counter, "task_skipped", "Beats during a run.", attrgetter("skipped")),
-    (Gauge, "task_running", "1 during a run.", attrgetter("busy")),
-    (Gauge, "task_last_duration_seconds", "Of the last run.", attrgetter("last_duration")),
-    (Gauge, "task_last_started_seconds", "Of the last run (epoch).", attrgetter("last_started")),
-)
-
-_MANHOLE: tuple[Row, ...] = (
-    (Gauge, "manhole_open", "1 while it is open.", lambda manhole: manhole.state()["open"]),
-    (Gauge, "manhole_sessions", "People in it.", lambda manhole: len(manhole.state()["sessions"])),
-    (Counter, "manhole_openings", "Times it was opened.", attrgetter("counts.opened")),
-    (Counter, "manhole_logins", "Times somebody got in.", attrgetter("counts.logins")),
-    (Counter, "manhole_refusals", "Keys and connections refused.", attrgetter("counts.refused")),
-)
-
-_CERTIFICATE: tuple[Row, ...] = (
-    (
-        Gauge,
-        "tls_certificate_expires_seconds",
-        "When the first certificate expires (epoch).",
-        attrgetter("expires"),
-    ),
-)
+_CERTIFICATE = "When the first certificate expires (epoch)."
 
 
 class Metrics(Collector):
@@ -116,50 +61,36 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Read every part."""
         process = self._process
-        facts = {
+        about = {
             "name": process.about.name,
             "version": process.about.version,
             "python": platform.python_version(),
             "twisted": twisted_version,
         }
-        yield InfoMetricFamily("service", "What runs here.", facts)
-        yield from _families(_PROCESS, None, {"": process})
-        factories = {str(part.name): getattr(part, "factory", None) for part in process}
-        sites = {name: factory for name, factory in factories.items() if isinstance(factory, Site)}
-        yield from _by_status(sites)
-        yield from _families(_SITE, "listener", sites)
-        pools = {part.label: part for part in process if isinstance(part, WorkerPool)}
-        yield from _families(_POOL, "pool", pools)
-        yield from _families(_TASK, "task", {task.label: task for task in stacks.tasks(process)})
-        manholes = {str(part.name): part for part in process if isinstance(part, Manhole)}
-        yield from _families(_MANHOLE, None, manholes)
-        yield from _families(_CERTIFICATE, "path", {each.path: each for each in tls.in_use()})
+        yield InfoMetricFamily("service", "What runs here.", about)
+        ready = gauge("service_ready", "1 while it is ready for work.", not process.problems())
+        began = gauge("service_started_seconds", "When it began (epoch).", process.started)
+        expiries = [
+            gauge("tls_certificate_expires_seconds", _CERTIFICATE, each.expires, path=each.path)
+            for each in tls.in_use()
+        ]
+        yield from _families([ready, began, *expiries, *process.metrics()])
 
 
-def _families(rows: Iterable[Row], label: str | None, things: Mapping[str, object]) -> Iterator[Metric]:
-    """Read each row off every thing; the things are named by the label's values, and one needs no label."""
-    for kind, name, meaning, read in rows:
-        family = kind(name, meaning, labels=[label] if label else [])
-        for value, thing in things.items():
-            number = read(thing)
-            if number is not None:
-                family.add_metric([value] if label else [], number)
-        yield family
-
-
-def _by_status(sites: dict[str, Site]) -> Iterator[Metric]:
-    requests = Counter("http_requests", "Responses sent.", labels=["listener", "method", "status"])
-    refused = Counter("http_refused", "Refused before there was a request.", labels=["listener", "status"])
-    seconds = HistogramMetricFamily(
-        "http_request_seconds", "From a request's first byte to its response's last.", labels=["listener"]
-    )
-    for name, site in sites.items():
-        counts = site.counts
-        for (method, status), number in counts.requests.items():
-            requests.add_metric([name, method, str(status)], number)
-        for status, number in counts.refused.items():
-            refused.add_metric([name, str(status)], number)
-        bounds = [*map(str, BUCKETS), "+Inf"]
-        buckets = list(zip(bounds, accumulate(counts.durations), strict=True))
-        seconds.add_metric([name], buckets, sum_value=counts.seconds)
-    yield from (requests, seconds, refused)
+def _families(metrics: Iterable[facts.Metric]) -> Iterable[Metric]:
+    """Make of what parts say one family for each name, as the format wants it."""
+    families: dict[str, Metric] = {}
+    for metric in metrics:
+        family = families.setdefault(metric.name, Metric(metric.name, metric.about, metric.kind))
+        for sample in metric.samples:
+            labels = dict(sample.labels)
+            if metric.kind == "histogram":
+                bounds = [*map(floatToGoString, metric.bounds), "+Inf"]
+                for bound, count in zip(bounds, accumulate(sample.counts), strict=True):
+                    family.add_sample(f"{metric.name}_bucket", {**labels, "le": bound}, count)
+                family.add_sample(f"{metric.name}_count", labels, sum(sample.counts))
+                family.add_sample(f"{metric.name}_sum", labels, sample.value)
+            else:
+                suffix = "_total" if metric.kind == "counter" else ""
+                family.add_sample(metric.name + suffix, labels, sample.value)
+    return families.values()

@@ -9,15 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from halfsync.logs import get_logger
-from halfsync.tasks import Tasks
-from halfsync.workers import WorkerPool
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from halfsync.http.site import InFlight
     from halfsync.life.parts import Process
-    from halfsync.workers import Holder
 
 log = get_logger(__name__)
 
@@ -57,33 +53,16 @@ def imported_as(file: str) -> str:
     return min((file.removeprefix(f"{each}/") for each in sys.path if each), key=len, default=file)
 
 
-def holders(process: Process) -> dict[int, Holder]:
-    """Return what holds each worker thread, by the thread's identifier."""
-    pools = [part for part in process if isinstance(part, WorkerPool)]
-    return {holder.ident: holder for pool in pools for holder in pool.holders()}
-
-
-def requests(process: Process) -> list[InFlight]:
-    """Return the requests in flight on every listener that knows its own."""
-    factories = [getattr(part, "factory", None) for part in process]
-    return [request for each in factories for request in getattr(each, "in_flight", list)()]
-
-
-def tasks(process: Process) -> Tasks:
-    """Return the periodic tasks of a process; none when it has no such part."""
-    return next((part for part in process if isinstance(part, Tasks)), Tasks())
-
-
 def dump(process: Process) -> None:
     """Log every thread's stack, every request in flight and every task; for the reactor's thread."""
-    held = holders(process)
+    workers = process.workers()
     for thread in thread_stacks():
-        holder = held.get(thread.ident)
-        holds = holder.label if holder else None
+        worker = workers.get(thread.ident)
+        holds = worker.label if worker else None
         log.info("stacks.thread", thread=thread.name, ident=thread.ident, holds=holds, stack=thread.frames)
     now = process.reactor.seconds()
-    for request in requests(process):
+    for request in process.requests():
         fields = asdict(request)
         log.info("stacks.request", age=round(now - fields.pop("since"), 3), **fields)
-    for task in tasks(process):
-        log.info("stacks.task", task=task.label, **task.snapshot())
+    for name, task in process.tasks().items():
+        log.info("stacks.task", task=name, **task.snapshot())

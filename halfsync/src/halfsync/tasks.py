@@ -19,12 +19,15 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail,
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from halfsync.life.facts import counter, gauge
 from halfsync.life.parts import Part
 from halfsync.logs import get_logger
 from halfsync.workers import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from halfsync.life.facts import Metric, PeriodicTask, WorkerThread
 
 log = get_logger(__name__)
 
@@ -133,7 +136,7 @@ class Periodic(Part):
 
     @property
     def busy(self) -> bool:
-        """Whether a run goes on; `running` is Twisted's, of the service."""
+        """Whether a run goes on."""
         return self._run is not None
 
     @property
@@ -160,6 +163,20 @@ class Periodic(Part):
         if self._run is None:
             self._begin()
         return joined
+
+    def workers(self) -> list[WorkerThread]:
+        """Return the thread of its own, if there is one, and what it runs."""
+        return self._own_pool.workers() if self._own_pool else []
+
+    def metrics(self) -> Iterator[Metric]:
+        """Return what has become of the runs."""
+        task = self.label
+        yield counter("task_runs", "Runs that have ended.", self.runs, task=task)
+        yield counter("task_failures", "Runs that have failed.", self.failures, task=task)
+        yield counter("task_skipped", "Beats during a run.", self.skipped, task=task)
+        yield gauge("task_running", "1 during a run.", self.busy, task=task)
+        yield gauge("task_last_duration_seconds", "Of the last run.", self.last_duration, task=task)
+        yield gauge("task_last_started_seconds", "Of the last run (epoch).", self.last_started, task=task)
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state for people and machines; times in seconds since the epoch."""
@@ -271,7 +288,7 @@ class Tasks(Part):
     async def start(self) -> None:
         """Start every task."""
         for task in self:
-            await task.startService()
+            await task.start()
 
     async def drain(self) -> None:
         """Return when no task runs any more, and none will."""
@@ -283,11 +300,20 @@ class Tasks(Part):
     async def stop(self) -> None:
         """Cancel what still runs."""
         for task in self:
-            await task.stopService()
+            await task.stop()
 
-    def snapshot(self) -> dict[str, dict[str, Any]]:
-        """Return the state of every task by its name."""
-        return {task.label: task.snapshot() for task in self}
+    def tasks(self) -> list[PeriodicTask]:
+        """Return every task."""
+        return list(self)
+
+    def workers(self) -> list[WorkerThread]:
+        """Return the tasks' own threads."""
+        return [worker for task in self for worker in task.workers()]
+
+    def metrics(self) -> Iterator[Metric]:
+        """Return the figures of every task."""
+        for task in self:
+            yield from task.metrics()
 
 
 def _is_coroutine_function(fn: Callable[[], object]) -> bool:

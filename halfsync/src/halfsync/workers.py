@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import deque
 from contextvars import copy_context
-from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -22,11 +21,14 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from halfsync.life.facts import WorkerThread, counter, gauge
 from halfsync.life.parts import Part
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from halfsync.life.facts import Metric
 
     Label = str | Callable[[], str]
 
@@ -44,18 +46,6 @@ class Busy(Exception):  # noqa: N818  a state of the pool, not an error of anybo
 
     def __init__(self) -> None:
         super().__init__("every worker thread and every place in the queue is taken")
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A thread of the pool and what holds it."""
-
-    thread: str
-    ident: int
-    label: str | None
-    """What it runs; None when it is idle."""
-    since: float | None
-    """When it began that, in seconds since the epoch."""
 
 
 class _Worker:
@@ -165,14 +155,23 @@ class WorkerPool(Part):
             self._woken = True
             self._reactor.callFromThread(self._deliver)
 
-    def holders(self) -> list[Holder]:
-        """Say of each thread what holds it since when."""
-        holders = []
+    def metrics(self) -> Iterator[Metric]:
+        """Return how many threads and places there are, and how many are taken."""
+        pool = self.label
+        yield gauge("workers_limit", "Threads there may be.", self.threads, pool=pool)
+        yield gauge("workers_busy", "Threads that hold something.", self.busy, pool=pool)
+        yield gauge("workers_waiting", "Calls that wait for a thread.", self.waiting, pool=pool)
+        yield gauge("workers_waiting_limit", "Calls that may wait.", self.queue, pool=pool)
+        yield counter("workers_refused", "Calls for which there was no room.", self.refused, pool=pool)
+
+    def workers(self) -> list[WorkerThread]:
+        """Say of each thread what it runs since when."""
+        found = []
         for worker in [each for each in self._workers if each.thread.is_alive()]:
             label, since = worker.held or (None, None)
             text = label() if callable(label) else label
-            holders.append(Holder(worker.thread.name, worker.thread.ident or 0, text, since))
-        return holders
+            found.append(WorkerThread(worker.thread.name, worker.thread.ident or 0, text, since))
+        return found
 
     async def drain(self) -> None:
         """Return when nothing runs and nothing waits.

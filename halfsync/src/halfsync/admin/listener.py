@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from halfsync import flag, flags
 from halfsync.admin.body import LONGEST
 from halfsync.admin.pages import Pages
-from halfsync.endpoints.listener import Endpoints, Listener
+from halfsync.endpoints.listener import Endpoints
 from halfsync.http.bounds import Bounds
+from halfsync.http.part import HttpListener
 from halfsync.http.site import Site
 
 if TYPE_CHECKING:
@@ -27,15 +28,13 @@ class FLAGS:
     )
 
 
-class Admin(Listener):
+class Admin(HttpListener):
     """The part `admin`: the interface on the endpoints of `--admin.listen`."""
 
     def __init__(self, process: Process, *, listen: Sequence[str]) -> None:
         bounds = Bounds(max_body=LONGEST, idle_timeout=60, request_timeout=10, write_timeout=30)
         site = Site(Pages(process), bounds=bounds, access_log=False, reactor=process.reactor)
-        super().__init__(
-            "admin", flag="admin.listen", endpoints=listen, factory=site, reactor=process.reactor
-        )
+        super().__init__("admin", flag="admin.listen", endpoints=listen, site=site, reactor=process.reactor)
 
     @classmethod
     def from_flags(cls, process: Process) -> Admin:

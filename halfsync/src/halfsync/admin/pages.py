@@ -149,27 +149,27 @@ class Pages(Resource):
         }
 
     async def _threads(self) -> Answer:
-        held = stacks.holders(self._process)
+        workers = self._process.workers()
         threads = []
         for thread in stacks.thread_stacks():
-            holder = held.get(thread.ident)
-            since = holder.since if holder else None
+            worker = workers.get(thread.ident)
+            since = worker.since if worker else None
             threads.append(
                 {
                     **asdict(thread),
-                    "holds": holder.label if holder else None,
+                    "holds": worker.label if worker else None,
                     "seconds": round(time.time() - since, 3) if since else None,
                 }
             )
         return 200, {"threads": threads}
 
     async def _tasks(self) -> Answer:
-        return 200, {"tasks": {task.label: _dated(task.snapshot()) for task in stacks.tasks(self._process)}}
+        return 200, {"tasks": {name: _dated(task.snapshot()) for name, task in self._process.tasks().items()}}
 
     async def _run_task(self, name: str, data: bytes) -> Answer:
         body.read(data, {}, {})
         try:
-            task = stacks.tasks(self._process)[name]
+            task = self._process.tasks()[name]
         except KeyError:
             raise RefusedError(404, f"{name!r}: no such task; GET /tasks lists them") from None
         joined = task.busy

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from halfsync import flag
+from halfsync.endpoints.connections import open_connections
 from halfsync.endpoints.parsing import EndpointError, check, parse
 from halfsync.endpoints.sockets import ListenError
 from halfsync.life.errors import StartError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocolFactory
 
     from halfsync.endpoints.ports import Bound
+    from halfsync.life.facts import OpenConnection
 
     _Strings = flag.List[str]
 else:
@@ -106,6 +108,10 @@ class Listener(Part):
     def problems(self) -> list[str]:
         """Say which endpoint no longer accepts, and why."""
         return [f"{bound.address}: {problem}" for bound in self._bound if (problem := bound.problem())]
+
+    def connections(self) -> list[OpenConnection]:
+        """Return the open connections."""
+        return open_connections(self.label, self.factory)
 
     def addresses(self) -> list[str]:
         """Give each endpoint's address for a person, with the real port."""

@@ -6,10 +6,11 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from halfsync import flag, flags
-from halfsync.endpoints.listener import Endpoints, Listener
+from halfsync.endpoints.listener import Endpoints
 from halfsync.flags import types as flagtypes
 from halfsync.http import proxies
 from halfsync.http.bounds import Bounds
+from halfsync.http.part import HttpListener
 from halfsync.http.site import Site
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class WebResource(Protocol):
         """Return the resource for the next segment of a path."""
 
 
-class WebListener(Listener):
+class WebListener(HttpListener):
     """The part `web`: a resource on the endpoints of `--web.listen`, within the bounds of its flags."""
 
     @classmethod
@@ -87,4 +88,4 @@ class WebListener(Listener):
         site = Site(cast("IResource", resource), bounds=bounds, access_log=FLAGS.access_log, reactor=reactor)
         if FLAGS.trusted_proxies:
             site.proxies = proxies.Proxies(FLAGS.trusted_proxies, headers=FLAGS.proxy_headers)
-        return cls("web", flag="web.listen", endpoints=FLAGS.listen, factory=site, reactor=reactor)
+        return cls("web", flag="web.listen", endpoints=FLAGS.listen, site=site, reactor=reactor)

@@ -107,6 +107,10 @@ class Site(server.Site):
         most = self.bounds.max_connections
         return len(self._channels) > most + most // 8 + 64
 
+    def channels(self) -> list[Channel | H2Channel]:
+        """Return the open connections."""
+        return list(self._channels)
+
     def in_flight(self) -> list[InFlight]:
         """Name the requests that are being answered."""
         threads = {thread.ident: thread.name for thread in threading.enumerate()}

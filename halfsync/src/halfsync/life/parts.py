@@ -1,48 +1,53 @@
-"""The service tree: parts start in order, each awaited, and stop in reverse.
+"""The parts of a process: bound and started in order, each awaited, and stopped in reverse.
 
-`twisted.application.service` gives the tree its shape and names.
-Two things it leaves out are added here.
-A start that is not done when `startService` returns (binding a port) is awaited, and when it fails,
-what had started before it is stopped again, last first.
-And `MultiService` stops all its children at once, while here a part stops only after the parts above it have:
+`twisted.application.service.MultiService` has this shape, and leaves out what is needed here:
+a start that is not done when `startService` returns is not awaited, one that fails undoes nothing,
+and all children stop at once, while here a part stops only after the parts above it have:
 the workers outlive the listener that feeds them.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
 from halfsync.life.sockets import Sockets
 from halfsync.logs import LogLevels, get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
+
     from halfsync.life.about import About
+    from halfsync.life.facts import Metric, OpenConnection, PeriodicTask, RunningRequest, WorkerThread
 
 log = get_logger(__name__)
 
+T = TypeVar("T")
 P = TypeVar("P", bound="Part")
 
 State = Literal["starting", "running", "draining", "stopped"]
 
 
-class Part(Service):
-    """A part of the process: a Twisted service that starts asynchronously and knows how to drain.
+class Part:
+    """A part of the process: it starts and stops with it, drains, and says of itself what there is to say.
 
-    A subclass overrides `start`, `drain`, `stop` and `problems` as it needs; all are called in the reactor.
+    A subclass overrides what it needs; every method is called in the reactor's thread.
+    `bind`, `start`, `drain` and `stop` follow one another, and every part binds before the first one starts.
     """
 
     def __init__(self, name: str) -> None:
-        self.setName(name)
         self.label = name
+        """The name by which `Process.part` finds it, and which health, log and metrics show."""
+
+    # The life of a part
 
     async def bind(self, sockets: Sockets) -> None:
         """Bind what the part listens on; accept nothing yet.
 
-        Every part binds before the first one starts, so that a start that fails has accepted no connection.
+        So a start that fails has accepted no connection that it would have to drop.
         A part that raises must leave nothing behind: its `unbind` is not called.
         :raises StartError: when the sockets cannot be had.
         """
@@ -51,10 +56,10 @@ class Part(Service):
         """Let go of what was bound; called instead of `stop` when the part has not started."""
 
     async def start(self) -> None:
-        """Acquire what the part needs.
+        """Acquire what else the part needs, and begin.
 
-        A part that raises must leave nothing behind: its `stop` is not called.
-        :raises StartError: when the world does not allow it.
+        A part that raises must undo what this method did: `unbind` is called then, and `stop` is not.
+        :raises StartError: when the system does not allow it.
         """
 
     async def drain(self) -> None:
@@ -67,42 +72,64 @@ class Part(Service):
         """Abort what is left and release everything."""
 
     def reload(self) -> None:
-        """Read again what may have changed on disk; the process was told to (HUP)."""
+        """Read again what may have changed on disk (SIGHUP); what is wrong is logged, and the old kept."""
+
+    # What a part says of itself
 
     def problems(self) -> list[str]:
         """Say why the process is not ready on account of this part; nothing when it is."""
         return []
 
-    def startService(self) -> Deferred[None]:
-        """Start; the Deferred fires when `start` has returned."""
-        Service.startService(self)
-        return Deferred.fromCoroutine(self.start())
+    def requests(self) -> list[RunningRequest]:
+        """Return the requests that are not answered to their end."""
+        return []
 
-    def stopService(self) -> Deferred[None]:
-        """Stop; the Deferred fires when `stop` has returned."""
-        Service.stopService(self)
-        return Deferred.fromCoroutine(self.stop())
+    def connections(self) -> list[OpenConnection]:
+        """Return the connections that are open."""
+        return []
+
+    def workers(self) -> list[WorkerThread]:
+        """Return the worker threads, and what each runs."""
+        return []
+
+    def tasks(self) -> list[PeriodicTask]:
+        """Return the periodic tasks."""
+        return []
+
+    def metrics(self) -> Iterable[Metric]:
+        """Return figures for Prometheus; parts of one kind use the same names, and labels to tell them apart.
+
+        Called at each scrape: keep plain numbers, and make this of them.
+        """
+        return ()
 
 
-class Process(MultiService):
-    """The root of the service tree, and the state of the process as its parts and its probes see it."""
+class Process:
+    """All parts, and the state of the process as its parts and its probes see it."""
 
     def __init__(self, about: About, reactor: Any) -> None:
-        MultiService.__init__(self)
         self.about = about
         self.reactor = reactor
         self.state: State = "starting"
-        self.sockets = Sockets()
-        """What the process listens on."""
         self.started = time.time()
         """When the process began, in seconds since the epoch."""
+        self.sockets = Sockets()
+        """What the process listens on."""
         self.log_levels = LogLevels(reactor)
         """Levels of the log, changed while the process runs."""
+        self._parts: dict[str, Part] = {}
         self._draining: set[str] = set()
 
+    def __iter__(self) -> Iterator[Part]:
+        return iter(list(self._parts.values()))
+
     def add(self, part: P) -> P:
-        """Put a part at the end of the order of start, and return it."""
-        self.addService(part)
+        """Put a part at the end of the order of start, and return it.
+
+        :raises ValueError: when there is one with the same name.
+        """
+        if self._parts.setdefault(part.label, part) is not part:
+            raise ValueError(f"two parts are called {part.label!r}; give one another name")
         return part
 
     def part(self, name: str) -> Part:
@@ -110,38 +137,72 @@ class Process(MultiService):
 
         :raises KeyError: when there is none.
         """
-        return cast("Part", self.getServiceNamed(name))
+        return self._parts[name]
+
+    # What there is to say
 
     def problems(self) -> list[str]:
         """Say why the process is not ready; nothing when it is."""
         own = [] if self.state == "running" else [f"the process is {self.state}"]
-        return own + [f"{part.label}: {problem}" for part in self._parts() for problem in part.problems()]
+        return own + [f"{part.label}: {problem}" for part in self for problem in part.problems()]
+
+    def requests(self) -> list[RunningRequest]:
+        """Return the requests in flight of every part."""
+        return self._ask(lambda part: part.requests())
+
+    def connections(self) -> list[OpenConnection]:
+        """Return the open connections of every part."""
+        return self._ask(lambda part: part.connections())
+
+    def workers(self) -> dict[int, WorkerThread]:
+        """Return the worker threads of every part, by the threads' identifiers."""
+        return {each.ident: each for each in self._ask(lambda part: part.workers())}
+
+    def tasks(self) -> dict[str, PeriodicTask]:
+        """Return the periodic tasks of every part, by their names."""
+        return {task.label: task for task in self._ask(lambda part: part.tasks())}
+
+    def metrics(self) -> list[Metric]:
+        """Return the figures of every part."""
+        return self._ask(lambda part: part.metrics())
+
+    # Life
 
     async def start(self) -> None:
-        """Bind every part, then start each in order; when one fails, undo all, last first, and raise."""
-        self.running = 1
+        """Bind every part, then start every part, each in order.
+
+        So nothing is accepted that a start which fails would have to drop.
+        When one fails, stop those that had started and unbind the others, last first, and raise.
+        """
         bound: list[Part] = []
-        started: list[Part] = []
+        begun: list[Part] = []
         try:
-            for part in self._parts():
+            for part in self:
                 await part.bind(self.sockets)
                 bound.append(part)
-            for part in self._parts():
-                await part.startService()
-                started.append(part)
+            for part in self:
+                await part.start()
+                begun.append(part)
         except BaseException:
             self.state = "stopped"
-            await self._stop(started)
-            for part in reversed(bound[len(started) :]):
-                await part.unbind()
+            await self._undo([(part, part.stop) for part in reversed(begun)])
+            await self._undo([(part, part.unbind) for part in reversed(bound[len(begun) :])])
             raise
         self.state = "running"
+
+    def reload(self) -> None:
+        """Have every part read again what may have changed on disk."""
+        for part in self:
+            try:
+                part.reload()
+            except Exception:
+                log.exception("part.reload_failed", part=part.label)
 
     async def drain(self) -> None:
         """Let every part finish its work in flight, all at the same time."""
         self.state = "draining"
-        self._draining = {part.label for part in self._parts()}
-        await DeferredList([Deferred.fromCoroutine(self._drain(part)) for part in self._parts()])
+        self._draining = {part.label for part in self}
+        await DeferredList([Deferred.fromCoroutine(self._drain(part)) for part in self])
 
     def unfinished(self) -> list[str]:
         """Name the parts that have not finished their drain."""
@@ -150,7 +211,7 @@ class Process(MultiService):
     async def stop(self) -> None:
         """Stop every part, last first, each after the one above it."""
         self.state = "stopped"
-        await self._stop(self._parts())
+        await self._undo([(part, part.stop) for part in reversed(list(self))])
 
     async def _drain(self, part: Part) -> None:
         try:
@@ -162,14 +223,20 @@ class Process(MultiService):
             log.exception("part.drain_failed", part=part.label)
         self._draining.discard(part.label)
 
-    async def _stop(self, parts: list[Part]) -> None:
-        self.running = 0
-        for part in reversed(parts):
+    async def _undo(self, steps: Iterable[tuple[Part, Callable[[], Awaitable[None]]]]) -> None:
+        for part, step in steps:
             try:
-                await part.stopService()
+                await step()
             except Exception:
                 # One part's bug must not leave the others running.
                 log.exception("part.stop_failed", part=part.label)
 
-    def _parts(self) -> list[Part]:
-        return [cast("Part", service) for service in self]
+    def _ask(self, question: Callable[[Part], Iterable[T]]) -> list[T]:
+        """Collect what parts say; of one with a bug, nothing."""
+        said = []
+        for part in self:
+            try:
+                said.append(list(question(part)))
+            except Exception:
+                log.exception("part.failed", part=part.label)
+        return list(chain.from_iterable(said))

@@ -227,6 +227,7 @@ class Run:
             self.systemd.reloading()
         logs.reopen()
         tls.reload_all()
+        self.process.reload()
         log.info("service.reloaded")
         if running:
             self.systemd.ready(_status())

@@ -15,14 +15,16 @@ from halfsync import flag, flags
 from halfsync.endpoints.listener import Endpoints, Listener
 from halfsync.flags import types as flagtypes
 from halfsync.life.errors import StartError
+from halfsync.life.facts import counter, gauge
 from halfsync.life.parts import Part
 from halfsync.logs import get_logger
 from halfsync.manhole import keys
 from halfsync.manhole.login import ManholeCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine, Iterator, Sequence
 
+    from halfsync.life.facts import Metric, OpenConnection
     from halfsync.life.parts import Process
     from halfsync.manhole.ssh_server import SSHServer
 
@@ -164,6 +166,19 @@ class Manhole(Part):
     def addresses(self) -> list[str]:
         """Give the addresses at which it listens; none while it is closed."""
         return self._listener.addresses() if self._listener else []
+
+    def connections(self) -> list[OpenConnection]:
+        """Return the open connections."""
+        return self._listener.connections() if self._listener else []
+
+    def metrics(self) -> Iterator[Metric]:
+        """Return who is in, and what has happened at the door."""
+        state, counts = self.state(), self.counts
+        yield gauge("manhole_open", "1 while it is open.", state["open"])
+        yield gauge("manhole_sessions", "People in it.", len(state["sessions"]))
+        yield counter("manhole_openings", "Times it was opened.", counts.opened)
+        yield counter("manhole_logins", "Times somebody got in.", counts.logins)
+        yield counter("manhole_refusals", "Keys and connections refused.", counts.refused)
 
     def state(self) -> dict[str, Any]:
         """Return what can be seen from outside; times in seconds since the epoch."""

@@ -14,11 +14,10 @@ from twisted.python import threadable
 
 from halfsync import logs, stacks
 from halfsync.manhole import heap, profiler
-from halfsync.manhole.connections import connections
 from halfsync.manhole.stalls import Stalls
 from halfsync.manhole.stdout import Redirection
 from halfsync.manhole.threads import in_thread
-from halfsync.manhole.views import Flags, Text
+from halfsync.manhole.views import Flags, TaskTable, Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +99,7 @@ class Tools:
         return {
             **{name.replace("-", "_"): part for name, part in self._parts().items()},
             "service": self._process,
-            "tasks": stacks.tasks(self._process),
+            "tasks": TaskTable(self._process.tasks()),
             "flags": Flags(),
             "reactor": self._reactor,
             **{tool.__name__: self._in_reactor(tool) for tool in mine},
@@ -132,15 +131,15 @@ class Tools:
         now = self._reactor.seconds()
         rows = [
             f"{now - each.since:8.3f} s  {each.method} {each.path}  {each.peer}  {each.thread or 'no thread'}"
-            for each in sorted(stacks.requests(self._process), key=lambda each: each.since)
+            for each in sorted(self._process.requests(), key=lambda each: each.since)
         ]
         return Text("\n".join(rows) or "no requests in flight")
 
     def connections(self, most: int = 100) -> Text:
         """Show the open connections: listener, peer, age, requests, time without data, unsent, in flight."""
-        found = connections(self._process)
+        found = sorted(self._process.connections(), key=lambda each: (each.part, each.idle or 0))
         rows = [
-            f"{each.listener}  {each.peer}"
+            f"{each.part}  {each.peer}"
             + (f"  {each.age:.1f} s old" if each.age is not None else "")
             + (f"  requests: {each.asked}" if each.asked is not None else "")
             + (f"  idle {each.idle:.1f} s" if each.idle is not None else "")
@@ -148,16 +147,16 @@ class Tools:
             + (f"  {each.at}" if each.at else "")
             for each in found[:most]
         ]
-        totals = Counter(each.listener for each in found)
+        totals = Counter(each.part for each in found)
         return Text("\n".join([*rows, ", ".join(f"{name}: {count}" for name, count in totals.items())]))
 
     def threads(self) -> Text:
         """Show every thread's stack, innermost call last, and what a worker works on."""
-        holders = stacks.holders(self._process)
+        workers = self._process.workers()
         lines = []
         for thread in stacks.thread_stacks():
-            holder = holders.get(thread.ident)
-            work = f", at work on {holder.label}" if holder and holder.label else ""
+            worker = workers.get(thread.ident)
+            work = f", at work on {worker.label}" if worker and worker.label else ""
             lines += [f"{thread.name} ({thread.ident}){work}", *(f"    {frame}" for frame in thread.frames)]
         return Text("\n".join(lines))
 
@@ -219,7 +218,7 @@ class Tools:
         return HELP.format(parts=", ".join(self._parts()), default=default)
 
     def _parts(self) -> dict[str, Any]:
-        return {part.name: part for part in self._process if part.name}
+        return {part.label: part for part in self._process}
 
 
 def _no_terminal(*_: object, **__: object) -> NoReturn:

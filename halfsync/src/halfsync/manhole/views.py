@@ -5,16 +5,22 @@ from __future__ import annotations
 import re
 import time
 from functools import singledispatch
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
 from halfsync import flags, logs
 from halfsync.flags.registry import MASK
 from halfsync.life.parts import Process
-from halfsync.tasks import Tasks
+
+if TYPE_CHECKING:
+    from halfsync.life.facts import PeriodicTask
 
 log = logs.get_logger(__name__)
+
+
+class TaskTable(dict[str, "PeriodicTask"]):
+    """The periodic tasks of a process, by name."""
 
 
 class Text(str):
@@ -38,16 +44,17 @@ def _(value: Process) -> str:
     up = time.time() - value.started
     lines = [f"{value.about.name} {value.about.version}: {value.state}, up {up:.0f} s"]
     for part in value:
-        problems = "; ".join(part.problems()) if hasattr(part, "problems") else ""
-        lines.append(f"  {part.name}: {type(part).__name__}{', ' + problems if problems else ''}")
+        problems = "; ".join(part.problems())
+        lines.append(f"  {part.label}: {type(part).__name__}{', ' + problems if problems else ''}")
     return "\n".join(lines)
 
 
 @render.register
-def _(value: Tasks) -> str:
+def _(value: TaskTable) -> str:
     """Show the periodic tasks."""
     lines = []
-    for name, task in value.snapshot().items():
+    for name, each in value.items():
+        task = each.snapshot()
         began, upcoming = task["last_started"], task["next_at"]
         parts = [
             f"every {task['interval']:g} s",

@@ -89,10 +89,9 @@ async def relay(response: StreamedResponse, request: Any) -> None:
 
 def _begin(response: StreamedResponse, request: Any) -> None:
     request.setResponseCode(response.status)
-    named = b",".join(response.headers.getRawHeaders(b"connection", [])).lower()
-    connection = HOP_BY_HOP | {each.strip() for each in named.split(b",")}
+    # twisted.web's client keeps the header Connection to itself, so what it names is not known here.
     for name, values in response.headers.getAllRawHeaders():
-        if name.lower() not in connection:
+        if name.lower() not in HOP_BY_HOP:
             request.responseHeaders.setRawHeaders(name, values)
     if isinstance(response.raw.length, int) and request.method != b"HEAD":
         # twisted.web's client takes Content-Length out of the headers.

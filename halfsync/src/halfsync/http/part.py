@@ -1,0 +1,83 @@
+"""A listener that speaks HTTP, as a part of the process: what it says of its requests and connections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from halfsync.endpoints.connections import idle
+from halfsync.endpoints.listener import Listener
+from halfsync.http.access_log import BUCKETS
+from halfsync.http.rate import unsent
+from halfsync.http.request import address_text
+from halfsync.life.facts import Metric, OpenConnection, RunningRequest, Sample, counter, gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from halfsync.http.site import Site
+
+
+class HttpListener(Listener):
+    """Endpoint strings that serve a site."""
+
+    def __init__(self, name: str, *, flag: str, endpoints: Sequence[str], site: Site, reactor: Any) -> None:
+        super().__init__(name, flag=flag, endpoints=endpoints, factory=site, reactor=reactor)
+        self.site = site
+
+    def requests(self) -> list[RunningRequest]:
+        """Return the requests that are not answered to their end."""
+        return [
+            RunningRequest(self.label, each.method, each.path, each.peer, each.since, each.thread)
+            for each in self.site.in_flight()
+        ]
+
+    def connections(self) -> list[OpenConnection]:
+        """Return the open connections."""
+        now = self.site.reactor.seconds()
+        return [
+            OpenConnection(
+                self.label,
+                address_text(channel.getPeer()),
+                age=now - channel.since,
+                asked=channel.asked,
+                at=", ".join(
+                    b" ".join((each.method, each.path)).decode("ascii", "backslashreplace")
+                    for each in channel.requests
+                    if each.since is not None
+                ),
+                idle=idle(channel.transport),
+                unsent=unsent(channel.transport),
+            )
+            for channel in self.site.channels()
+        ]
+
+    def metrics(self) -> Iterator[Metric]:
+        """Return counts of requests and connections, and a histogram of durations."""
+        site, counts, name = self.site, self.site.counts, {"listener": self.label}
+        yield Metric(
+            "counter",
+            "http_requests",
+            "Responses sent.",
+            [
+                Sample(number, {**name, "method": method, "status": str(status)})
+                for (method, status), number in counts.requests.items()
+            ],
+        )
+        yield Metric(
+            "histogram",
+            "http_request_seconds",
+            "From a request's first byte to its response's last.",
+            [Sample(counts.seconds, name, counts.durations)],
+            BUCKETS,
+        )
+        yield Metric(
+            "counter",
+            "http_refused",
+            "Refused before there was a request.",
+            [Sample(number, {**name, "status": str(status)}) for status, number in counts.refused.items()],
+        )
+        yield counter("http_sent_bytes", "Bytes of bodies sent.", counts.bytes, **name)
+        yield counter("http_aborted", "Connections lost before the response.", counts.aborted, **name)
+        yield counter("http_connections_accepted", "Connections.", counts.connections, **name)
+        yield gauge("http_requests_in_flight", "Not yet answered.", len(site.in_flight()), **name)
+        yield gauge("http_connections", "Open connections.", site.connections, **name)

@@ -1,0 +1,230 @@
+"""The recipes in examples/, beside the real servers that they lean on."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import signal
+import socket
+import sys
+import threading
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+import redis
+
+from children import ROOT, Child, running
+from servers import postgres, redis_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXAMPLES = ROOT / "halfsync" / "examples"
+PATIENCE = 60
+
+
+@contextmanager
+def example(name: str, *flags: str) -> Iterator[Child]:
+    """Run an example on ports of its own."""
+    command = [sys.executable, str(EXAMPLES / name), "--log.format=json", "--admin.listen=", *flags]
+    with running(command) as service:
+        yield service
+
+
+def port(event: dict[str, Any]) -> int:
+    return int(event["address"].rpartition(":")[2].rpartition(" ")[2])
+
+
+def stop(service: Child) -> None:
+    """Tell a service to stop, and see that it does so well."""
+    service.signal(signal.SIGTERM)
+    code, _, errors = service.end()
+    assert (code, errors) == (0, "")
+
+
+def test_every_recipe_is_small():
+    """None has more than 120 lines, and none reaches into names that are not public."""
+    for path in EXAMPLES.glob("*.py"):
+        text = path.read_text()
+        assert len(text.splitlines()) <= 120, path
+        lines = [line for line in text.splitlines() if line.startswith(("from halfsync", "import halfsync"))]
+        assert all(
+            line.split()[1] in {"halfsync", "halfsync.client", "halfsync.testing"} for line in lines
+        ), path
+
+
+def test_fastapi():
+    """FastAPI answers through a2wsgi, and the process stops well."""
+    with example("fastapi_app.py", "--web.listen=tcp:0:interface=127.0.0.1") as service:
+        at = port(service.wait_for("web.listening"))
+        with urllib.request.urlopen(f"http://127.0.0.1:{at}/?name=Ada", timeout=PATIENCE) as response:
+            assert json.load(response) == {"message": "Hello from Ada"}
+        stop(service)
+
+
+def test_lines():
+    """A client is answered line by line; at the stop it is let go, and the process ends."""
+    with example("lines_app.py", "--lines.listen=tcp:0:interface=127.0.0.1") as service:
+        at = port(service.wait_for("lines.listening"))
+        service.wait_for("service.started")
+        with (
+            socket.create_connection(("127.0.0.1", at), timeout=PATIENCE) as client,
+            client.makefile("rb") as read,
+        ):
+            client.sendall(b"stressed\nabc\r\n")
+            assert [read.readline(), read.readline()] == [b"desserts\n", b"cba\n"]
+            service.signal(signal.SIGTERM)
+            assert read.read() == b""
+        assert service.end()[0] == 0
+
+
+class _Upstream(http.server.BaseHTTPRequestHandler):
+    """What stands behind the proxy."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if self.path == "/missing":
+            self.send_error(404)
+        elif self.path == "/range":
+            self.send_response(206)
+            self.send_header("Content-Range", self.headers["Range"])
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"part")
+        elif self.path == "/broken":
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"half")
+            self.close_connection = True
+        else:
+            self.send_response(200)
+            self.send_header("Content-Length", "50000000")
+            self.send_header("Keep-Alive", "timeout=5")
+            self.end_headers()
+            try:
+                for _ in range(50):
+                    self.wfile.write(b"x" * 1_000_000)
+            except OSError:
+                self.server.cut.set()
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(201)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.upper())
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def upstream() -> Iterator[http.server.ThreadingHTTPServer]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Upstream)
+    server.cut = threading.Event()
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_proxy(upstream):
+    """Status, headers, ranges, bodies, errors go through; what breaks off behind it breaks off before it."""
+    flags = ["--web.listen=tcp:0:interface=127.0.0.1", f"--upstream=http://127.0.0.1:{upstream.server_port}"]
+    with example("proxy_app.py", *flags) as service:
+        url = f"http://127.0.0.1:{port(service.wait_for('web.listening'))}"
+        with urllib.request.urlopen(f"{url}/large", timeout=PATIENCE) as response:
+            assert response.headers["Keep-Alive"] is None
+            assert len(response.read()) == 50_000_000
+        asked = urllib.request.Request(f"{url}/range", headers={"Range": "bytes=1-4"})
+        with urllib.request.urlopen(asked, timeout=PATIENCE) as response:
+            assert (response.status, response.headers["Content-Range"]) == (206, "bytes=1-4")
+            assert response.read() == b"part"
+        with urllib.request.urlopen(f"{url}/shout", data=b"hello", timeout=PATIENCE) as response:
+            assert (response.status, response.read()) == (201, b"HELLO")
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{url}/missing", timeout=PATIENCE)
+        with (
+            urllib.request.urlopen(f"{url}/broken", timeout=PATIENCE) as response,
+            pytest.raises(http.client.IncompleteRead),
+        ):
+            response.read()
+        # A client that leaves ends the call behind the proxy.
+        with urllib.request.urlopen(f"{url}/large", timeout=PATIENCE) as response:
+            response.read(1)
+        assert upstream.cut.wait(PATIENCE)
+        stop(service)
+
+
+def test_proxy_without_an_upstream():
+    """The client hears 502, and why."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        flags = ["--web.listen=tcp:0:interface=127.0.0.1"]
+        flags.append(f"--upstream=http://127.0.0.1:{unused.getsockname()[1]}")
+        with example("proxy_app.py", *flags) as service:
+            url = f"http://127.0.0.1:{port(service.wait_for('web.listening'))}/"
+            with pytest.raises(urllib.error.HTTPError, match="502"):
+                urllib.request.urlopen(url, timeout=PATIENCE)
+            stop(service)
+
+
+def test_worker(tmp_path):
+    """Messages are done in order and acknowledged; those of a consumer that died are done by another one."""
+    with redis_server(tmp_path) as url, redis.Redis.from_url(url) as client:
+        flags = [f"--redis_url={url}", "--claim_after=0.1"]
+        with example("worker_app.py", *flags) as first:
+            first.wait_for("service.started")
+            for number in range(3):
+                client.xadd("orders", {"data": json.dumps({"order": number})})
+            assert [first.wait_for("order.shipped")["order"] for _ in range(3)] == [0, 1, 2]
+            stop(first)
+        assert client.xpending("orders", "workers")["pending"] == 0
+        # Read by one that dies before it has worked on it.
+        client.xadd("orders", {"data": json.dumps({"order": 3})})
+        client.xreadgroup("workers", "dead", {"orders": ">"})
+        with example("worker_app.py", *flags) as second:
+            assert second.wait_for("order.shipped")["order"] == 3
+            stop(second)
+        assert client.xpending("orders", "workers")["pending"] == 0
+
+
+def test_fleet_task():
+    """One of two processes runs the task; when it is killed the other does; the old number may not write."""
+    with postgres() as url:
+        flags = [f"--database={url}", "--interval=0.2"]
+        with example("fleet_task.py", *flags) as one, example("fleet_task.py", *flags) as other:
+            one.wait_for("service.started")
+            other.wait_for("service.started")
+            # Each says so when it has done the task: the leader first, the other one when that is gone.
+            reported: SimpleQueue[tuple[Child, dict[str, Any]]] = SimpleQueue()
+            for service in (one, other):
+                Thread(
+                    target=lambda each: reported.put((each, each.wait_for("fleet.reported"))),
+                    args=(service,),
+                    daemon=True,
+                ).start()
+            leader, first = reported.get(timeout=PATIENCE)
+            leader.process.kill()
+            follower, second = reported.get(timeout=PATIENCE)
+            assert follower is not leader
+            assert (first["number"], second["number"]) == (1, 2)
+            assert second["written"]
+            with psycopg.connect(url, autocommit=True) as connection:
+                fences = [row[0] for row in connection.execute("SELECT fence FROM fleet ORDER BY ctid")]
+                assert fences == sorted(fences)
+                refused = (
+                    "INSERT INTO fleet SELECT 1, 'late' WHERE NOT EXISTS (SELECT FROM fleet WHERE fence > 1)"
+                )
+                assert connection.execute(refused).rowcount == 0
+            stop(follower)
