@@ -1,4 +1,4 @@
-"""Arguments and results to and from bytes, by Apache's runtime: its C codec, and its Python one where that is right.
+"""Arguments and results to and from bytes, by Apache's runtime: its C codec, where that is right.
 
 The C codec holds the interpreter's lock while it decodes. A frame of a megabyte that is nothing but
 empty structs takes it 0.4 s; the Python codec takes longer, but lets the reactor run meanwhile.
@@ -29,6 +29,8 @@ LARGE = 64 * 1024
 
 class _Input(TTransportBase, CReadableTransport):  # type: ignore[misc]  # the runtime is untyped
     """A payload, as either codec reads it."""
+
+    cstringio_buf: Any = None  # the runtime has a property of that name, which cannot be set
 
     def __init__(self, payload: bytes, at: int) -> None:
         self.cstringio_buf = BytesIO(payload)

@@ -13,7 +13,6 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
@@ -27,6 +26,7 @@ from halfsync.thrift.processor import Done, Ready
 from halfsync.workers import Busy
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
     from halfsync.thrift.call import Identity
@@ -54,10 +54,14 @@ class Connection(Protocol):
     peer = "unknown"
     deadline = inf
     """Until when something must happen, in `time.monotonic()`."""
+    frame_deadline = inf
+    """Until when the frame that has begun to arrive must have done so."""
     held = 0
     """Bytes that this client costs in memory."""
     busy: Job | Ready | None = None
     """What is being answered."""
+    asked = 0
+    """How many calls it has made."""
     _paused = False
     """Whether reading has stopped."""
     _unsent = 0
@@ -130,9 +134,14 @@ class Connection(Protocol):
 
         :raises FrameError: when they are none.
         """
-        frames = self.reader.feed(data)
+        reader = self.reader
+        before = reader.held
+        frames = reader.feed(data)
+        if reader.held and (frames or not before):
+            self.frame_deadline = monotonic() + self.server.bounds.frame_timeout
         if frames:
             now = monotonic()
+            self.asked += len(frames)
             self.waiting.extend([(now, frame) for frame in frames])
             if len(self.waiting) >= WAITING_CALLS or self.held > self.server.bounds.max_frame:
                 self._pause()
@@ -237,6 +246,11 @@ class Connection(Protocol):
         self._transport.abortConnection()
 
     # Our own.
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes of answers wait for the client."""
+        return self._unsent
 
     @property
     def _transport(self) -> Any:

@@ -1,4 +1,4 @@
-"""What a listener has done, in plain numbers that the reactor's thread adds to, and the log's event a call."""
+"""What a listener has done, in plain numbers of the reactor's thread, and the log's event a call."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from halfsync.logs import put
+from halfsync.logs import emit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +37,7 @@ class Counts:
         self.refused: dict[str, int] = {}
         """Connections that were ended for what they did, or because there were too many; by reason."""
         self.logins = 0
-        self.logins_refused = 0
+        """Clients that got in."""
 
     def add(self, done: Iterable[Done]) -> None:
         """Count calls that have been answered."""
@@ -65,4 +65,4 @@ def log_call(done: Done, peer: str, identity: Identity | None) -> None:
     }
     if identity is not None:
         fields["user"] = identity.name
-    put(_log, "rpc.call", fields)
+    emit(_log, "rpc.call", fields)

@@ -19,7 +19,7 @@ DRAINING = 100
 FORBIDDEN = 101
 
 RETRYABLE = frozenset((OVERLOADED, DRAINING))
-"""The server says with these that it has not begun the call: another try, perhaps elsewhere, harms nothing."""
+"""With these the server says that it has not begun the call: another try harms nothing."""
 
 NAMES = {
     UNKNOWN_METHOD: "unknown_method",
@@ -54,21 +54,21 @@ class RpcError(Exception):
         return self.number in RETRYABLE
 
 
-class UnknownMethod(RpcError):
+class UnknownMethod(RpcError):  # noqa: N818  what the client is told
     """There is no such method, or no such service."""
 
     number = UNKNOWN_METHOD
     text = "unknown method"
 
 
-class InvalidMessageType(RpcError):
+class InvalidMessageType(RpcError):  # noqa: N818  what the client is told
     """A oneway method was called as one with an answer."""
 
     number = INVALID_MESSAGE_TYPE
     text = "this method is oneway"
 
 
-class MissingResult(RpcError):
+class MissingResult(RpcError):  # noqa: N818  what the client is told
     """A handler returned nothing where the method has a result."""
 
     number = MISSING_RESULT
@@ -79,35 +79,35 @@ class InternalError(RpcError):
     """The handler failed with what its method does not declare; the log of the service has it."""
 
 
-class InvalidArguments(RpcError):
+class InvalidArguments(RpcError):  # noqa: N818  what the client is told
     """The arguments cannot be decoded, lack what is required, or have something after them."""
 
     number = PROTOCOL_ERROR
     text = "invalid arguments"
 
 
-class ServerOverloaded(RpcError):
+class ServerOverloaded(RpcError):  # noqa: N818  what the client is told
     """There was no thread and no place to wait, or the call waited too long; it was not begun."""
 
     number = OVERLOADED
     text = "overloaded; try again later"
 
 
-class DeadlinePassed(RpcError):
+class DeadlinePassed(RpcError):  # noqa: N818  what the client is told
     """The time that the client gave was over before the call ended."""
 
     number = DEADLINE_EXCEEDED
     text = "deadline exceeded"
 
 
-class ServerDraining(RpcError):
+class ServerDraining(RpcError):  # noqa: N818  what the client is told
     """The process is about to end; the call was not begun."""
 
     number = DRAINING
     text = "draining; try another process"
 
 
-class Forbidden(RpcError):
+class Forbidden(RpcError):  # noqa: N818  what the client is told
     """This client may not call this method."""
 
     number = FORBIDDEN

@@ -99,7 +99,9 @@ def unwrap(frame: bytes, longest: int, *, whole: bool = True) -> tuple[Header, b
     return Header(frame[4:8], protocol, headers), message
 
 
-def wrap(message: bytes, *, sequence: bytes, protocol: int, headers: Mapping[str, str] | None = None) -> bytes:
+def wrap(
+    message: bytes, *, sequence: bytes, protocol: int, headers: Mapping[str, str] | None = None
+) -> bytes:
     """Put a header before a message; return the frame with its length."""
     parts = [put_varint(protocol), b"\0"]
     if headers:

@@ -110,7 +110,7 @@ class Login:
         self._next()
 
     def end(self) -> None:
-        """The connection is lost, or known."""
+        """Hear that the connection is lost, or its client known."""
         if self._over:
             return
         self._over = True

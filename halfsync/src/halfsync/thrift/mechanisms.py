@@ -24,7 +24,7 @@ ALL = (SCRAM_PLUS, SCRAM, PLAIN)
 LONGEST_NAME = 256
 
 
-class LoginRefused(Exception):
+class LoginRefused(Exception):  # noqa: N818  what happened to the client
     """The client did not prove what it says it is."""
 
     def __init__(self, reason: str, user: str = "") -> None:
@@ -67,7 +67,9 @@ class Plain:
         except ValueError:
             raise LoginRefused("the response is not that of PLAIN") from None
         if len(name) > LONGEST_NAME or authzid not in ("", name):
-            raise LoginRefused("it asks to act for somebody else, or its name is too long", name[:LONGEST_NAME])
+            raise LoginRefused(
+                "it asks to act for somebody else, or its name is too long", name[:LONGEST_NAME]
+            )
         try:
             name, password = saslprep(name), saslprep(password)
         except ScramException:

@@ -75,7 +75,7 @@ def server_certificate(transport: Any) -> x509.Certificate | None:
 
 
 def end_point(certificate: x509.Certificate) -> bytes:
-    """Return the channel binding `tls-server-end-point` (RFC 5929 section 4.1) of the server's certificate."""
+    """Return the channel binding `tls-server-end-point` (RFC 5929 section 4.1) of a server's certificate."""
     used = certificate.signature_hash_algorithm
     # A signature without a hash of its own (Ed25519) has none that is defined; peers take SHA-256.
     weak = used is None or isinstance(used, (hashes.MD5, hashes.SHA1))

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from thrift.Thrift import TApplicationException
 
-from halfsync.logs import get_logger
 from halfsync import deadline
 from halfsync import request_id as request_ids
+from halfsync.logs import get_logger
 from halfsync.thrift import codec, errors, message
 from halfsync.thrift.call import Call, set_current
 from halfsync.thrift.checks import Wrong
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from halfsync.thrift.call import Identity
-    from halfsync.thrift.service import Method, Service
+    from halfsync.thrift.service import Method
 
 log = get_logger(__name__)
 
@@ -168,7 +168,9 @@ class Processor:
 
     def gone(self, ready: Ready) -> Done:
         """End a call whose client is gone."""
-        return Done(b"", ready.method.label, "client_gone", ready.call.request_id, monotonic() - ready.arrived)
+        return Done(
+            b"", ready.method.label, "client_gone", ready.call.request_id, monotonic() - ready.arrived
+        )
 
     def _prepare(self, request: Message, method: Method, call: Call, arrived: float) -> Any:
         """Decide whether a call may run, and decode its arguments.

@@ -1,4 +1,4 @@
-"""The factory of RPC connections: counts, bounds, deadlines, drain, for all of them together. In the reactor."""
+"""The factory of RPC connections: counts, bounds, deadlines and drain of all of them. In the reactor."""
 
 from __future__ import annotations
 
@@ -153,9 +153,9 @@ class RpcServer(Factory):
 
     def patience(self, connection: Connection) -> float:
         """Return until when a connection may do nothing, or may be at its frame."""
-        now = monotonic()
         if connection.reader.held:
-            return now + self.bounds.frame_timeout
+            return connection.frame_deadline
+        now = monotonic()
         if self.draining:
             return max(now, self._grace_until)
         return now + self.bounds.idle_timeout
@@ -224,7 +224,11 @@ class RpcServer(Factory):
             except CancelledError as error:
                 if late:
                     return processor.failed(ready, DeadlinePassed())
-                return processor.failed(ready, error) if connection in self.connections else processor.gone(ready)
+                return (
+                    processor.failed(ready, error)
+                    if connection in self.connections
+                    else processor.gone(ready)
+                )
             except BaseException as error:  # noqa: BLE001  SystemExit, too, is the answer to this call
                 return processor.failed(ready, error)
             finally:

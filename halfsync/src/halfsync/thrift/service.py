@@ -67,7 +67,9 @@ class Method:
             self.has_result = any(spec[0] == 0 for spec in fields)
             self.check_result = Checks("returned").of_struct(self.result)
             self.raises = [
-                (spec[3][0], spec[2]) for spec in fields if spec[0] != 0 and issubclass(spec[3][0], TException)
+                (spec[3][0], spec[2])
+                for spec in fields
+                if spec[0] != 0 and issubclass(spec[3][0], TException)
             ]
         _check_signature(self.label, function, names)
 

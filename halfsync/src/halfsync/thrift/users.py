@@ -104,7 +104,9 @@ class Users:
             if line and not line.startswith("#"):
                 match = _LINE.fullmatch(line)
                 if match is None:
-                    raise UsersError(f"{self.path}: line {number} is no user; `run rpc-user add NAME` makes one")
+                    raise UsersError(
+                        f"{self.path}: line {number} is no user; `run rpc-user add NAME` makes one"
+                    )
                 self._read_keys(match)
 
     def add(self, name: str, keys: Keys) -> None:
@@ -139,7 +141,9 @@ class Users:
                 status = os.fstat(file.fileno())
                 if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                     mode = stat.S_IMODE(status.st_mode)
-                    raise UsersError(f"{self.path} has mode {mode:03o}, and others may see it; it must be 600")
+                    raise UsersError(
+                        f"{self.path} has mode {mode:03o}, and others may see it; it must be 600"
+                    )
                 if status.st_uid not in (os.geteuid(), 0):
                     raise UsersError(f"{self.path} belongs to another user (uid {status.st_uid})")
                 text = file.read(LARGEST + 1)
