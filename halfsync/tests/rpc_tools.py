@@ -298,8 +298,10 @@ class Over:
         self.sock.close()
 
 
-def client(address: Any) -> Any:
-    """Return a generated client of Apache's runtime."""
-    return Sample.Client(TBinaryProtocol(TFramedTransport(Over(connect(address)))))
+@contextmanager
+def client(address: Any) -> Iterator[Any]:
+    """Give a generated client of Apache's runtime."""
+    with connect(address) as sock:
+        yield Sample.Client(TBinaryProtocol(TFramedTransport(Over(sock))))
 
 

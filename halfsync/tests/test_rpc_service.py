@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 import threading
+from contextlib import closing
 from time import monotonic
 
 import pytest
@@ -36,8 +37,7 @@ def users(tmp_path):
 
 def test_apache_client():
     """The generated client of Apache's runtime calls, gets exceptions, sends oneway calls."""
-    with serving() as service:
-        caller = client(service.address)
+    with serving() as service, client(service.address) as caller:
         assert caller.hello("Zoë") == "Hello, Zoë!"
         assert caller.echo(b"\xff") == b"\xff"
         caller.note("x")
@@ -72,10 +72,10 @@ def test_many_clients():
     failed = []
 
     def use(number: int) -> None:
-        caller = client(service.address)
-        for n in range(50):
-            if caller.hello(f"{number} {n}") != f"Hello, {number} {n}!":
-                failed.append(number)
+        with client(service.address) as caller:
+            for n in range(50):
+                if caller.hello(f"{number} {n}") != f"Hello, {number} {n}!":
+                    failed.append(number)
 
     with serving("--rpc.threads=4") as service:
         threads = [threading.Thread(target=use, args=(number,)) for number in range(20)]
@@ -107,8 +107,8 @@ def test_term_drains():
 def test_private_socket(tmp_path):
     """A UNIX socket that is closed to others needs no login."""
     path = str(tmp_path / "rpc.sock")
-    with serving(listen=f"unix:{path}:mode=600") as service:
-        assert client(path).hello("x") == "Hello, x!"
+    with serving(listen=f"unix:{path}:mode=600"), client(path) as caller:
+        assert caller.hello("x") == "Hello, x!"
 
 
 @pytest.mark.parametrize(
@@ -288,9 +288,9 @@ def test_thrift_sasl(users, tmp_path):
 
     path = str(tmp_path / "rpc.sock")
     with serving("--rpc.sasl=PLAIN", f"--rpc.users={users}", listen=f"unix:{path}:mode=600"):
-        transport = TSaslClientTransport(Pure, "PLAIN", Over(connect(path)))
-        transport.open()
-        assert Sample.Client(TBinaryProtocol(transport)).whoami() == "anna"
+        with closing(TSaslClientTransport(Pure, "PLAIN", Over(connect(path)))) as transport:
+            transport.open()
+            assert Sample.Client(TBinaryProtocol(transport)).whoami() == "anna"
 
     class Scram:
         """scramp under the same interface."""
@@ -311,9 +311,9 @@ def test_thrift_sasl(users, tmp_path):
             return True, data
 
     with serving("--rpc.sasl=SCRAM-SHA-256", f"--rpc.users={users}", listen="tcp:0") as service:
-        transport = TSaslClientTransport(Scram, "SCRAM-SHA-256", Over(connect(service.address)))
-        transport.open()
-        assert Sample.Client(TBinaryProtocol(transport)).whoami() == "anna"
+        with closing(TSaslClientTransport(Scram, "SCRAM-SHA-256", Over(connect(service.address)))) as transport:
+            transport.open()
+            assert Sample.Client(TBinaryProtocol(transport)).whoami() == "anna"
 
 
 def test_tls(users, tmp_path):

@@ -105,11 +105,11 @@ class Connection(Protocol):
         self._over = self._closing = True
         self.waiting.clear()
         self._hold(-self.held)
-        if isinstance(self.busy, Ready):
-            self.server.cancel(self)
         if self.login is not None:
             self.login.end()
         self.server.lost(self)
+        if isinstance(self.busy, Ready):
+            self.server.cancel(self)
 
     def pauseProducing(self) -> None:
         """Send no more for now: the client does not take it."""
@@ -140,6 +140,10 @@ class Connection(Protocol):
         if reader.held and (frames or not before):
             self.frame_deadline = monotonic() + self.server.bounds.frame_timeout
         if frames:
+            if not self.asked and self.identity is None:
+                # Now the handshake is over.
+                shown = peers.client_certificate(self.transport)
+                self.identity = peers.identity_of_certificate(shown) if shown is not None else None
             now = monotonic()
             self.asked += len(frames)
             self.waiting.extend([(now, frame) for frame in frames])

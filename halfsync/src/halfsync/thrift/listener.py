@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from threading import enumerate as threads
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -161,14 +160,20 @@ class RpcListener(Listener):
         authorize: Callable[[Call], bool] | None = None,
     ) -> RpcListener:
         """Serve where and as the flags say; the part is called `rpc`."""
-        given = {each.name: getattr(FLAGS, each.name) for each in fields(Bounds) if hasattr(FLAGS, each.name)}
+        bounds = Bounds(
+            max_frame=FLAGS.max_frame,
+            max_connections=FLAGS.max_connections,
+            memory=FLAGS.memory,
+            idle_timeout=FLAGS.idle_timeout,
+            queue_timeout=FLAGS.queue_timeout,
+        )
         return cls(
             services,
             workers,
             endpoints=FLAGS.listen,
             sasl=FLAGS.sasl,
             users=FLAGS.users,
-            bounds=Bounds(**given),
+            bounds=bounds,
             authorize=authorize,
             access_log=FLAGS.access_log,
             reactor=reactor,
