@@ -15,7 +15,7 @@ ARGS =
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test bench restarts lint format locks clean setup
+.PHONY: help demo test bench overload fuzz newest restarts lint format wheel locks clean setup
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,15 @@ test: setup ## run all tests; one of them: make test ARGS="tests/test_answers.py
 bench: setup ## measure ours beside its peers (12 min.): make bench ARGS="--only hello,flask --seconds 4", or --quick
 	@.venv/bin/python -m bench $(ARGS)
 
+overload: setup ## ours beside its peers under 1 to 10 times what they can do (12 min.); or ARGS=--quick
+	@.venv/bin/python -m bench.overload $(ARGS)
+
+fuzz: setup ## read requests that are bent at random beside h11 for 60 s, or ARGS=600
+	@PYTHONPATH=halfsync/src .venv/bin/python halfsync/tests/fuzz_parser.py $(or $(ARGS),60)
+
+newest: setup ## run the library's quick tests with the newest releases of what it stands on, caps or not
+	@.venv/bin/python scripts/newest.py
+
 restarts: setup ## restart and hand over a real pex under load for 75 s, and count the lost requests: none
 	@.venv/bin/python -m bench.restarts $(ARGS)
 
@@ -39,11 +48,14 @@ lint: setup ## check format, style and types
 	@.venv/bin/ruff format $(STYLE) --check $(LINTED) || { echo "make format puts it right"; exit 1; }
 	@.venv/bin/ruff check $(STYLE) $(LINTED)
 	@.venv/bin/mypy -p halfsync
-	@.venv/bin/mypy hooks local_extensions.py scripts bench/*.py
+	@.venv/bin/mypy --explicit-package-bases hooks local_extensions.py scripts bench/*.py halfsync/build_wheel.py
 
 format: setup ## format the code, and fix what ruff can
 	@.venv/bin/ruff format $(STYLE) $(LINTED)
 	@.venv/bin/ruff check $(STYLE) --fix $(LINTED)
+
+wheel: setup ## build the wheel of the library to where the skeleton carries it, and renew its hash in the locks
+	@.venv/bin/python -m scripts.wheel
 
 locks: setup ## renew every lock: requirements-dev.lock and those of the skeleton
 	@.venv/bin/python scripts/locks.py

@@ -15,10 +15,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 import textwrap
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cookiecutter import generate
 from cookiecutter.exceptions import FailedHookException
 from jinja2.ext import Extension
 
@@ -28,11 +31,21 @@ if TYPE_CHECKING:
 
     from jinja2 import Environment
 
-ROOT = Path(__file__).parent
+if sys.version_info < (3, 11):  # noqa: UP036  cookiecutter runs on whatever Python it was installed with
+    raise FailedHookException(
+        f"cookiecutter runs on Python {sys.version_info.major}.{sys.version_info.minor}: "
+        "this template needs 3.11 or newer"
+    )
+
+ROOT = Path(__file__).resolve().parent
+LIBRARY = ROOT / "halfsync"
+"""The source of the library, from which the wheel of each service is built."""
 FOLDER = "{{cookiecutter.project_slug}}"
 """The name of the folder that holds the skeleton."""
 NAMES = re.compile(r"(\{\{cookiecutter\.(?:project_slug|package_name)\}\})")
 """What names of files and folders in the skeleton may contain."""
+REFUSED = "Invalid default received: "
+"""How cookiecutter begins to say that it left a configured choice out."""
 WIDTH = 110
 """The line length of the generated project."""
 
@@ -47,6 +60,7 @@ def _load(path: Path) -> ModuleType:
 
 
 RULES = _load(ROOT / "hooks" / "pre_gen_project.py")
+BACKEND = _load(LIBRARY / "build_wheel.py")
 HOOKS = frozenset(path.read_text(encoding="utf-8") for path in (ROOT / "hooks").glob("*.py"))
 QUESTIONS: dict[str, Any] = {
     key: default
@@ -63,6 +77,8 @@ class AnswersAreData(Extension):
         environment.filters.update(
             answers=answers, awaited=awaited, folder=folder, markdown=markdown, python=python, toml=toml
         )
+        environment.globals["halfsync"] = BACKEND.version(BACKEND.LABEL)
+        environment.globals["library"] = quoted(str(LIBRARY))
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:  # noqa: ARG002
         """Return the Jinja source that stands for `source`.
@@ -104,15 +120,31 @@ def folder(given: Mapping[str, Any]) -> str:
     """
     if "_output_dir" not in given:
         return FOLDER  # still asking: somebody gave the folder's own expression as an answer
-    if problems := RULES.problems(given):
+    if problems := _ignored() + RULES.problems(given):
         raise FailedHookException("\n".join(problems))
     return str(given["project_slug"])
 
 
+def _ignored() -> list[str]:
+    """Return a line for each choice of a user's configuration that cookiecutter only warned of, and left out.
+
+    The interpreter notes warnings in the module that gave them, so that each is shown once.
+    """
+    noted = getattr(generate, "__warningregistry__", {})
+    found = [key for key in noted if isinstance(key, tuple) and str(key[0]).startswith(REFUSED)]
+    for key in found:
+        del noted[key]
+    return [f"{str(key[0]).removeprefix(REFUSED).rstrip('.')} (in your configuration)" for key in found]
+
+
 def answers(given: Mapping[str, Any]) -> str:
     """Return all answers as JSON, escaped to stand inside a double-quoted Python string."""
-    text = json.dumps({key: value for key, value in given.items() if not key.startswith("_")})
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+    return quoted({key: value for key, value in given.items() if not key.startswith("_")})
+
+
+def quoted(value: object) -> str:
+    """Return `value` as JSON, escaped to stand inside a double-quoted Python string."""
+    return json.dumps(value).replace("\\", "\\\\").replace('"', '\\"')
 
 
 def toml(text: str) -> str:
@@ -127,10 +159,11 @@ def python(text: str, column: int = 0, indent: int = 0) -> str:
     :param indent: how far that line is indented.
     """
     whole = _quoted(text)
-    if column + len(whole) + 1 <= WIDTH:
+    if column + _columns(whole) + 1 <= WIDTH:
         return whole
     pieces = textwrap.TextWrapper(
-        width=WIDTH - 30,
+        # A wide character takes two columns: with any in the text, each is given two.
+        width=(WIDTH - 30) // (1 if _columns(text) == len(text) else 2),
         drop_whitespace=False,
         replace_whitespace=False,
         expand_tabs=False,
@@ -140,6 +173,11 @@ def python(text: str, column: int = 0, indent: int = 0) -> str:
         pieces = [text[: len(text) // 2], text[len(text) // 2 :]]
     margin = "\n" + " " * (indent + 4)
     return "(" + margin + margin.join(map(_quoted, pieces)) + "\n" + " " * indent + ")"
+
+
+def _columns(text: str) -> int:
+    """Return how wide a text is shown, as the formatter counts it (Unicode Standard Annex 11)."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def _quoted(text: str) -> str:

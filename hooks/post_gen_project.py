@@ -1,9 +1,13 @@
-"""Takes out what the answers leave out, and says what to do next. Runs in the new project's folder."""
+"""Takes out what the answers leave out, and brings in the library. Runs in the new project's folder."""
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import json
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,11 +24,43 @@ def choose(project: Path, variant: str) -> None:
 
 
 def drop(project: Path, answers: dict[str, str]) -> None:
-    """Remove what only a service with a web listener has."""
-    (project / "src" / answers["package_name"] / "web.py").unlink()
+    """Remove what only a service with a web listener has, beside the variants of `web.py`."""
     (project / "tests" / "test_web.py").unlink()
     # Socket activation hands over the web listener's socket.
     (project / "deploy" / "systemd" / f"{answers['project_slug']}.socket").unlink()
+
+
+def vendor(library: Path, folder: Path, locks: list[Path]) -> Path:
+    """Build the library's wheel into a folder, as the only one, and put its version and hash into locks."""
+    sys.path.insert(0, str(library))
+    backend = importlib.import_module("build_wheel")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    wheel = folder / str(backend.build_wheel(str(folder), {"label": backend.LABEL}))
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    pin = f"halfsync=={backend.version(backend.LABEL)} \\\n    --hash=sha256:{digest}\n"
+    for lock in locks:
+        # No newline is translated: the lock is the same bytes wherever it is written.
+        text = lock.read_bytes().decode("utf-8")
+        pinned = re.sub(r"(?m)^halfsync==\S+ \\\n    --hash=sha256:[0-9a-f]{64}\n", lambda _: pin, text)
+        lock.write_bytes(pinned.encode("utf-8"))
+    return wheel
+
+
+def remember(project: Path, template: Path, answers: dict[str, str], wheel: Path) -> None:
+    """Write down what the project was made from, for `make update` and for people."""
+    made: dict[str, object] = {
+        "template": "cookiecutter-twisted-service",
+        "version": wheel.name.split("-")[1].partition("+")[0],
+    }
+    if (template / ".git").exists() and (git := shutil.which("git")):
+        command = [git, "-C", str(template), "rev-parse", "HEAD"]
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+        if asked.returncode == 0:
+            made["commit"] = asked.stdout.strip()
+    made["answers"] = answers
+    text = json.dumps(made, indent=2, ensure_ascii=False) + "\n"
+    (project / ".template.json").write_text(text, encoding="utf-8")
 
 
 def tidy(project: Path) -> None:
@@ -34,18 +70,22 @@ def tidy(project: Path) -> None:
             shutil.rmtree(path)
 
 
-def main(answers: dict[str, str], project: Path) -> None:
+def main(answers: dict[str, str], library: Path, project: Path) -> None:
     """Finish the project that was generated from `answers`."""
+    sys.dont_write_bytecode = True  # the template may be somebody's checkout
     choose(project, answers["web"])
     if answers["web"] == "none":
         drop(project, answers)
+    wheel = vendor(library, project / "vendor", [project / "requirements.lock"])
+    remember(project, library.parent, answers, wheel)
     tidy(project)
     sys.stdout.write(
         f"{answers['project_slug']} is ready in {project}\n"
         f"  make run    starts it from source\n"
         f"  make pex    builds dist/{answers['project_slug']}.pex; README.md has the rest\n"
+        f"It is in no repository yet: git init && git add . && git commit -m 'From the template'\n"
     )
 
 
 if __name__ == "__main__":
-    main(json.loads("{{ cookiecutter | answers }}"), Path.cwd())
+    main(json.loads("{{ cookiecutter | answers }}"), Path(json.loads("{{ library }}")), Path.cwd())

@@ -26,7 +26,7 @@ CHOICES = {
     "rpc": ("none",),
 }
 
-OURS = frozenset({"chassis", "main", "test", "tests", "typings"})
+OURS = frozenset({"chassis", "main", "test", "tests", "typings", "vendor"})
 """Names that mean something else in the project."""
 
 FLAGS = frozenset({"admin", "log", "manhole", "rpc", "service", "tasks", "web"})
@@ -35,7 +35,7 @@ FLAGS = frozenset({"admin", "log", "manhole", "rpc", "service", "tasks", "web"})
 DEPENDENCIES = frozenset(
     # What the service imports, whichever way it was answered; a test compares this with what is installed.
     """
-    appdirs attr attrs automat bcrypt blinker cffi click constantly cryptography flask h2 hpack
+    appdirs attr attrs automat bcrypt blinker cffi click constantly cryptography flask h2 halfsync hpack
     hyperframe hyperlink idna incremental itsdangerous jinja2 klein markupsafe multipart oscar packaging
     prometheus_client pycparser service_identity six structlog treq tubes twisted typing_extensions
     werkzeug zope
@@ -43,15 +43,37 @@ DEPENDENCIES = frozenset(
 )
 
 TOOLS = frozenset(
-    {"mypy", "mypy_zope", "pex", "pip", "pkg_resources", "pluggy", "pytest", "ruff", "setuptools", "uv"}
+    # What tools.lock brings, which runs beside the service's own package; a test compares this with it.
+    """
+    ast_serialize distutils iniconfig librt mypy mypy_extensions mypy_zope mypyc pathspec pex pip
+    pkg_resources pluggy py pygments pytest ruff setuptools typing_extensions uv wheel
+    """.split()  # noqa: SIM905 - the same
 )
+
+SKIPPED = frozenset({"build", "dist", "node_modules", "venv"})
+"""Folders that ruff and git leave out: nothing in a package of such a name would be looked at."""
+
+SET_ELSEWHERE = frozenset(
+    # systemd.exec(5), sd_listen_fds(3), supervisord, Kubernetes, the project's own Makefile set variables
+    # that begin so: the service would take them for misspelt flags. A test looks into the deploy files.
+    """
+    cache configuration credentials home hostname invocation journal kubernetes listen logs mainpid memory
+    notify path pex pip python remote runtime service shell source state supervisor systemd user watchdog xdg
+    """.split()  # noqa: SIM905 - the same
+)
+"""First words of environment variables that the places where a service runs set."""
 
 
 def problems(answers: Mapping[str, object]) -> list[str]:
     """Return a line for every answer that will not do; none when all will."""
+    asked = ("project_name", "project_slug", "package_name", "description", "author", *CHOICES)
+    wrong = [key for key in asked if not isinstance(answers[key], str)]
+    if wrong:
+        # A user's configuration is YAML, where null, true, 3.10 and 2026-11-28 are no text.
+        return [f"{key}: {answers[key]!r} is no text: put it in quotes" for key in wrong]
     return [
         f"{key}: {_shown(answers[key])} {reason}"
-        for key, reason in _reasons({k: str(v) for k, v in answers.items()})
+        for key, reason in _reasons({key: str(answers[key]) for key in asked})
     ]
 
 
@@ -97,16 +119,20 @@ def _package(package: str) -> Iterator[str]:
         yield f"is too long: give at most {LONGEST} characters"
     elif keyword.iskeyword(package) or keyword.issoftkeyword(package):
         yield f"is a keyword of Python: {other}"
-    elif package in sys.stdlib_module_names:
-        yield f"is a module of Python's standard library: {other}"
-    elif package in DEPENDENCIES:
-        yield f"is a module that the service depends on: {other}"
-    elif package in TOOLS:
-        yield f"is a tool of the project: {other}"
-    elif package in OURS:
-        yield f"is taken in the project: {other}"
-    elif package in FLAGS:
-        yield f"is a group of flags: {other}"
+    else:
+        yield from (f"{reason}: {other}" for names, reason in _TAKEN if package in names)
+
+
+_TAKEN = (
+    (sys.stdlib_module_names, "is a module of Python's standard library"),
+    (DEPENDENCIES, "is a module that the service depends on"),
+    (TOOLS - DEPENDENCIES, "is a tool of the project"),
+    (SKIPPED, "is a folder that ruff and git skip"),
+    (SET_ELSEWHERE - TOOLS - FLAGS, "is the prefix of environment variables that others set"),
+    (OURS - sys.stdlib_module_names, "is taken in the project"),
+    (FLAGS, "is a group of flags"),
+)
+"""Names that a package may not have, each among one of these, and why."""
 
 
 if __name__ == "__main__":

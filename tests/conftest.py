@@ -92,8 +92,9 @@ def furnish(project: Path, python: str | None = None) -> Path:
     """
     python = python or next(iter(pythons().values()))
     tools = _furniture(project, python, ["tools.lock"], {}, "tools")
+    carried = [path.relative_to(project).as_posix() for path in sorted((project / "vendor").iterdir())]
     wheels = _furniture(
-        project, python, ["tools.lock", "requirements.lock"], {".tools": tools / ".tools"}, "setup"
+        project, python, ["tools.lock", "requirements.lock", *carried], {".tools": tools / ".tools"}, "setup"
     )
     for name, place in ((".tools", tools), (".build", wheels), (".venv", wheels)):
         (project / name).symlink_to(place / name)
@@ -106,6 +107,7 @@ def _furniture(project: Path, python: str, locks: list[str], links: dict[str, Pa
     folder = CACHE / f"{target}-{hashlib.sha256(made_from).hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("Makefile", *locks):
+        (folder / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(project / name, folder / name)
     for name, place in links.items():
         (folder / name).unlink(missing_ok=True)

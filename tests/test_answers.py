@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from cookiecutter.exceptions import FailedHookException, OutputDirExistsException
+
+from hooks import pre_gen_project
 
 from .conftest import ROOT, Bake
 
@@ -53,6 +56,15 @@ BAD = [
     ("package_name", "main", "taken in the project"),
     ("package_name", "tests", "taken in the project"),
     ("package_name", "web", "group of flags"),
+    ("package_name", "halfsync", "depends on"),
+    ("package_name", "pygments", "tool"),
+    ("package_name", "py", "tool"),
+    ("package_name", "dist", "ruff and git skip"),
+    ("package_name", "node_modules", "ruff and git skip"),
+    ("package_name", "cache", "environment variables that others set"),
+    ("package_name", "supervisor", "environment variables that others set"),
+    ("description", None, "no text"),
+    ("description", True, "no text"),
     ("description", "\udcff", "UTF-8"),
     ("author", "\udcff", "UTF-8"),
 ]
@@ -75,18 +87,20 @@ TEXTS = [
     "\\n \\u0041 \\x41 \\N{DIGIT ONE}",
     "# a comment",
     "long " * 60 + "'\"",
+    "\u4f60\u597d\uff0c" * 14,  # wide characters: 84 columns in 42 characters
+    "\u4f60\u597d\uff0c" * 60,
     "x" * 300,
 ]
 
 
 @pytest.mark.parametrize(("key", "value", "said"), BAD)
-def test_bad_answer_is_refused(bake: Bake, tmp_path: Path, key: str, value: str, said: str) -> None:
+def test_bad_answer_is_refused(bake: Bake, tmp_path: Path, key: str, value: object, said: str) -> None:
     """A bad answer is named with its value and what would be right, and nothing is written."""
     good = {"project_slug": "good", "package_name": "good"}
     with pytest.raises(FailedHookException) as caught:
         bake(tmp_path, **{**good, key: value})
     (line,) = str(caught.value).splitlines()
-    assert line.startswith(f"{key}: '")
+    assert line.startswith(f"{key}: '" if isinstance(value, str) else f"{key}: {value!r} ")
     assert said in line
     assert list(tmp_path.iterdir()) == []
 
@@ -163,6 +177,16 @@ def test_text_survives_as_data(
     assert [path.name for path in tmp_path.iterdir()] == ["hello-service"]
 
 
+@pytest.mark.parametrize("web", ["wsgi", "async", "none"])
+def test_the_longest_names(bake: Bake, web: str) -> None:
+    """A project whose names are as long as they may be is formatted and lints as any other."""
+    project = bake(project_slug="s" * 63, package_name="p" * 63, web=web)
+    ruff = Path(sys.executable).with_name("ruff")
+    for command in (["format", "--diff", "."], ["check", "--quiet", "."]):
+        run = subprocess.run([ruff, *command], cwd=project, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stdout
+
+
 def test_text_is_the_same_in_a_configuration_file(
     bake: Bake, cookiecutter_config: Path, tmp_path: Path
 ) -> None:
@@ -173,6 +197,61 @@ def test_text_is_the_same_in_a_configuration_file(
     subprocess.run([*command, "-o", str(tmp_path), str(ROOT)], check=True, stdout=subprocess.DEVNULL)
     described = tomllib.loads((tmp_path / "hello-service" / "pyproject.toml").read_text())["project"]
     assert described["authors"] == [{"name": "{{ 7 * 7 }}"}]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("author: null", "author: None is no text: put it in quotes"),
+        ("description: true", "description: True is no text: put it in quotes"),
+        ('python_version: "3.10"', "3.10 provided for choice variable python_version, but the choices are"),
+        ("web: django", "django provided for choice variable web, but the choices are"),
+    ],
+)
+def test_a_configuration_file_is_held_to_the_rules(
+    cookiecutter_config: Path, tmp_path: Path, line: str, said: str
+) -> None:
+    """Answers of other types, and choices that are none, are refused by a line; nothing is written."""
+    config = tmp_path / "config.yaml"
+    config.write_text(cookiecutter_config.read_text() + f"default_context:\n  {line}\n")
+    out = tmp_path / "out"
+    out.mkdir()
+    command = [
+        sys.executable,
+        "-m",
+        "cookiecutter",
+        "--config-file",
+        str(config),
+        "--no-input",
+        "-o",
+        str(out),
+    ]
+    run = subprocess.run([*command, str(ROOT)], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    (told,) = [
+        each for each in (run.stdout + run.stderr).splitlines() if said in each and "Warning" not in each
+    ]
+    assert "Traceback" not in run.stdout + run.stderr
+    assert told
+    assert list(out.iterdir()) == []
+
+
+def test_prefixes_that_the_deploy_files_set(bake: Bake) -> None:
+    """No package may have a name whose environment variables its deploy files, or systemd for them, set."""
+    project = bake()
+    unit = (project / "deploy" / "systemd" / "hello-service.service").read_text()
+    # systemd.exec(5): `CacheDirectory=` sets CACHE_DIRECTORY, and so on.
+    found = {name.lower() for name in re.findall(r"(?m)^(\w+)Directory=", unit)} - {"working"}
+    found |= {"listen", "notify", "watchdog", "credentials", "invocation", "journal", "systemd", "mainpid"}
+    for path in (project / "deploy").rglob("*"):
+        if path.is_file():
+            text = re.sub(r"(?m)^\s*[#;].*$", "", path.read_text())
+            names = re.findall(r"\b([A-Z][A-Z0-9]*)_[A-Z_]+=|\bname: ([A-Z][A-Z0-9]*)_", text)
+            found |= {word.lower() for pair in names for word in pair if word}
+    found |= {
+        name.lower() for name in re.findall(r"(?m)^export ([A-Z]+)_", (project / "Makefile").read_text())
+    }
+    assert found - pre_gen_project.SET_ELSEWHERE == set()
 
 
 def test_names_are_derived(bake: Bake, tmp_path: Path) -> None:

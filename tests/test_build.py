@@ -37,7 +37,7 @@ def distributions(pex: Path) -> dict[str, str]:
 def test_pex_holds_what_runs_and_nothing_else(pex: Path, baked: Path) -> None:
     """The pex has the package, and of the lock what this platform needs, in the versions locked."""
     assert names(pex) == {".bootstrap", ".deps", "PEX-INFO", "__main__.py", "__pex__", "hello_service"}
-    lock = dict(re.findall(r"^([\w.-]+)==([\w.]+)", (baked / "requirements.lock").read_text(), re.MULTILINE))
+    lock = dict(re.findall(r"^([\w.-]+)==([\w.+]+)", (baked / "requirements.lock").read_text(), re.MULTILINE))
     held = distributions(pex)
     assert held.items() <= lock.items()
     assert {"flask", "oscar-flag", "treq", "twisted"} <= held.keys()
@@ -46,7 +46,7 @@ def test_pex_holds_what_runs_and_nothing_else(pex: Path, baked: Path) -> None:
         sources = {name for name in archive.namelist() if name.startswith("hello_service/")}
     on_disk = {
         path.relative_to(baked / "src").as_posix()
-        for path in (baked / "src").rglob("*")
+        for path in (baked / "src" / "hello_service").rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
     assert {name for name in sources if not name.endswith("/")} == on_disk
@@ -111,6 +111,18 @@ def test_dependency_names_are_refused_as_package_names(bake: Bake, web: str) -> 
     candidates = {top for top in tops if re.fullmatch(r"[a-z][a-z0-9_]*", top) and (site / top).suffix == ""}
     candidates = {top for top in candidates if (site / top).is_dir() or (site / f"{top}.py").exists()}
     assert candidates - {"service"} <= pre_gen_project.DEPENDENCIES
+
+
+def test_tool_names_are_refused_as_package_names(baked: Path) -> None:
+    """The hook's list of what the tools import is complete."""
+    (site,) = (baked / ".tools" / "lib").glob("python3.*/site-packages")
+    tops = {
+        path.name.split(".")[0] for path in site.iterdir() if path.is_dir() or path.suffix in {".py", ".so"}
+    }
+    candidates = {top for top in tops if re.fullmatch(r"[a-z][a-z0-9_]*", top)}
+    # mypyc names its shared objects by a hash.
+    candidates = {top for top in candidates if not re.fullmatch(r"[0-9a-f]{20}__mypyc", top)}
+    assert candidates - pre_gen_project.TOOLS - pre_gen_project.DEPENDENCIES == set()
 
 
 @pytest.mark.parametrize("gone", ["venv", "python"])

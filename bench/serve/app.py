@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -39,6 +40,17 @@ def hello(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 def blocking(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     """Wait 20 ms, as for a database: 16 threads can do 800 of these a second."""
     time.sleep(0.02)
+    return hello(environ, start_response)
+
+
+def wait(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """Wait as long as the query says: `?ms=20`; with `&tail=1` one request in twenty takes ten times that."""
+    asked = parse_qs(environ["QUERY_STRING"])
+    seconds = float(asked["ms"][0]) / 1000
+    if "tail" in asked:
+        # The mean stays what it is without a tail.
+        seconds *= (10 if random.random() < 0.05 else 1) / 1.45  # noqa: S311  no secret
+    time.sleep(seconds)
     return hello(environ, start_response)
 
 
@@ -88,6 +100,7 @@ ANSWERS: dict[str, Answer] = {
     "/stream": stream,
     "/upload": upload,
     "/flask": flask_app,
+    "/wait": wait,
 }
 
 

@@ -14,16 +14,10 @@ sys.path.insert(0, str(ROOT / "halfsync" / "src"))
 
 from app import application  # noqa: E402
 
-from halfsync import flags  # noqa: E402
-from halfsync.life.about import About  # noqa: E402
-from halfsync.admin import Admin  # noqa: E402
-from halfsync.http.listener import WebListener  # noqa: E402
-from halfsync.http.wsgi import Gateway, workers_from_flags  # noqa: E402
-from halfsync.manhole import Manhole  # noqa: E402
-from halfsync.life.run import run  # noqa: E402
+from halfsync import About, Admin, Gateway, Manhole, WebListener, run, workers_from_flags  # noqa: E402
 
 if TYPE_CHECKING:
-    from halfsync.life.parts import Process
+    from halfsync import Process
 
 ABOUT = About(name="bench", package="bench", version="0", summary="The benchmark's application.")
 
@@ -37,5 +31,4 @@ def parts(process: Process) -> None:
 
 
 if __name__ == "__main__":
-    flags.parse(ABOUT)
     sys.exit(run(ABOUT, parts))

@@ -24,6 +24,7 @@ def own_flags(monkeypatch: pytest.MonkeyPatch) -> flag.GlobalFlagSet:
     fresh.namespace_flags[""] = flag.GLOBAL_FLAGS.namespace("")
     monkeypatch.setattr(flag, "GLOBAL_FLAGS", fresh)
     monkeypatch.setattr(parsing, "_settings", {})
+    monkeypatch.setattr(parsing, "_registries", {})
     for var in shared.values():
         monkeypatch.setattr(var, "value", flag.UNSET)
     return fresh

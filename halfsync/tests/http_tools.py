@@ -8,7 +8,7 @@ from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import reactor
+from twisted.internet import reactor, tcp
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone
@@ -18,6 +18,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from halfsync.endpoints.poller import Poller
+from halfsync.endpoints.transport import SocketTransport
 from halfsync.http.bounds import Bounds
 from halfsync.http.site import Site
 from halfsync.http.wsgi import Gateway
@@ -35,7 +37,7 @@ def hello(environ, start_response):
 class Inline:
     """Workers that make every call at once."""
 
-    def submit(self, call, label):
+    def submit(self, call, label, *, patient=False):
         copy_context().run(call)
 
     def in_reactor(self, function, *args):
@@ -54,18 +56,18 @@ class Connection:
             reactor=self.clock,
         )
         self.transport = StringTransport(lenient=True)
-        self.channel = self.site.buildProtocol(None)
-        self.channel.makeConnection(self.transport)
+        self.connection = self.site.buildProtocol(None)
+        self.connection.makeConnection(self.transport)
 
     def send(self, data: bytes) -> bytes:
         """Send bytes; return what came back for them."""
         self.transport.clear()
-        self.channel.dataReceived(data)
+        self.connection.dataReceived(data)
         return self.transport.value()
 
     def lose(self) -> None:
         """Close the connection from the client's side."""
-        self.channel.connectionLost(Failure(ConnectionDone()))
+        self.connection.connectionLost(Failure(ConnectionDone()))
 
     @property
     def open(self) -> bool:
@@ -119,6 +121,17 @@ class Raw(Protocol):
                 pair[1].callback(None)
 
 
+class _Port(tcp.Port):
+    """A port whose connections have the transport that those of our endpoints have."""
+
+    def startListening(self):
+        self.poller = Poller(self.reactor)
+        super().startListening()
+
+    def transport(self, sock, protocol, client, *_):
+        return SocketTransport(sock, protocol, client, None, 0, self.poller)
+
+
 class ServerCase(TestCase):
     """A test with sites on real ports."""
 
@@ -135,7 +148,8 @@ class ServerCase(TestCase):
             access_log=access_log,
             reactor=reactor,
         )
-        self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
+        self.port = _Port(0, self.site, interface="127.0.0.1", reactor=reactor)
+        self.port.startListening()
         self.clients: list[Raw] = []
 
         async def clean() -> None:

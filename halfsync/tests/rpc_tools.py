@@ -144,7 +144,9 @@ def make_processor(handler: object, authorize: Any = None, **bounds: Any) -> Pro
     )
 
 
-def answer(processor: Processor, payload: bytes, *, identity: Any = None, arrived: float | None = None) -> bytes:
+def answer(
+    processor: Processor, payload: bytes, *, identity: Any = None, arrived: float | None = None
+) -> bytes:
     """Have a call answered in this thread; return the payload of the answer, empty when there is none."""
     step = processor.begin(payload, identity, "test", monotonic() if arrived is None else arrived)
     if not isinstance(step, Done):
@@ -197,7 +199,9 @@ class Transport(StringTransport):
 class InMemory:
     """A server whose threads, clock and transports are the test's."""
 
-    def __init__(self, handler: Any = None, *, logins: Any = None, authorize: Any = None, **bounds: Any) -> None:
+    def __init__(
+        self, handler: Any = None, *, logins: Any = None, authorize: Any = None, **bounds: Any
+    ) -> None:
         self.handler = handler or Handler()
         self.clock = Clock()
         self.workers = Workers()
@@ -244,7 +248,9 @@ def environ() -> dict[str, str]:
 
 
 @contextmanager
-def serving(*argv: str, code: str = SERVE, listen: str = "tcp:0:interface=127.0.0.1", **how: Any) -> Iterator[Any]:
+def serving(
+    *argv: str, code: str = SERVE, listen: str = "tcp:0:interface=127.0.0.1", **how: Any
+) -> Iterator[Any]:
     """Serve in a process of its own; `address` is where."""
     with child(code, f"--rpc.listen={listen}", *argv, more_environ=environ(), **how) as process:
         event = process.wait_for("rpc.listening")
@@ -303,5 +309,3 @@ def client(address: Any) -> Iterator[Any]:
     """Give a generated client of Apache's runtime."""
     with connect(address) as sock:
         yield Sample.Client(TBinaryProtocol(TFramedTransport(Over(sock))))
-
-

@@ -22,6 +22,8 @@ class Screen:
         if self.pid == 0:
             os.execvp(command[0], command)
         self.seen = ""
+        self.raw = ""
+        """Everything that came, as it came."""
 
     def resize(self, columns: int, rows: int) -> None:
         """Change the terminal's size, as dragging a window's corner does."""
@@ -41,14 +43,15 @@ class Screen:
                 data = os.read(self.descriptor, 65536)
             except OSError:
                 raise AssertionError(f"closed without {text!r}: {self.seen!r}") from None
+            self.raw += data.decode("utf-8", "replace")
             self.seen += re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", data.decode()).replace("\r\n", "\n")
         before, _, self.seen = self.seen.partition(text)
         return before
 
     def exit_code(self) -> int:
         try:
-            while os.read(self.descriptor, 65536):
-                pass
+            while data := os.read(self.descriptor, 65536):
+                self.raw += data.decode("utf-8", "replace")
         except OSError:
             pass
         os.close(self.descriptor)

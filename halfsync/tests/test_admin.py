@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import threading
+import time
 
 import pytest
 import treq
@@ -13,6 +14,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from halfsync import flags
@@ -20,12 +22,14 @@ from halfsync.admin import Admin
 from halfsync.admin.body import LONGEST
 from halfsync.life.about import About
 from halfsync.life.errors import StartError
+from halfsync.life.facts import RunningRequest
 from halfsync.life.parts import Part, Process
 from halfsync.tasks import Periodic, Tasks
 from halfsync.workers import WorkerPool
 
 ABOUT = About(name="hello", package="hello", version="1.2", summary="Says hello.")
 
+HERE = IPv4Address("TCP", "127.0.0.1", 8081)
 LOCAL = IPv4Address("TCP", "127.0.0.1", 40000)
 
 
@@ -55,10 +59,10 @@ class FakeManhole(Part):
 class Service:
     """A process with an admin interface that is spoken to in memory."""
 
-    def __init__(self):
+    def __init__(self, **settings):
         self.clock = Clock()
         self.process = Process(ABOUT, self.clock)
-        self.admin = self.process.add(Admin(self.process, listen=[]))
+        self.admin = self.process.add(Admin(self.process, listen=[], **settings))
         self.manhole = self.process.add(FakeManhole())
         self.answers: list[Deferred[object]] = []
         self.process.add(Tasks(Periodic("tick", 60, self._tick, reactor=self.clock, now=False)))
@@ -68,16 +72,16 @@ class Service:
         self.answers.append(Deferred())
         await self.answers[-1]
 
-    def send(self, raw, peer=LOCAL):
+    def send(self, raw, peer=LOCAL, local=HERE):
         """Send bytes on a new connection; return the transport."""
-        transport = StringTransport(peerAddress=peer)
+        transport = StringTransport(peerAddress=peer, hostAddress=local)
         connection = self.admin.factory.buildProtocol(None)
         connection.makeConnection(transport)
         connection.dataReceived(raw)
         self.connection = connection
         return transport
 
-    def ask(self, method, path, body=None, *, peer=LOCAL, **headers):
+    def ask(self, method, path, body=None, *, peer=LOCAL, local=HERE, version="1.1", **headers):
         """Make a request; return what `read` does."""
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         fields = {"Host": "localhost:8081", "Content-Type": "application/json", "Content-Length": len(data)}
@@ -88,7 +92,8 @@ class Service:
             if value is not None
             for each in (value if isinstance(value, list) else [value])
         )
-        return read(self.send(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + data, peer))
+        request = f"{method} {path} HTTP/{version}\r\n{head}\r\n".encode() + data
+        return read(self.send(request, peer, local))
 
 
 def read(transport):
@@ -327,6 +332,15 @@ CHANGE = ("PUT", "/manhole", {"open": True})
         ({"Origin": ["http://localhost", "http://evil.example"]}, 403),
         ({"X_Forwarded_For": "10.0.0.1"}, 403),
         ({"Forwarded": "for=10.0.0.1"}, 403),
+        ({"X_Forwarded_Proto": "https"}, 403),
+        ({"X_Forwarded_Port": "80"}, 403),
+        ({"X_Real_IP": "10.0.0.1"}, 403),
+        ({"X_Client_IP": "10.0.0.1"}, 403),
+        ({"Via": "1.1 proxy"}, 403),
+        ({"version": "1.0"}, 403),
+        ({"Sec_Fetch_Site": "cross-site"}, 403),
+        ({"Sec_Fetch_Site": "same-site"}, 403),
+        ({"Sec_Fetch_Site": ["none", "none"]}, 403),
         ({"Content_Type": None}, 415),
         ({"Content_Type": "text/plain"}, 415),
         ({"Content_Type": "application/x-www-form-urlencoded"}, 415),
@@ -354,6 +368,8 @@ def test_changes_from_elsewhere_are_refused(service, headers, status):
         {"peer": IPv6Address("TCP", "::ffff:127.0.0.1", 1)},
         {"Host": "anything", "peer": UNIXAddress(b"/run/admin")},
         {"Origin": "http://localhost:8081"},
+        {"Sec_Fetch_Site": "same-origin"},
+        {"Sec_Fetch_Site": "none"},
         {"Content-Type": "Application/JSON; charset=UTF-8"},
     ],
 )
@@ -363,10 +379,31 @@ def test_changes_from_here_are_made(service, headers):
     assert service.manhole.said == [("open", None)]
 
 
-def test_probes_may_come_by_any_name(service):
-    """Reading asks for no name: a kubelet's probe comes by the pod's address."""
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics"])
+def test_probes_may_come_by_any_name(service, path):
+    """Health and metrics ask for no name: a kubelet's probe comes by the pod's address, also by HTTP/1.0."""
     peer = IPv4Address("TCP", "10.0.0.1", 1)
-    assert service.ask("GET", "/health/ready", Host="10.0.0.7:8081", peer=peer)[0] == 200
+    for version in ("1.0", "1.1"):
+        assert service.ask("GET", path, Host="10.0.0.7:8081", peer=peer, version=version)[0] == 200
+    assert service.ask("GET", path, Host="evil.example", Sec_Fetch_Site="cross-site", Via="x")[0] == 200
+
+
+READ = ["/", "/info", "/flags", "/threads", "/tasks", "/log-level", "/manhole", "/none"]
+
+
+@pytest.mark.parametrize("path", READ)
+def test_everything_else_asks_by_what_name_it_was_called(service, path):
+    """A site whose name points here reads nothing, nor does a page of another site; a local proxy may."""
+    expected = 404 if path == "/none" else 200
+    assert service.ask("GET", path)[0] == expected
+    assert service.ask("GET", path, X_Forwarded_For="10.0.0.1", Via="1.1 x")[0] == expected
+    for headers in (
+        {"Host": "evil.example"},
+        {"Host": "10.0.0.7:8081", "local": IPv4Address("TCP", "10.0.0.7", 8081)},
+        {"Sec_Fetch_Site": "cross-site"},
+    ):
+        status, _, answer = service.ask("GET", path, **headers)
+        assert (status, list(answer)) == (403, ["error"])
 
 
 @pytest.mark.parametrize(
@@ -408,6 +445,145 @@ def request(method, path, body=b""):
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
+@pytest.fixture
+def token(tmp_path):
+    """A file with a token."""
+    path = tmp_path / "token"
+    path.write_text("s3cret\nmore\n")
+    path.chmod(0o600)
+    return path
+
+
+PUBLIC = {"local": IPv4Address("TCP", "10.0.0.7", 8081), "peer": IPv4Address("TCP", "10.0.0.1", 1)}
+
+
+def test_with_a_token_every_change_needs_it(token):
+    """From loopback too; it is read at each use, and being local is no substitute."""
+    service = Service(token_file=str(token))
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s3cret"}):
+        status, head, answer = service.ask(*CHANGE, **headers)
+        assert (status, head["www-authenticate"], list(answer)) == (401, "Bearer", ["error"])
+        assert "s3cret" not in answer["error"]
+    assert service.ask(*CHANGE, Authorization=["Bearer s3cret", "Bearer s3cret"])[0] == 401
+    assert service.manhole.said == []
+    assert service.ask(*CHANGE, Authorization="bearer s3cret")[0] == 200
+    token.write_text("another")
+    assert service.ask(*CHANGE, Authorization="Bearer s3cret")[0] == 401
+    right = {"Authorization": "Bearer another"}
+    assert service.ask(*CHANGE, **right)[0] == 200
+    # What would be refused without a token is refused with it.
+    for headers in (
+        {"Host": "evil.example"},
+        {"Via": "1.1 x"},
+        {"version": "1.0"},
+        {"Origin": "http://evil.example"},
+    ):
+        assert service.ask(*CHANGE, **right, **headers)[0] == 403
+
+
+def test_with_a_token_reads_from_elsewhere_need_it(token):
+    """On loopback they do not; health and metrics never."""
+    service = Service(token_file=str(token))
+    assert service.ask("GET", "/info")[0] == 200
+    assert service.ask("GET", "/info", Host="10.0.0.7", **PUBLIC)[0] == 401
+    assert service.ask("GET", "/info", Host="10.0.0.7", Authorization="Bearer s3cret", **PUBLIC)[0] == 200
+    assert service.ask(*CHANGE, Host="10.0.0.7", Authorization="Bearer s3cret", **PUBLIC)[0] == 200
+    for path in ("/health/live", "/health/ready", "/metrics"):
+        assert service.ask("GET", path, Host="10.0.0.7", **PUBLIC)[0] == 200
+
+
+@pytest.mark.parametrize(("mode", "status"), [("", 200), (":mode=660", 401)])
+def test_a_unix_socket_is_private_by_its_mode(token, tmp_path, mode, status):
+    """With a token, one that others can use is as public as any."""
+    service = Service(token_file=str(token))
+    service.admin = Admin(service.process, listen=[f"unix:{tmp_path}/a{mode}"], token_file=str(token))
+    unix = {"peer": UNIXAddress(None), "local": UNIXAddress(b"/run/a")}
+    assert service.ask("GET", "/info", **unix)[0] == status
+
+
+def test_a_token_that_has_become_unusable_lets_nobody_in(token):
+    """The client learns that, the log why."""
+    service = Service(token_file=str(token))
+    token.chmod(0o666)
+    with capture_logs() as events:
+        assert service.ask(*CHANGE, Authorization="Bearer s3cret")[0] == 503
+    [event] = [event for event in events if event["event"] == "admin.token_unusable"]
+    assert "chmod 600" in event["problem"]
+    assert service.manhole.said == []
+
+
+@pytest.mark.parametrize(
+    ("listen", "content", "said"),
+    [
+        (["tcp:0"], None, "--admin.listen: 'tcp:0': other machines can connect to 0.0.0.0, and could open"),
+        (["tcp:0:interface=127.0.0.1"], "", "its first line is empty; wanted is the token"),
+        (["tcp:0:interface=127.0.0.1"], "\nx", "its first line is empty; wanted is the token"),
+    ],
+)
+def test_what_would_be_unsafe_does_not_start(tmp_path, listen, content, said):
+    """A public address without a token, and a token that is none; one line says what would be right."""
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_text(content)
+    admin = Admin(Service().process, listen=listen, token_file="" if content is None else str(path))
+    results = []
+    Deferred.fromCoroutine(admin.start()).addErrback(results.append)
+    assert results[0].check(StartError)
+    assert said in str(results[0].value)
+    assert "\n" not in str(results[0].value)
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        (None, "application/json"),
+        ("*/*", "application/json"),
+        ("application/json", "application/json"),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "text/html; charset=utf-8"),
+        ("application/json;q=0.5, TEXT/HTML;q=0.9", "text/html; charset=utf-8"),
+        ("text/html;q=0.1, application/json", "application/json"),
+        ("text/html;q=0", "application/json"),
+        ("text/html;q=nonsense", "application/json"),
+        (";;;,,,", "application/json"),
+    ],
+)
+def test_the_front_page_is_for_people_and_machines(service, accept, kind):
+    """As the client prefers; JSON for those who do not say."""
+    status, headers, _ = service.ask("GET", "/", Accept=accept)
+    assert (status, headers["content-type"]) == (200, kind)
+
+
+def test_the_page_for_people_shows_how_it_is_and_runs_nothing(service):
+    """State, problems, requests, tasks and paths; what comes from outside is text; nothing is loaded."""
+    request = RunningRequest("web", "GET", "/<script>alert(1)</script>", "10.0.0.1:5", 0.0, "web-1")
+    service.manhole.requests = lambda: [request]
+    service.manhole.problems = lambda: ["<b>unwell</b>"]
+    _, headers, page = service.ask("GET", "/", Accept="text/html")
+    text = page.decode()
+    assert "hello 1.2" in text
+    assert "manhole: &lt;b&gt;unwell&lt;/b&gt;" in text
+    assert "/&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "<script" not in text
+    assert '<a href="/threads">' in text
+    assert "<td>tick</td>" in text
+    assert headers["content-security-policy"].startswith("default-src 'none'")
+    assert headers["vary"] == "Accept"
+
+
+LONG_TYPES = ["a/b" + ";" * 7_000, "multipart/form-data; boundary=x", "text/plain" + "; a=b" * 1_400]
+
+
+@pytest.mark.parametrize("kind", LONG_TYPES)
+def test_a_content_type_is_not_worked_at(service, kind):
+    """Whatever it is, it is looked at once: a parser of mail took seconds for the first one."""
+    headers = {"Host": "localhost", "Content-Type": kind, "Content-Length": "1"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    began = time.process_time()
+    status = read(service.send(f"POST /tasks/tick/run HTTP/1.1\r\n{head}\r\nx".encode()))[0]
+    assert status == 415
+    assert time.process_time() - began < 1
+
+
 class SocketTests(TestCase):
     """The interface on a real port."""
 
@@ -426,7 +602,7 @@ class SocketTests(TestCase):
 
         for number, event in enumerate(inside):
             pool.submit(lambda event=event: block(event), f"GET /slow/{number}")
-            assert event.wait(10)
+            assert await deferToThread(event.wait, 10)
         pool.submit(lambda: None, "GET /waits")
         try:
             for path in ("/health/ready", "/threads", "/metrics"):
@@ -443,7 +619,7 @@ class SocketTests(TestCase):
         finally:
             release.set()
             await pool.drain()
-            await process.stop()
+            await process.close()
 
     async def test_a_taken_port_is_named(self):
         """The start fails in one line that names the flag."""

@@ -126,7 +126,7 @@ async def serve(servers):
     for name, bounds in servers.items():
         endpoint = bounds.pop("endpoint", "tcp:0:interface=127.0.0.1")
         # Short, as some cases are about requests that never end.
-        bounds = Bounds(request_timeout=1, idle_timeout=1, **bounds)
+        bounds = Bounds(request_timeout=1, idle_timeout=1, write_timeout=1, **bounds)
         site = Site(Gateway(echo, pool), bounds=bounds, access_log=False, reactor=reactor)
         listener = Listener(name, flag="web.listen", endpoints=[endpoint], factory=site, reactor=reactor)
         await listener.start()

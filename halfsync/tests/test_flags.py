@@ -71,7 +71,8 @@ def printed(capsys, argv, environ=None) -> str:
 def test_defaults(web):
     """A flag that nobody set has its default."""
     flags.parse(ABOUT, [], {})
-    assert (web.threads, web.listen, web.access_log, web.idle_timeout) == (16, ["tcp:8080"], True, 60)
+    assert (web.threads, web.access_log, web.idle_timeout) == (16, True, 60)
+    assert [str(each) for each in web.listen] == ["tcp:8080"]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,6 @@ def test_defaults(web):
         ["--web.threads=4"],
         ["-web.threads=4"],
         ["--web.threads", "4"],
-        ["--threads=4"],
         ["--web.threads=8", "--web.threads=4"],
     ],
 )
@@ -121,8 +121,8 @@ def test_the_file_takes_values_as_they_are(tasks, tmp_path):
     assert (tasks.url, tasks.token) == ("http://x/%(a)s?b=${c};d", "T")
 
 
-@pytest.mark.parametrize("name", ["tasks.url", "hello_service.tasks.url", "url"])
-def test_a_users_flag_by_its_short_and_its_full_name(tasks, name):
+@pytest.mark.parametrize("name", ["tasks.url", "hello_service.tasks.url"])
+def test_a_users_flag_by_its_public_and_its_full_name(tasks, name):
     flags.parse(ABOUT, [f"--{name}=x"], {})
     assert tasks.url == "x"
 
@@ -259,7 +259,7 @@ def test_a_file_that_may_not_be_read(web, capsys, tmp_path, monkeypatch):
 
 
 def test_every_problem_is_told(web, capsys):
-    lines = refused(capsys, ["--web.threads=x", "--nope"], {"HELLO_SERVICE_NOPE": "1"})
+    lines = refused(capsys, ["--web.threads=x", "--nope"], {"HELLO_SERVICE_WEB_NOPE": "1"})
     assert len(lines) == 3
 
 
@@ -273,6 +273,16 @@ def test_a_required_flag(own_flags, capsys):
     ]
     flags.parse(ABOUT, ["--db.dsn=x"], {})
     assert FLAGS.dsn == "x"
+
+
+def test_one_socket_for_two_listeners_is_found_by_a_check(web, admin, capsys):
+    """In one line, that names both flags; each of them alone is right."""
+    assert refused(capsys, ["--check_config", "--web.listen=tcp:8081", "--admin.listen=tcp:8081"]) == [
+        "--web.listen: 'tcp:8081': --admin.listen has 'tcp:8081', which is the same socket (command line)"
+    ]
+    with pytest.raises(SystemExit) as stop:
+        flags.parse(ABOUT, ["--check_config", "--web.listen=tcp:8082"], {})
+    assert stop.value.code == 0
 
 
 def test_a_secret_is_never_shown(tasks, capsys, tmp_path):
@@ -428,6 +438,254 @@ def test_set_live(web):
     with pytest.raises(flags.FlagError, match="no such flag"):
         flags.set_live("web.nope", "x")
     assert web.threads == 3
+
+
+@pytest.fixture
+def mixed(own_flags):
+    """Live flags, and one that is read at the start."""
+
+    @flags.declare(flag.namespace("web"), at_start=("threads",))
+    class FLAGS:
+        threads = flagtypes.Count("Worker threads.", default=16)
+        greeting = flag.String("Said to all.", default="Hello")
+        pause = flagtypes.Seconds("Between two.", default=1)
+
+    return FLAGS
+
+
+def test_a_flag_that_is_read_at_the_start_is_not_set(mixed):
+    """It would be shown, and 16 threads would run; a value that is none is told as such."""
+    flags.parse(ABOUT, ["--web.threads=4"], {})
+    with pytest.raises(flags.FlagError, match=r"--web\.threads: is read at the start only; give it another"):
+        flags.set_live("web.threads", "32")
+    with pytest.raises(flags.FlagError, match="'many' is no whole number"):
+        flags.set_live("web.threads", "many")
+    assert mixed.threads == 4
+    states = {each.name: each for each in flags.states()}
+    assert (states["web.threads"].source, states["web.threads"].live) == ("command line", False)
+    flags.set_live("web.greeting", "Hi")
+    assert (mixed.greeting, states["web.greeting"].live) == ("Hi", True)
+    assert not states["config"].live
+
+
+def test_a_class_may_be_read_at_the_start_as_a_whole(own_flags):
+    """As those of the library are."""
+
+    @flags.declare(flag.namespace("db"), at_start=True)
+    class FLAGS:
+        url = flag.String("x", default="")
+
+    flags.parse(ABOUT, [], {})
+    with pytest.raises(flags.FlagError, match="at the start only"):
+        flags.set_live("db.url", "x")
+    assert FLAGS.url == ""
+
+
+def test_the_file_is_read_again_for_live_flags(mixed, tmp_path):
+    """What it says is in force, below the command line; what it no longer says is the default again."""
+    file = tmp_path / "conf.ini"
+    file.write_text("[web]\ngreeting = Hi\nthreads = 2\npause = 2\n")
+    flags.parse(ABOUT, [f"--config={file}", "--web.pause=5"], {})
+    assert flags.reload() == flags.Reloaded({}, [])
+    file.write_text("[web]\ngreeting = Ho\nthreads = 3\npause = 3\n")
+    assert flags.reload() == flags.Reloaded({"web.greeting": "Ho", "web.pause": "5"}, ["web.threads"])
+    assert (mixed.greeting, mixed.threads, mixed.pause) == ("Ho", 2, 5)
+    file.write_text("[web]\nthreads = 2\n")
+    assert flags.reload().changed == {"web.greeting": "Hello", "web.pause": "5"}
+    assert (mixed.greeting, mixed.threads, mixed.pause) == ("Hello", 2, 5)
+
+
+@pytest.mark.parametrize("wrong", ["pause = soon", "nonsense = 1", "no key", "threads = 1\nthreads = 2"])
+def test_a_file_that_has_become_wrong_changes_nothing(mixed, tmp_path, wrong):
+    """All or nothing, and the error names what is wrong."""
+    file = tmp_path / "conf.ini"
+    file.write_text("[web]\ngreeting = Hi\n")
+    flags.parse(ABOUT, [f"--config={file}"], {})
+    file.write_text(f"[web]\ngreeting = Ho\n{wrong}\n")
+    with pytest.raises(flags.FlagError):
+        flags.reload()
+    assert (mixed.greeting, mixed.pause) == ("Hi", 1)
+    file.unlink()
+    with pytest.raises(flags.FlagError, match="no such file"):
+        flags.reload()
+    assert mixed.greeting == "Hi"
+
+
+def test_without_a_file_there_is_nothing_to_read_again(mixed):
+    """SIGHUP is about other things then."""
+    flags.parse(ABOUT, [], {})
+    assert flags.reload() == flags.Reloaded({}, [])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["HELLO_SERVICE_WORKER_URL", "HELLO_SERVICE_DIRECTORY", "HELLO_SERVICE_", "HELLO_SERVICE_NOPE"],
+)
+def test_a_variable_that_only_shares_the_prefix_is_not_ours(web, tasks, name):
+    """Another service's, or one of systemd's; it is told once, when the log starts."""
+    flags.parse(ABOUT, [], {name: "x"})
+    assert flags.ignored_environment() == [name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HELLO_SERVICE_WEB_NOPE",
+        "HELLO_SERVICE_TASKS_X_Y",
+        "HELLO_SERVICE_WEBTHREADS",
+        "HELLO_SERVICE_WEB_THREADSS",
+        "HELLO_SERVICE_TASK_URL",
+        "HELLO_SERVICE_TASKX_URL",
+        "HELLO_SERVICE_HELP",
+    ],
+)
+def test_a_variable_that_is_almost_ours_is_refused(web, tasks, capsys, name):
+    """Of a group that there is, or one letter off."""
+    (line,) = refused(capsys, environ={name: "x"})
+    assert line.startswith(f"{name}: no flag has this environment name")
+
+
+@pytest.fixture
+def secrets(own_flags):
+    """Secrets by declaration, and by what they are called."""
+
+    @flags.declare(flag.namespace("db"), public=("token_lifetime",))
+    class FLAGS:
+        pin = flag.String("x", default="", secure=True)
+        password = flag.String("x", default="")
+        api_key = flag.String("x", default="")
+        token_lifetime = flag.String("x", default="")
+        key_file = flagtypes.Path("x", default="")
+        url = flag.String("x", default="")
+
+    return FLAGS
+
+
+def test_what_is_called_like_a_secret_is_one(secrets, capsys):
+    """Unless it is declared public, or is a path; of a URL, only the password is hidden."""
+    given = [f"--db.{each}=hush" for each in ("pin", "password", "api_key")]
+    public = ["--db.token_lifetime=5", "--db.key_file=/etc/key", "--db.url=postgres://me:hush@db:5432/x?a=b"]
+    flags.parse(ABOUT, [*given, *public], {})
+    assert (secrets.password, secrets.url) == ("hush", "postgres://me:hush@db:5432/x?a=b")
+    assert "hush" not in str([each.text for each in flags.states()])
+    text = printed(capsys, [*given, *public, "--print_config"])
+    assert "hush" not in text
+    assert "db.token_lifetime = 5 " in text
+    assert "db.key_file = /etc/key " in text
+    assert "db.url = postgres://me:********@db:5432/x?a=b " in text
+
+
+def test_a_secret_may_be_in_a_file(secrets, capsys, tmp_path):
+    """Named by a variable, or put where systemd puts it; its last end of line is none of it."""
+    (tmp_path / "pin").write_text("hush1\n")
+    environ = {"HELLO_SERVICE_DB_PIN_FILE": str(tmp_path / "pin")}
+    flags.parse(ABOUT, [], environ)
+    assert secrets.pin == "hush1"
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    (folder / "db.password").write_text("hush2\n\n")
+    (folder / "db.url").write_text("not a secret, so not read")
+    environ["CREDENTIALS_DIRECTORY"] = str(folder)
+    flags.parse(ABOUT, [], environ)
+    assert (secrets.pin, secrets.password, secrets.url) == ("hush1", "hush2\n", "")
+    flags.parse(ABOUT, ["--db.pin=hush3"], environ)
+    assert secrets.pin == "hush3"
+    text = printed(capsys, ["--print_config"], environ)
+    assert "hush" not in text
+    assert "(environment HELLO_SERVICE_DB_PIN_FILE;" in text
+    assert "(credential;" in text
+
+
+def test_a_secret_in_a_file_that_cannot_be_had(secrets, capsys, tmp_path):
+    """Each is a line that names variable and file, and nothing of what is in it."""
+    (tmp_path / "bytes").write_bytes(b"hush\xff")
+    (tmp_path / "long").write_bytes(b"x" * 70_000)
+    os.mkfifo(tmp_path / "fifo")
+    for path, said in (
+        (tmp_path / "none", "no such file or directory"),
+        (tmp_path, "is a directory"),
+        (tmp_path / "bytes", "not UTF-8 text at byte 4"),
+        (tmp_path / "long", "larger than 65536 bytes"),
+    ):
+        (line,) = refused(capsys, environ={"HELLO_SERVICE_DB_PIN_FILE": str(path)})
+        assert line == f"HELLO_SERVICE_DB_PIN_FILE: '{path}': {said}"
+    flags.parse(ABOUT, [], {"HELLO_SERVICE_DB_PIN_FILE": str(tmp_path / "fifo")})
+    assert secrets.pin == ""
+    both = {"HELLO_SERVICE_DB_PIN_FILE": "x", "HELLO_SERVICE_DB_PIN": "y"}
+    (line,) = refused(capsys, environ=both)
+    assert line == "HELLO_SERVICE_DB_PIN_FILE: HELLO_SERVICE_DB_PIN is set as well; set one of them"
+    (line,) = refused(capsys, environ={"HELLO_SERVICE_DB_URL_FILE": "x"})
+    assert line == (
+        "HELLO_SERVICE_DB_URL_FILE: only a secret flag is read from a file; set HELLO_SERVICE_DB_URL"
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        ("--web.threads=1_6", "--web.threads: '1_6' is no whole number (command line)"),
+        ("--web.threads=١٦", "--web.threads: '١٦' is no whole number (command line)"),
+        (
+            "--web.threads=99999999999",
+            "--web.threads: '99999999999' is more than 1000000; right is 1 to 1000000 (command line)",
+        ),
+        (
+            "--web.idle_timeout=1e12",
+            "--web.idle_timeout: '1e12' is more than 1e+09; right is 0.001 to 1e+09 seconds (command line)",
+        ),
+        ("--web.idle_timeout=1_0", "--web.idle_timeout: '1_0' is no number (command line)"),
+    ],
+)
+def test_numbers_are_those_of_people(web, capsys, argv, line):
+    """No digits of other scripts, no underscores, and within a range that the line says."""
+    assert refused(capsys, [argv]) == [line]
+
+
+def test_an_environment_that_is_no_text(web, tasks, capsys):
+    """It would be served as an error much later."""
+    (line,) = refused(capsys, environ={"HELLO_SERVICE_TASKS_URL": "a\udcff"})
+    assert line == "HELLO_SERVICE_TASKS_URL: its value is not UTF-8 text (environment)"
+
+
+def test_a_key_that_is_indented_is_no_part_of_the_value_above(web, tasks, capsys, tmp_path):
+    """A probable mistake; a value over several lines is none."""
+    file = tmp_path / "a.ini"
+    file.write_text("[tasks]\nurl = a\n  token = hush\n")
+    (line,) = refused(capsys, [f"--config={file}"])
+    assert line == (
+        "[tasks] url: token = below it is indented, and so part of its value;"
+        f" begin it at the margin (file {file})"
+    )
+    file.write_text("[tasks]\nurl = a\n  b\n")
+    flags.parse(ABOUT, [f"--config={file}"], {})
+    assert tasks.url == "a\nb"
+
+
+def test_names_are_exact(web, tasks, capsys):
+    """What is enough today would name two flags tomorrow; the line says the whole name."""
+    assert refused(capsys, ["--threads=4"]) == ["--threads: no such flag; did you mean --web.threads?"]
+
+
+def test_an_old_name_is_taken_with_a_warning(own_flags, capsys, tmp_path):
+    """On the command line, in the environment and in the file, until it is declared no more."""
+
+    @flags.declare(flag.namespace("hello_service.db"), renamed={"dsn": "url", "host": "url"})
+    class FLAGS:
+        url = flag.String("x", default="")
+
+    file = tmp_path / "a.ini"
+    file.write_text("[db]\ndsn = of the file\n")
+    for argv, environ, value, old in (
+        ([f"--config={file}"], {}, "of the file", "db.dsn"),
+        ([], {"HELLO_SERVICE_DB_HOST": "of the environment"}, "of the environment", "HELLO_SERVICE_DB_HOST"),
+        (["--config=", "--db.dsn=of the line"], {}, "of the line", "db.dsn"),
+    ):
+        flags.parse(ABOUT, argv, environ)
+        assert FLAGS.url == value
+        assert list(flags.renamed()) == [old]
+    assert flags.renamed() == {"db.dsn": "db.url"}
+    flags.parse(ABOUT, ["--config=", "--db.url=x"], {})
+    assert flags.renamed() == {}
 
 
 def test_chosen_reads_one_flag_early(web, monkeypatch):

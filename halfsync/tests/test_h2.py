@@ -24,9 +24,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from h2_tools import GET, POST, PREFACE, Client, Transport, data
-from halfsync.http import site as site_module
+from halfsync.http.connections import GRACE
 from halfsync.http.h2_stream import BUFFER
-from halfsync.http.site import GRACE
 from halfsync.http.wsgi import Gateway
 from halfsync.workers import Busy
 from http_tools import GET as HTTP_GET
@@ -84,7 +83,7 @@ class TestRequests:
         assert names[:3] == ["content-type", "content-length", "date"]
         assert client.request().status == 200
         assert client.site.counts.requests == {("GET", 200): 2}
-        assert client.site.counts.connections == 1
+        assert client.site.context.connections.accepted == 1
         assert client.site.in_flight() == []
         assert client.server.asked == 2
 
@@ -247,10 +246,10 @@ class TestRequests:
         class Full(Inline):
             full = True
 
-            def submit(self, call, label):
+            def submit(self, call, label, *, patient=False):
                 if self.full:
                     raise Busy
-                super().submit(call, label)
+                super().submit(call, label, patient=patient)
 
         workers = Full()
         client = Client(resource=Gateway(hello, workers))
@@ -266,7 +265,7 @@ class TestRequests:
         for _ in range(2500):
             assert client.request().body == b"hello"
         assert client.open
-        assert client.server.streams == {}
+        assert client.server._streams == {}
         assert client.site.counts.requests == {("GET", 200): 2500}
 
     def test_a_resource_that_fails(self):
@@ -289,8 +288,9 @@ class TestRequests:
     def test_an_interim_status_as_the_final_one(self):
         """The client is not left waiting."""
         client = Client(lambda e, s: (s("103 Early Hints", []), [])[1])
-        assert client.request().reset == ErrorCodes.INTERNAL_ERROR
-        assert client.server.streams == {}
+        with capture_logs():
+            assert client.request().status == 500
+        assert client.server._streams == {}
 
     def test_the_log(self):
         """An event a request; what the client has reset is marked."""
@@ -307,20 +307,16 @@ class TestRequests:
         ]
         assert resource.requests[1]._disconnected
 
-    def test_without_the_package(self, monkeypatch):
-        """Where h2 is not installed, it is not offered."""
-        site = Connection().site
-        assert site.acceptableProtocols() == [b"h2", b"http/1.1"]
-        monkeypatch.setattr(site_module.Site, "has_h2", False)
-        assert site.acceptableProtocols() == [b"http/1.1"]
-        assert Connection().send(PREFACE).startswith(b"HTTP/1.1 ")
+    def test_it_is_offered(self):
+        """Over TLS, ahead of HTTP/1.1 (ALPN)."""
+        assert Connection().site.acceptableProtocols() == [b"h2", b"http/1.1"]
 
     def test_prior_knowledge(self):
         """A connection without TLS may begin as HTTP/2, and only begin."""
         connection = Connection()
         assert not connection.send(PREFACE + SettingsFrame(0).serialize()).startswith(b"HTTP")
-        assert type(connection.transport.protocol).__name__ == "H2Channel"
-        assert connection.site.connections == connection.site.counts.connections == 1
+        assert type(connection.transport.protocol).__name__ == "H2Connection"
+        assert connection.site.connections == connection.site.context.connections.accepted == 1
         connection = Connection()
         connection.send(HTTP_GET)
         with capture_logs():
@@ -336,13 +332,11 @@ class TestRefusals:
             GET[1:],
             GET[:1] + GET[2:],
             GET[:2] + GET[3:],
-            GET[:3],
             [GET[0], *GET],
             [*GET, GET[2]],
             [*GET, (":status", "200")],
             [*GET, (":protocol", "websocket")],
             [("accept", "*/*"), *GET],
-            [*GET[:3], (":authority", "")],
             [*GET[:3], (":authority", "user@host")],
             [*GET[:3], (":authority", "a b")],
             [*GET, ("host", "other")],
@@ -391,6 +385,13 @@ class TestRefusals:
         assert client.request([*GET[:2], (":path", "/fine"), GET[3]]).status == 200
         assert client.goaways == []
 
+    @pytest.mark.parametrize("authority", [[], [(":authority", "")]])
+    def test_without_authority(self, authority):
+        """A request that does not say which host it asks is answered 400, as on HTTP/1.1."""
+        client = Client(lambda *_: pytest.fail("served"))
+        response = client.request([*GET[:3], *authority])
+        assert (response.status, response.ended, response.reset) == (400, True, None)
+
     @pytest.mark.parametrize(
         ("status", "headers"),
         [
@@ -427,7 +428,7 @@ class TestRefusals:
         client.send(data(1, b"", end=True))
         client.advance(3)
         assert response.reset is None
-        assert client.server.streams == {}
+        assert client.server._streams == {}
 
     @pytest.mark.parametrize("body", [b"abcd", b"abcdef"])
     def test_another_length_than_declared(self, body):
@@ -484,14 +485,14 @@ class TestFlowControl:
         client.receive()
         assert producer.paused
         assert len(response.body) == 65535
-        stream = client.server.streams[1]
+        stream = client.server._streams[1]
         assert len(stream._buffer) < BUFFER + 10_000
         client.send(WindowUpdateFrame(1, 50_000), WindowUpdateFrame(0, 50_000))
         assert len(response.body) == 115_535
         assert producer.paused
         client.send(RstStreamFrame(1, ErrorCodes.CANCEL))
         assert producer.stopped
-        assert client.server.streams == {}
+        assert client.server._streams == {}
 
     def test_a_full_transport(self):
         """Nothing is read or sent while the client does not take what there is."""
@@ -518,11 +519,11 @@ class TestFlowControl:
         client.send(SettingsFrame(0, {SettingsFrame.INITIAL_WINDOW_SIZE: 0}))
         for _ in range(100):
             client.request()
-        kept = sum(len(stream._buffer) for stream in client.server.streams.values())
+        kept = sum(len(stream._buffer) for stream in client.server._streams.values())
         assert kept <= 100 * BUFFER
-        assert client.site.memory.taken == 100 * len(body)
+        assert client.site.context.memory.taken == 100 * len(body)
         client.lose()
-        assert client.site.memory.taken == 0
+        assert client.site.context.memory.taken == 0
 
     def test_a_stalled_stream(self):
         """A window that does not open ends its stream after the write timeout, and no other."""
@@ -561,10 +562,10 @@ class TestDeadlines:
     """All of them on a Clock."""
 
     def test_a_request_that_trickles(self):
-        """It is refused at the deadline; the connection goes on."""
-        client = Client(request_timeout=30)
+        """It is refused when its rate is judged; the connection goes on."""
+        client = Client(request_timeout=30, write_timeout=60)
         response = client.request(POST, end=False)
-        for _ in range(29):
+        for _ in range(59):
             client.advance(1)
             client.send(data(1, b"x", end=False))
         assert response.status == 0
@@ -617,7 +618,7 @@ def test_nothing_is_left_to_the_collector():
     client.request()
     client.request(POST, b"body")
     client.request(POST, end=False)
-    left = [weakref.ref(each) for each in (client.server, client.server.session, client.server.streams[5])]
+    left = [weakref.ref(each) for each in (client.server, client.server.session, client.server._streams[5])]
     gc.collect()
     gc.disable()
     try:

@@ -158,17 +158,18 @@ class TestFloods:
         assert failed(client, ErrorCodes.ENHANCE_YOUR_CALM)
 
     def test_too_many_streams(self):
-        """There is a bound on requests at a time; the client was told."""
+        """One more than may be is refused, as an error of that stream only (RFC 9113 section 5.1.2)."""
         resource = Slow()
         client = Client(resource=resource)
         for _ in range(MAX_STREAMS):
             client.request()
         assert client.open
         assert len(client.site.in_flight()) == MAX_STREAMS
-        client.request()
+        one_more = client.request()
         assert resource.asked == MAX_STREAMS
-        assert not client.open
-        assert client.site.in_flight() == []
+        assert one_more.reset == ErrorCodes.REFUSED_STREAM
+        assert client.open
+        assert len(client.site.in_flight()) == MAX_STREAMS
 
     def test_work_by_the_side(self):
         """A client that does work may send as many control frames as belong to it."""
@@ -197,7 +198,7 @@ class TestBrokenFrames:
             ("PROTOCOL_ERROR", ContinuationFrame(1, b"x").serialize()),
             ("PROTOCOL_ERROR", HeadersFrame(2, b"\x82", flags=["END_HEADERS"]).serialize()),
             (
-                "PROTOCOL_ERROR",
+                "COMPRESSION_ERROR",
                 HeadersFrame(1, b"\xff\xff\xff\xff\xff\xff", flags=["END_HEADERS"]).serialize(),
             ),
             ("PROTOCOL_ERROR", PushPromiseFrame(1, 2, b"\x82", flags=["END_HEADERS"]).serialize()),

@@ -24,6 +24,7 @@ from twisted.internet.threads import deferToThread
 
 from certificates import make_certificate, write
 from halfsync.endpoints import parse
+from halfsync.life.sockets import Sockets
 from http_tools import ServerCase, hello, resident
 
 CHUNK = b"x" * 65536
@@ -86,7 +87,7 @@ class H2Test(ServerCase):
             "ssl": f"ssl:0:privateKey={pem}:certKey={pem}:interface=127.0.0.1",
             "tls": f"tls:{folder}:0:interface=127.0.0.1",
         }
-        bound = self.successResultOf(parse(reactor, texts[kind]).listen(self.site))
+        bound = parse(texts[kind]).listen(self.site, reactor, Sockets())
         self.addCleanup(lambda: Deferred.fromCoroutine(bound.close()))
         self.tls_port = int(re.search(r":(\d+) ", bound.address)[1])
         self.url = f"https://localhost:{self.tls_port}"
@@ -152,7 +153,7 @@ class H2Test(ServerCase):
         self.serve_tls(app, max_body=5_000_000)
         await deferToThread(talk)
         assert begun.is_set()
-        assert self.site.counts.connections == 1
+        assert self.site.context.connections.accepted == 1
 
     async def test_klein(self):
         """The async variant, too."""

@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.threads import deferToThread
 
-from halfsync.http import exchange, site
+from halfsync.http import flow
 from http_tools import Raw, ServerCase
 from test_pace import h2_request
 
@@ -109,10 +109,9 @@ class LeavingTest(ServerCase):
     async def test_nothing_is_left(self):
         """No thread is held, no memory, no disk, no descriptor; and the service answers."""
         # So that all of it happens: little memory, and a disk that is used soon, and full at times.
-        self.patch(exchange, "SLOW", 0.001)
-        self.patch(site, "IN_MEMORY", 3 * len(PIECE) * 20)
+        self.patch(flow, "SLOW", 0.001)
         chance = random.Random(3)
-        self.serve(app, threads=4, queue=100, spool=5_000_000)
+        self.serve(app, threads=4, queue=100, spool=5_000_000, memory=3 * len(PIECE) * 20)
         first = await self.connect(REQUESTS["small"])
         await first.bytes(b"hello")
         before = descriptors()
@@ -136,11 +135,14 @@ class LeavingTest(ServerCase):
                     each.reset_in(chance.random() / 10)
                 for each in leavers:
                     await each.until(lambda each=each: each.lost)
-                    spooled, held = max(spooled, self.site.space.taken), max(held, self.site.memory.taken)
+                    spooled, held = (
+                        max(spooled, self.site.context.disk.taken),
+                        max(held, self.site.context.memory.taken),
+                    )
             while self.site.connections > 1 or self.pool.busy or self.pool.waiting:
                 await deferToThread(int)
         assert min(spooled, held) > 0
-        assert (self.site.space.taken, self.site.memory.taken) == (0, 0)
+        assert (self.site.context.disk.taken, self.site.context.memory.taken) == (0, 0)
         assert descriptors() == before
         first.transport.write(REQUESTS["small"])
         await first.bytes(b"hello", 2)

@@ -679,6 +679,39 @@ def test_an_import_configures_nothing():
     assert "lib.hidden" not in done.stdout
 
 
+def test_the_service_may_configure_structlog_later():
+    """An application that does so when it is made keeps its own way; the log and the audit keep theirs."""
+    events = events_of(
+        run(
+            """
+            import logging, structlog
+            early = logs.get_logger("hello.early")
+            early.info("early.did")
+            structlog.configure(
+                processors=[structlog.processors.JSONRenderer()],
+                logger_factory=structlog.stdlib.LoggerFactory(),
+            )
+            early.info("early.did")
+            logs.get_logger("hello.late").info("late.did", n=1)
+            logs.emit(logging.getLogger("hello.http"), "http.did", {"n": 2})
+            logging.getLogger().setLevel("ERROR")
+            logs.get_audit_logger("hello.door").info("door.opened")
+            structlog.get_logger("shop").error("shop.did")
+            logs.flush()
+            """
+        )
+    )
+    assert [event["event"] for event in events] == [
+        "early.did",
+        "early.did",
+        "late.did",
+        "http.did",
+        "door.opened",
+        '{"event": "shop.did"}',
+    ]
+    assert (events[2]["n"], events[3]["n"]) == (1, 2)
+
+
 def test_audit_events_pass_every_level():
     """Whatever level the log or the logger has; what is not audit does not pass."""
     events = events_of(
@@ -812,3 +845,24 @@ class TestFile:
             assert said in result.stderr.decode()
         assert run("", "--check_config", f"--log.file={tmp_path / 'new'}").stdout == b"ok\n"
         assert not (tmp_path / "new").exists()
+
+
+def test_a_request_is_the_same_line_either_way():
+    """The event of a request is written as a line by itself, as the renderer would write it."""
+    code = """
+        from types import SimpleNamespace
+        from twisted.internet.address import IPv4Address
+        from halfsync.http import access_log
+        agent = {"HTTP_USER_AGENT": 'x"\\xe4'}
+        head = SimpleNamespace(method="GET", target='/a"b\\\\?secret', variables=agent)
+        stream = SimpleNamespace(
+            head=head, code=200, sent=5, client=IPv4Address("TCP", "192.0.2.1", 5), request_id="r1"
+        )
+        access_log.log_answer(stream, 0.25)
+        access_log.line_writer = lambda _logger: None
+        access_log.log_answer(stream, 0.25)
+        """
+    short, long = events_of(run(code))
+    assert list(short) == list(long)
+    assert {**short, "timestamp": long["timestamp"]} == long
+    assert (short["path"], short["seconds"]) == ('/a"b\\', 0.25)

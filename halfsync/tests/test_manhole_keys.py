@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from halfsync.manhole import keys
+from halfsync.manhole import host_key, keys
 from halfsync.manhole.options import Terms
 
 ED = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKfZ0FqLGzlyQEGeaHRyU2yN4yQkvI7jRvGGsbr3gJmF"
@@ -127,12 +128,74 @@ def test_an_authorized_keys_that_cannot_be_trusted_is_refused(tmp_path):
     assert len(keys.read_authorized_keys(str(path)).keys) == 1
 
 
+def test_the_folders_are_judged_as_sshd_does(tmp_path):
+    """Whoever can write to one on the way, or make a link there, could replace the file."""
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    path = folder / "keys"
+    path.write_text(ED)
+    path.chmod(0o600)
+    (tmp_path / "a").chmod(0o775)
+    with pytest.raises(
+        keys.KeyFileError, match=r"/a': group or others can write it \(mode 0775\): chmod go-w"
+    ):
+        keys.read_authorized_keys(str(path))
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(keys.KeyFileError, match="/a': group or others can write it"):
+        keys.read_authorized_keys(str(tmp_path / "link"))
+    # Where the sticky bit is set, as on /tmp, what is there stays its owner's.
+    (tmp_path / "a").chmod(0o1777)
+    assert len(keys.read_authorized_keys(str(path)).keys) == 1
+    (tmp_path / "a").chmod(0o755)
+    assert len(keys.read_authorized_keys(str(tmp_path / "link")).keys) == 1
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(keys.KeyFileError, match="too many levels of symbolic links"):
+        keys.read_authorized_keys(str(tmp_path / "loop"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("given", ["keys", "folder", "link"])
+def test_what_belongs_to_somebody_else_is_refused(tmp_path, given):
+    """The file, a folder on the way, or a link that names it."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "keys").write_text(ED)
+    (folder / "link").symlink_to(folder / "keys")
+    os.chown(folder if given == "folder" else folder / given, 12345, -1, follow_symlinks=False)
+    with pytest.raises(keys.KeyFileError, match="belongs to uid 12345, not to uid 0"):
+        keys.read_authorized_keys(str(folder / "link"))
+
+
+def test_what_is_checked_is_what_is_read(tmp_path, monkeypatch):
+    """A file that is put in its place between the check and the reading is not seen."""
+    path = tmp_path / "keys"
+    path.write_text(ED)
+    path.chmod(0o600)
+    check = keys.check_writers
+
+    def replace(name, found):
+        check(name, found)
+        if name == str(path):
+            path.rename(tmp_path / "before")
+            path.write_text(f"{ED}\n{ED}")
+
+    monkeypatch.setattr(keys, "check_writers", replace)
+    assert len(keys.read_authorized_keys(str(path)).keys) == 1
+
+
+def test_a_fifo_holds_up_nobody(tmp_path):
+    """It is no file."""
+    os.mkfifo(tmp_path / "keys", 0o600)
+    with pytest.raises(keys.KeyFileError, match="not a file"):
+        keys.read_authorized_keys(str(tmp_path / "keys"))
+
+
 def test_a_host_key_is_made_once(tmp_path):
     """An ed25519 key that OpenSSH reads, mode 600 in a folder of mode 700, and the same ever after."""
     path = tmp_path / "state" / "host"
-    made = keys.load_host_key(str(path))
+    made = host_key.load_host_key(str(path))
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    assert keys.load_host_key(str(path)) == made
+    assert host_key.load_host_key(str(path)) == made
     assert [each.name for each in path.parent.iterdir()] == ["host"]
     shown = subprocess.run(["ssh-keygen", "-lf", path], check=True, capture_output=True, text=True).stdout
     assert "(ED25519)" in shown
@@ -141,9 +204,9 @@ def test_a_host_key_is_made_once(tmp_path):
 def test_of_two_makers_of_a_host_key_both_use_the_first(tmp_path):
     """Processes that share the path have one identity."""
     path = tmp_path / "host"
-    keys._make_host_key(path)
+    host_key._make_host_key(path)
     first = path.read_bytes()
-    keys._make_host_key(path)
+    host_key._make_host_key(path)
     assert path.read_bytes() == first
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -151,10 +214,10 @@ def test_of_two_makers_of_a_host_key_both_use_the_first(tmp_path):
 def test_a_host_key_that_is_no_secret_is_refused(tmp_path):
     """The message is the command that puts it right."""
     path = tmp_path / "host"
-    keys.load_host_key(str(path))
+    host_key.load_host_key(str(path))
     path.chmod(0o640)
     with pytest.raises(keys.KeyFileError, match=r"\(mode 0640\): chmod 600 .*/host$"):
-        keys.load_host_key(str(path))
+        host_key.load_host_key(str(path))
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"-----BEGIN OPENSSH PRIVATE KEY-----\n"])
@@ -164,27 +227,27 @@ def test_a_host_key_that_is_none_is_refused(tmp_path, content):
     path.write_bytes(content)
     path.chmod(0o600)
     with pytest.raises(keys.KeyFileError, match="not a private key that can be read; make one"):
-        keys.load_host_key(str(path))
+        host_key.load_host_key(str(path))
     assert path.read_bytes() == content
 
 
 def test_a_host_key_of_another_kind_is_refused(tmp_path):
     """An RSA or an encrypted key cannot serve."""
     with pytest.raises(keys.KeyFileError, match="not an ed25519 key"):
-        keys.load_host_key(str(keygen(tmp_path / "rsa", "-t", "rsa")))
+        host_key.load_host_key(str(keygen(tmp_path / "rsa", "-t", "rsa")))
     locked = keygen(tmp_path / "locked", "-t", "ed25519")
     subprocess.run(
         ["ssh-keygen", "-q", "-p", "-N", "secret", "-f", locked], check=True, stdout=subprocess.DEVNULL
     )
     with pytest.raises(keys.KeyFileError, match="not a private key that can be read"):
-        keys.load_host_key(str(locked))
+        host_key.load_host_key(str(locked))
 
 
 def test_a_host_key_that_cannot_be_made(tmp_path):
     """The reason is the system's, in one line."""
     (tmp_path / "file").touch()
     with pytest.raises(keys.KeyFileError, match="not a directory"):
-        keys.load_host_key(str(tmp_path / "file" / "host"))
+        host_key.load_host_key(str(tmp_path / "file" / "host"))
 
 
 @pytest.mark.parametrize(
@@ -201,4 +264,4 @@ def test_a_host_key_that_cannot_be_made(tmp_path):
 )
 def test_where_the_host_key_is_kept(environ, expected):
     """systemd's state folder before the user's; a relative path is none (XDG base directory)."""
-    assert keys.default_host_key("svc", environ) == str(Path(expected).expanduser())
+    assert host_key.default_host_key("svc", environ) == str(Path(expected).expanduser())

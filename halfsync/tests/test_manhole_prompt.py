@@ -5,7 +5,7 @@ import re
 import pytest
 from twisted.conch.insults.helper import TerminalBuffer
 from twisted.conch.insults.insults import ClientProtocol
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
@@ -20,6 +20,8 @@ class Person:
 
     def __init__(self, **namespace):
         self.lines = []
+        self.begins: list[bool] = []
+        self.logging: Deferred[None] | None = None
         self.left = []
         self.stalls = []
         self.interpreter = Interpreter(
@@ -35,12 +37,17 @@ class Person:
             self.interpreter,
             welcome="welcome\n",
             size=(80, 24),
-            audit=self.lines.extend,
+            audit=self.audit,
             leave=self.left.append,
         )
         self.transport = StringTransport()
         self.terminal = Terminal(lambda: self.prompt)
         self.terminal.makeConnection(self.transport)
+
+    def audit(self, source: str, *, begins: bool) -> Deferred[None]:
+        self.lines += source.split("\n")
+        self.begins.append(begins)
+        return self.logging or succeed(None)
 
     def types(self, text: str) -> None:
         for byte in text.encode():
@@ -438,3 +445,44 @@ def test_a_new_size(sit):
     screen = Emulator(person, width=10)
     person.types("\x0cabcdefgh\x01")
     assert screen.shows() == ([">>> abcdef", "gh"], (4, 0))
+
+
+def test_a_line_waits_for_the_log(sit):
+    """It is run when the log has it; what is typed meanwhile comes after it."""
+    ran: list[int] = []
+    person = sit(ran=ran)
+    person.logging = waiting = Deferred()
+    person.types("ran.append(1)\r")
+    person.logging = None
+    person.types("ran.append(2)\r")
+    assert (ran, person.lines) == ([], ["ran.append(1)"])
+    waiting.callback(None)
+    assert ran == [1, 2]
+    assert person.sees().endswith(">>> ran.append(2)\n>>> ")
+
+
+def test_a_line_that_the_log_does_not_take_can_be_dropped(sit):
+    """By Ctrl-C; it is not run then, and the prompt goes on."""
+    ran: list[int] = []
+    person = sit(ran=ran)
+    person.logging = Deferred()
+    person.types("ran.append(1)\r")
+    person.types("\x03")
+    person.logging = None
+    assert person.sees().endswith("\nKeyboardInterrupt\n>>> ")
+    person.types("ran.append(2)\r")
+    assert ran == [2]
+
+
+def test_a_line_that_the_log_would_cut_is_refused(sit):
+    """The reason is shown; nothing of the block is left."""
+    ran: list[int] = []
+    person = sit(ran=ran)
+    person.types("for n in [1]:\r")
+    person.logging = fail(ValueError("too long"))
+    person.types("    ran.append(n)\r")
+    person.logging = None
+    assert person.sees().endswith("\ntoo long\n>>> ")
+    person.types("ran.append(2)\r")
+    assert ran == [2]
+    assert person.begins == [True, False, True]

@@ -9,13 +9,13 @@ from structlog.testing import capture_logs
 from twisted.conch.ssh import transport
 from twisted.conch.ssh.common import NS
 from twisted.conch.ssh.userauth import MSG_USERAUTH_FAILURE
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from halfsync.manhole import keys
 from halfsync.manhole import ssh_server as module
 from halfsync.manhole.auth import LoginRefused, UserAuth
+from halfsync.manhole.host_key import load_host_key
 from halfsync.manhole.login import ManholeCounts
 from halfsync.manhole.ssh_server import SSHServer
 
@@ -36,7 +36,7 @@ def clock():
 
 @pytest.fixture
 def server(clock, tmp_path):
-    host_key = keys.load_host_key(str(tmp_path / "host"))
+    host_key = load_host_key(str(tmp_path / "host"))
     made = SSHServer(
         host_key=host_key,
         user="me",
@@ -73,19 +73,44 @@ def test_whoever_does_not_log_in_is_cut_off(server, clock):
     assert not server.unauthenticated
 
 
-def test_a_stranger_who_leaves_makes_room(server, clock):
-    """Places are counted by connections that are open; no timer outlives one."""
-    connections = [knock(server)[0] for _ in range(module.MAX_UNAUTHENTICATED)]
-    address = IPv4Address("TCP", "10.0.0.2", 1)
+def test_the_oldest_makes_room(server, clock):
+    """A crowd that says nothing keeps nobody out; the log says so once; no timer outlives a connection."""
+    crowd = [knock(server) for _ in range(module.MAX_UNAUTHENTICATED)]
     with capture_logs() as logs:
-        assert [server.buildProtocol(address) for _ in range(3)] == [None, None, None]
-    assert [each["peer"] for each in logs] == ["10.0.0.2:1"]
+        late = [knock(server) for _ in range(3)]
+    assert [wire.aborted for _, wire in crowd] == [True] * 3 + [False] * 7
+    assert not any(wire.aborted for _, wire in late)
+    assert [(each["peer"], each["reason"]) for each in logs] == [
+        ("10.0.0.1:4321", "10 others are not logged in yet, and this is the oldest")
+    ]
     assert server.counts.refused == 3
-    connections.pop().connectionLost(None)
-    connections.append(knock(server)[0])
-    for each in connections:
+    assert len(server.unauthenticated) == module.MAX_UNAUTHENTICATED
+    connection, wire = crowd[0]
+    wire.clear()
+    connection.dataReceived(b"SSH-2.0-late\r\n" * 10)
+    assert wire.value() == b""
+    for each, _ in crowd + late:
         each.connectionLost(None)
+    assert not server.unauthenticated
     assert clock.getDelayedCalls() == []
+
+
+def test_a_client_that_exchanges_keys_is_not_the_first_to_go(server):
+    """To say nothing costs nothing, and to exchange keys does: the silent ones make room first."""
+    crowd = [knock(server) for _ in range(module.MAX_UNAUTHENTICATED)]
+    for connection, _ in crowd[:2]:
+        connection.isEncrypted = lambda _direction: True
+    knock(server)
+    assert [wire.aborted for _, wire in crowd[:4]] == [False, False, True, False]
+
+
+def test_while_the_log_is_not_written_nobody_new_gets_in(server, monkeypatch):
+    """What each connection logs is never dropped, and would fill the memory."""
+    behind = SimpleNamespace(behind=module.MAX_BEHIND + 1)
+    monkeypatch.setattr(module.logs, "running", lambda: behind)
+    assert server.buildProtocol(IPv4Address("TCP", "10.0.0.2", 1)) is None
+    behind.behind = 0
+    assert server.buildProtocol(IPv4Address("TCP", "10.0.0.2", 1)) is not None
 
 
 def test_the_number_of_visits_is_bounded(server):
@@ -108,10 +133,10 @@ def test_nothing_that_follows_the_end_is_obeyed(server):
 
 def test_services_come_in_their_order(server):
     """Sessions only after a login, a login only once."""
-    stranger = SimpleNamespace(login=None)
-    assert server.getService(stranger, b"ssh-connection") is None
-    assert server.getService(stranger, b"ssh-userauth") is module.UserAuth
-    assert server.getService(stranger, b"nonsense") is None
+    client = SimpleNamespace(login=None)
+    assert server.getService(client, b"ssh-connection") is None
+    assert server.getService(client, b"ssh-userauth") is module.UserAuth
+    assert server.getService(client, b"nonsense") is None
     known = SimpleNamespace(login=None, avatar=object())
     assert server.getService(known, b"ssh-connection") is module.ChannelService
     assert server.getService(known, b"ssh-userauth") is None
@@ -177,9 +202,3 @@ def test_a_refusal_that_nobody_waits_for_is_forgotten(server, clock):
     login.ssh_USERAUTH_REQUEST(NS(b"me") + NS(b"ssh-connection") + NS(b"password") + b"\0" + NS(b"x"))
     login.serviceStopped()
     assert (login.transport.sent, clock.getDelayedCalls()) == ([], [])
-
-
-def test_peers():
-    """As one would type them; a UNIX socket's client has no address."""
-    assert module.address_text(IPv6Address("TCP", "::1", 5)) == "[::1]:5"
-    assert module.address_text(UNIXAddress("")) == "unix"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -91,6 +94,11 @@ def test_a_flag_is_set_with_its_own_checks(house):
     code, out, err = house.ssh("flags.sample.number = 'many'")
     assert (code, out) == (1, "")
     assert "--sample.number: 'many' is no whole number" in err
+    code, out, err = house.ssh("flags.manhole.ttl = 5")
+    assert (code, out) == (1, "")
+    assert "--manhole.ttl: is read at the start only" in err
+    assert house.ssh("flags.log.level = 'debug'; __import__('logging').getLogger().level")[1] == "10\n"
+    assert house.ssh("flags.log.level = 'info'")[0] == 0
     assert house.ssh("flags.nonsense")[2].endswith("AttributeError: no flag is called nonsense\n")
 
 
@@ -317,16 +325,57 @@ def test_what_is_no_ssh(house, data):
     ]
 
 
-def test_strangers_are_bounded(house):
-    """Whoever connects and says nothing takes one of a few places; the log says it once."""
+def read_all(connection):
+    while connection.recv(1000):
+        pass
+
+
+def test_a_silent_crowd_keeps_nobody_out(house):
+    """Connections that say nothing take one of a few places, until the oldest makes room; the log says so."""
     with ExitStack() as stack:
-        unauthenticated = [
+        crowd = [
             stack.enter_context(socket.create_connection(("127.0.0.1", house.port), timeout=PATIENCE))
             for _ in range(14)
         ]
-        assert [len(each.recv(1)) for each in unauthenticated] == [1] * 10 + [0] * 4
-    while house.service.wait_for("manhole.refused")["reason"] != "10 others are not logged in yet":
-        pass
+        for each in crowd[:4]:
+            with pytest.raises(ConnectionResetError):
+                read_all(each)
+        assert [len(each.recv(1)) for each in crowd[4:]] == [1] * 10
+        assert house.ssh("2") == (0, "2\n", "")
+    refused = house.service.wait_for("manhole.refused")
+    while refused["reason"] != "10 others are not logged in yet, and this is the oldest":
+        refused = house.service.wait_for("manhole.refused")
+
+
+def test_a_command_on_a_terminal(house):
+    """`ssh -t`: lines end at the left edge, errors are seen, a new size is taken, Ctrl-C interrupts."""
+    screen = Screen(house.command("-tt", "print('a'); print('b'); 1/0"))
+    assert screen.exit_code() == 1
+    assert "a\r\nb\r\nTraceback" in screen.raw
+    assert "\n" not in screen.raw.replace("\r\n", "")
+    waits = "from twisted.internet.defer import Deferred; print('on'); await Deferred()"
+    screen = Screen(house.command("-tt", waits))
+    screen.until("on\n")
+    screen.resize(20, 100)
+    screen.types("x\x03")
+    screen.until("KeyboardInterrupt\n")
+    assert screen.exit_code() == 1
+    screen = Screen(house.command("-tt", "& print('on')\nwhile True: pass"))
+    screen.until("on\n")
+    screen.types("\x03")
+    screen.until("KeyboardInterrupt\n")
+    assert screen.exit_code() == 1
+
+
+def test_a_line_that_the_log_would_cut_is_not_run(house):
+    """Whatever is behind so many blanks would be seen by nobody."""
+    for blanks in (20_000, 140_000):
+        code, out, err = house.ssh("-T", stdin="1" + " " * blanks + "; print('unseen')\n")
+        assert (code, out) == (1, "")
+        assert err == "a line that is longer than what the log keeps of it is not run\n"
+    assert house.service.wait_for("manhole.line_refused")["characters"] > 20_000
+    code, out, err = house.ssh("-T", stdin="1" + " " * 10_000 + "; print('seen')\n")
+    assert (code, out) == (0, "1\nseen\n")
 
 
 def test_a_session_can_close_the_manhole_that_it_is_in(folder):
@@ -403,8 +452,8 @@ def test_what_prevents_opening_at_start_fails_the_start(folder, flag, expected):
     with socket.create_server(("127.0.0.1", 0)) as busy:
         known = {"folder": folder, "port": busy.getsockname()[1]}
         with start(folder, "--manhole.open", flag.format(**known)) as service:
-            _, err = service.process.communicate(timeout=PATIENCE)
-    assert service.process.returncode == 1
+            code, _, err = service.end()
+    assert code == 1
     assert err.startswith(f"child: {expected.format(**known)}")
     assert err.count("\n") == 1
 
@@ -494,6 +543,42 @@ def test_the_last_line_of_a_process_is_in_the_log(folder):
         assert house.ssh("import os; os._exit(7)")[0] == 255
         assert service.wait_for("manhole.line")["line"] == "import os; os._exit(7)"
         assert service.end()[0] == 7
+
+
+def test_a_line_waits_until_the_log_is_written(folder, tmp_path):
+    """While nobody reads the log, nothing runs; the person is told; then it runs, and nothing is missing."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(reader, True)
+    with start(folder, "--manhole.open", f"--log.file={fifo}") as service, os.fdopen(reader, "rb", 0) as log:
+        told = b""
+        while b"manhole.opened" not in told:
+            told += log.read(4096)
+        house = House(service, folder)
+        house.port = int(re.search(rb"ssh -p (\d+) ", told)[1])
+        # More than the pipe holds: what comes after it has to wait.
+        fill = "[__import__('logging').getLogger('x').warning('y' * 500) for _ in range(20)] and None"
+        assert house.ssh(fill) == (0, "", "")
+        waiting = subprocess.Popen(
+            house.command("print('ran')"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with waiting:
+            assert waiting.stderr.readline() == "\n"
+            assert waiting.stderr.readline() == "[waits until the log is written; Ctrl-C ends that]\n"
+            assert not select.select([waiting.stdout], [], [], 0)[0]
+            before = b""
+            while b"print('ran')" not in before:
+                before += log.read(4096)
+            assert waiting.stdout.read() == "ran\n"
+            assert waiting.wait(PATIENCE) == 0
+        assert before.count(b"y" * 500) == 20
+        assert b"log.lost" not in before
 
 
 def test_a_unix_socket_is_private(folder, tmp_path):

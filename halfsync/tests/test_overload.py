@@ -83,7 +83,7 @@ class TestSlowReaders(ServerCase):
         client = await self.connect()
         client.transport.pauseProducing()
         client.transport.write(GET)
-        while not any(channel._waitingForTransport for channel in self.site._channels):
+        while not any(each.outgoing.blocked for each in self.site.context.connections):
             await deferToThread(int)
         while spool and (made[0] < 1600 or self.pool.busy):
             await deferToThread(int)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import socket
+from types import SimpleNamespace
 
 import pytest
 from hpack import Encoder
 from hyperframe.frame import DataFrame, HeadersFrame, SettingsFrame, WindowUpdateFrame
 from structlog.testing import capture_logs
-from twisted.internet import reactor, tcp
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 import h2_tools
+from halfsync.endpoints.transport import SocketTransport
 from halfsync.http.bounds import Bounds
 from halfsync.http.rate import unsent, untaken
 from halfsync.http.site import Site
@@ -26,20 +27,26 @@ from http_tools import GET
 BOUNDS = {"write_timeout": 10, "min_rate": 1000, "idle_timeout": 3600, "request_timeout": 30}
 
 
-class Slow(FileDescriptor):
-    """A connection whose client takes what `take` says; the buffer is Twisted's own."""
+class Slow(SocketTransport):
+    """A connection whose client takes what `take` says; the queue is our own."""
 
-    connected = True
     aborted = disconnected_orderly = False
 
     def __init__(self, clock: Clock):
-        super().__init__(clock)
+        self.reactor = clock
+        self.socket = SimpleNamespace(family=socket.AF_UNIX)
         self.reading = True
         self.received = bytearray()
         self._room = 0
 
-    def writeSomeData(self, data):
-        taken = bytes(data[: self._room])
+    @property
+    def untaken(self):
+        return self.unsent
+
+    hung_up = False
+
+    def _send(self, pieces):
+        taken = b"".join(pieces)[: self._room]
         self._room -= len(taken)
         self.received += taken
         return len(taken)
@@ -47,7 +54,7 @@ class Slow(FileDescriptor):
     def take(self, size: int) -> None:
         """Take so many bytes, if they are there."""
         self._room = size
-        while unsent(self) and self._room:
+        while self.unsent and self._room:
             self.doWrite()
         self._room = 0
 
@@ -291,7 +298,7 @@ def test_what_the_kernel_holds():
         ours, _ = server.accept()
     with client, ours:
         ours.settimeout(0)
-        transport = tcp.Connection(ours, None, reactor)
+        transport = SocketTransport(ours, None, None, None, 0, MemoryReactorClock())
         sent = 0
         while True:
             try:

@@ -1,6 +1,6 @@
-"""The private names of Twisted, h2 and hpack that the library uses still mean what they meant.
+"""The private names of Twisted that the library uses still mean what they meant; of hpack it uses none.
 
-One test a name, in the order of `_twisted.py` and `_h2.py`.
+One test a name, in the order of `_twisted.py`.
 When one fails after an update, the module that owns the name says what it is for.
 """
 
@@ -8,11 +8,50 @@ from __future__ import annotations
 
 import socket
 
+from twisted.conch.insults.insults import ServerProtocol
+from twisted.conch.recvline import HistoricRecvLine
+from twisted.conch.ssh.channel import SSHChannel
 from twisted.internet import reactor
 from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Server
+from twisted.internet.testing import StringTransport
+from twisted.logger import Logger
 
 from halfsync import _twisted
+
+
+def test_a_logger_of_conch_is_replaced():
+    """`_log` of a class of conch is what it logs by."""
+    seen = []
+
+    @_twisted.logs_to(Logger(observer=seen.append))
+    class Channel(SSHChannel):
+        """Extends one of conch's."""
+
+    Channel().channelOpen(b"")
+    assert [event["log_format"] for event in seen] == ["channel open"]
+
+
+def test_a_line_of_the_history_is_delivered():
+    """`_deliverBuffer` of `HistoricRecvLine` is what puts it into the editor."""
+
+    @_twisted.delivers
+    class Editor(HistoricRecvLine):
+        """Extends conch's."""
+
+        def deliver(self, buf):
+            delivered.append(buf)
+
+    delivered = []
+    terminal = ServerProtocol(Editor)
+    terminal.makeConnection(StringTransport())
+    editor = terminal.terminalProtocol
+    editor.historyLines = [b"first", b"second"]
+    editor.historyPosition = 2
+    editor.handle_UP()
+    editor.handle_UP()
+    editor.handle_DOWN()
+    assert delivered == [b"second", b"first", b"second"]
 
 
 def test_waiting_counts_what_was_written_and_not_sent():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.web.http_headers import Headers
+from twisted.internet.task import Clock
 from twisted.web.resource import Resource
 
 from halfsync import flag
@@ -22,15 +22,46 @@ ALL = {
 }
 
 
+def variables(headers):
+    """Return headers, each a list of values, as WSGI has them."""
+    return {f"HTTP_{name.upper().replace('-', '_')}": ", ".join(values) for name, values in headers.items()}
+
+
 def origin(headers, *trusted, peer=PROXY, family="x-forwarded"):
     """Ask about a request from a peer; the client as text."""
-    found = Proxies(trusted or ["10.0.0.0/8"], headers=family).origin(peer, Headers(headers))
+    found = Proxies(trusted or ["10.0.0.0/8"], headers=family).origin(peer, variables(headers))
     return (found.client and f"{found.client.host} {found.client.port}", found.secure, found.host)
 
 
 def test_a_named_proxy_is_believed():
     """Address, scheme and host are what it says."""
-    assert origin(ALL) == ("203.0.113.9 0", True, b"example.com")
+    assert origin(ALL) == ("203.0.113.9 0", True, "example.com")
+
+
+@pytest.mark.parametrize("family", ["x-forwarded", "forwarded"])
+@pytest.mark.parametrize(
+    ("trusted", "expected"),
+    [
+        ("10.0.0.0/8", ("203.0.113.9 0", True, "example.com")),
+        ("10.0.0.0/8=for,proto,host", ("203.0.113.9 0", True, "example.com")),
+        ("10.0.0.0/8=for", ("203.0.113.9 0", None, None)),
+        ("10.0.0.0/8=for,proto", ("203.0.113.9 0", True, None)),
+        ("10.0.0.0/8=host", (None, None, "example.com")),
+        ("192.0.2.0/24", (None, None, None)),
+    ],
+)
+def test_a_proxy_is_believed_in_what_it_is_named_for(family, trusted, expected):
+    """The usual lines set the address only: what they let pass is the client's own."""
+    headers = (
+        ALL if family == "x-forwarded" else {"Forwarded": ["for=203.0.113.9;proto=https;host=example.com"]}
+    )
+    assert origin(headers, trusted, family=family) == expected
+
+
+def test_several_that_name_the_same_proxy_add_up():
+    """A network may be believed in one thing, and an address of it in more."""
+    assert origin(ALL, "10.0.0.0/8=for", f"{PROXY.host}=proto") == ("203.0.113.9 0", True, None)
+    assert origin(ALL, "unix=for", peer=UNIXAddress(None)) == ("203.0.113.9 0", None, None)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +121,8 @@ def test_the_rightmost_that_is_no_proxy(values, expected):
         ({"X-Forwarded-Proto": ["http"]}, False, None),
         ({"X-Forwarded-Proto": ["http, HTTPS"]}, True, None),
         ({"X-Forwarded-Proto": ["gopher"]}, None, None),
-        ({"X-Forwarded-Host": ["a.example, b.example:8443"]}, None, b"b.example:8443"),
-        ({"X-Forwarded-Host": ["[2001:db8::1]:80"]}, None, b"[2001:db8::1]:80"),
+        ({"X-Forwarded-Host": ["a.example, b.example:8443"]}, None, "b.example:8443"),
+        ({"X-Forwarded-Host": ["[2001:db8::1]:80"]}, None, "[2001:db8::1]:80"),
         ({"X-Forwarded-Host": ["evil.example/path"]}, None, None),
         ({"X-Forwarded-Host": ["a@b"]}, None, None),
     ],
@@ -104,9 +135,9 @@ def test_scheme_and_host(headers, secure, host):
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("for=203.0.113.9;proto=https;host=example.com", ("203.0.113.9 0", True, b"example.com")),
+        ("for=203.0.113.9;proto=https;host=example.com", ("203.0.113.9 0", True, "example.com")),
         ('FOR="[2001:db8::9]:4711" ; Proto=http', ("2001:db8::9 4711", False, None)),
-        ("for=6.6.6.6;host=evil, for=203.0.113.9;host=example.com", ("203.0.113.9 0", None, b"example.com")),
+        ("for=6.6.6.6;host=evil, for=203.0.113.9;host=example.com", ("203.0.113.9 0", None, "example.com")),
         ("for=203.0.113.9;proto=https, for=10.1.2.3;proto=http", ("203.0.113.9 0", True, None)),
         ("for=6.6.6.6, for=_hidden;proto=https", (None, True, None)),
         ("for=6.6.6.6, bro ken", (None, None, None)),
@@ -138,6 +169,8 @@ def test_the_flag(value):
     ("value", "told"),
     [
         ("10.0.0.1/8", "has '10.0.0.1/8', which 10.0.0.1/8 has host bits set; right are 10.0.0.7, "),
+        ("10.0.0.7=for,port", "has '10.0.0.7=for,port'; after the = are some of for,proto,host"),
+        ("10.0.0.7=", "has '10.0.0.7='; after the = are some of for,proto,host"),
         ("10.0.0.7 proxy.example", "has 'proxy.example', which is no IP address or network; right are "),
         ("*", "has '\\*', which is no IP address"),
         ("10.0.0.7,10.0.0.8", "which is no IP address"),
@@ -212,9 +245,9 @@ def test_a_resource():
 
 def test_from_flags():
     """Nobody is believed unless the flag names them."""
-    assert WebListener.from_flags(None, None).factory.proxies is None
+    assert WebListener.from_flags(Resource(), Clock()).factory.proxies is None
     with flags_set({"web.trusted_proxies": "unix", "web.proxy_headers": "forwarded"}):
-        proxies = WebListener.from_flags(None, None).factory.proxies
-    found = proxies.origin(UNIXAddress(None), Headers({"Forwarded": ["for=203.0.113.9"]}))
+        proxies = WebListener.from_flags(Resource(), Clock()).factory.proxies
+    found = proxies.origin(UNIXAddress(None), {"HTTP_FORWARDED": "for=203.0.113.9"})
     assert found == Origin(IPv4Address("TCP", "203.0.113.9", 0))
     assert isinstance(flag.GLOBAL_FLAGS.get("web", "trusted_proxies"), TrustedProxies)

@@ -29,7 +29,7 @@ MEMBERS = {
     "Manhole": ["from_flags"],
     "Part": ["__init__", "start", "drain", "stop", "problems"],
     "Periodic": ["__init__"],
-    "Process": ["add", "part", "problems"],
+    "Process": ["add", "part", "problems", "stop", "draining", "on_drain"],
     "StartError": [],
     "Tasks": ["__init__"],
     "WebListener": ["from_flags", "addresses", "url"],

@@ -6,15 +6,22 @@ import logging
 import os
 
 import pytest
+import structlog
 from klein import Klein
 from structlog.contextvars import get_contextvars
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.web.http_headers import Headers
 
 from halfsync.http import request_id
 from halfsync.logs import events, get_logger, sources
 from http_tools import Connection, ServerCase, parse
+
+
+def named(headers):
+    """Return the name of a request with these headers, each a list of values."""
+    special = {name.lower(): ", ".join(values) for name, values in headers.items()}
+    return request_id.named(special) or request_id.made()
+
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -33,7 +40,7 @@ PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 )
 def test_taken(headers, expected):
     """The client's own comes first, then its trace."""
-    assert request_id.of(Headers(headers)) == expected
+    assert named(headers) == expected
 
 
 @pytest.mark.parametrize(
@@ -57,7 +64,7 @@ def test_taken(headers, expected):
 )
 def test_replaced(headers):
     """What is long, doubtful or not valid is replaced; no two are the same."""
-    first, second = (request_id.of(Headers(headers)) for _ in range(2))
+    first, second = (named(headers) for _ in range(2))
     assert first != second
     assert len(first) == len(second) == 24
     assert first.isalnum()
@@ -78,11 +85,13 @@ def test_a_fork_makes_others():
 
 
 @pytest.fixture
-def lines(monkeypatch):
+def lines():
     """Every event that is written, as it is written."""
     written = []
-    monkeypatch.setattr(events._Output, "put", written.append)
-    return written
+    before = structlog.get_config()
+    events.configure(events.Completion(lambda event, **_: written.append(event)))
+    yield written
+    structlog.configure(**before)
 
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: r1\r\n\r\n"
@@ -92,7 +101,7 @@ def test_wsgi(lines):
     """It is in the environ, the response, the access log, and the application's own lines."""
     app_log = get_logger("application")
     foreign = logging.getLogger("foreign")
-    handler = sources._FromLogging()
+    handler = sources._FromLogging(sources.Sources(structlog.get_config()["processors"]))
     foreign.addHandler(handler)
     foreign.propagate = False
     seen = []

@@ -270,13 +270,24 @@ def test_request_id():
 def test_access_log():
     """An event a call: method, outcome, time, peer."""
     with capture_logs() as events:
-        InMemory().ask(hello(), hello(""), message(lambda client: client.send_ping()).replace(b"ping", b"p\n\xffg"))
+        InMemory().ask(
+            hello(), hello(""), message(lambda client: client.send_ping()).replace(b"ping", b"p\n\xffg")
+        )
     assert [(each["method"], each["outcome"]) for each in events] == [
         ("Sample.hello", "ok"),
         ("Sample.hello", "InvalidName"),
         ("other", "unknown_method"),
     ]
-    assert set(events[0]) == {"event", "log_level", "method", "outcome", "bytes", "seconds", "peer", "request_id"}
+    assert set(events[0]) == {
+        "event",
+        "log_level",
+        "method",
+        "outcome",
+        "bytes",
+        "seconds",
+        "peer",
+        "request_id",
+    }
 
 
 def heavy() -> bytes:

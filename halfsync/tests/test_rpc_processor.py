@@ -60,7 +60,10 @@ def test_number_comes_back(processor, compact, number):
 
 def test_text_and_binary(processor, compact):
     """Text that is not ASCII and bytes that are no text come back as they were, with nothing turned on."""
-    assert read_result(answer(processor, hello("Zoë 🎉 \ufffd", compact=compact)), "hello") == "Hello, Zoë 🎉 \ufffd!"
+    assert (
+        read_result(answer(processor, hello("Zoë 🎉 \ufffd", compact=compact)), "hello")
+        == "Hello, Zoë 🎉 \ufffd!"
+    )
     sent = message(lambda client: client.send_echo(b"\xff\x00\xfe\xc3"), compact=compact)
     assert read_result(answer(processor, sent), "echo") == b"\xff\x00\xfe\xc3"
 
@@ -271,7 +274,9 @@ def test_dense(processor):
 def test_long_name(processor):
     """The name of a method is bounded."""
     with pytest.raises(FrameError, match="name"):
-        answer(processor, hello().replace(struct.pack("!I", 5) + b"hello", struct.pack("!I", 300) + b"h" * 300))
+        answer(
+            processor, hello().replace(struct.pack("!I", 5) + b"hello", struct.pack("!I", 300) + b"h" * 300)
+        )
 
 
 def test_multiplexed(processor, compact):

@@ -119,7 +119,7 @@ def test_private_socket(tmp_path):
         ("haproxy:tcp:0:interface=127.0.0.1", (), "is open to clients that nobody has asked"),
         ("unix:{tmp}/x.sock:mode=666", (), "is open to clients that nobody has asked"),
         ("tcp:0", ("--rpc.sasl=SCRAM-SHA-256",), "needs a file of users"),
-        ("tcp:0", ("--rpc.sasl=PLAIN", "--rpc.users={users}"), "PLAIN needs it"),
+        ("tcp:0", ("--rpc.sasl=PLAIN", "--rpc.users={users}"), "has no TLS, which PLAIN needs"),
         ("tcp:0", ("--rpc.sasl=SCRAM-SHA-256-PLUS", "--rpc.users={users}"), "has no TLS"),
         ("tcp:0", ("--rpc.sasl=SCRAM-SHA-256", "--rpc.users={tmp}/none"), "cannot read"),
         ("tcp:0", ("--rpc.sasl=SCRAM-SHA-256", "--rpc.users={open}"), "must be 600"),
@@ -310,10 +310,11 @@ def test_thrift_sasl(users, tmp_path):
         def encode(self, data):
             return True, data
 
-    with serving("--rpc.sasl=SCRAM-SHA-256", f"--rpc.users={users}", listen="tcp:0") as service:
-        with closing(TSaslClientTransport(Scram, "SCRAM-SHA-256", Over(connect(service.address)))) as transport:
-            transport.open()
-            assert Sample.Client(TBinaryProtocol(transport)).whoami() == "anna"
+    with serving("--rpc.sasl=SCRAM-SHA-256", f"--rpc.users={users}", listen="tcp:0") as service, closing(
+        TSaslClientTransport(Scram, "SCRAM-SHA-256", Over(connect(service.address)))
+    ) as transport:
+        transport.open()
+        assert Sample.Client(TBinaryProtocol(transport)).whoami() == "anna"
 
 
 def test_tls(users, tmp_path):
@@ -367,4 +368,3 @@ def test_login_timeout_is_there(guarded):
     with connect(guarded.address) as sock:
         assert sock.recv(1) in (b"",)
     assert 8 < monotonic() - begun < 60
-

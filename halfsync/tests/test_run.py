@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from children import child
+from children import PRELUDE, child
 
 IDLE = """
 main(lambda process: process.add(Part("idle")))
@@ -164,6 +164,24 @@ def test_hup_reloads_and_the_process_lives_on():
         assert service.end()[0] == 0
 
 
+def test_hup_reads_the_file_again(tmp_path):
+    """Live flags change, others are named; what is wrong in the file is told, and changes nothing."""
+    file = tmp_path / "conf.ini"
+    file.write_text("[log]\nlevel = info\n")
+    with child("main(lambda process: None)", f"--config={file}") as service:
+        service.wait_for("service.started")
+        file.write_text("[log]\nlevel = debug\n[service]\ndrain_timeout = 5\n")
+        service.signal(signal.SIGHUP)
+        assert service.wait_for("flags.reloaded")["changed"] == {"log.level": "debug"}
+        assert service.wait_for("flags.need_a_start")["flags"] == ["service.drain_timeout"]
+        file.write_text("[log]\nlevel = loud\n")
+        service.signal(signal.SIGHUP)
+        assert "loud" in service.wait_for("flags.reload_refused")["problem"]
+        service.wait_for("service.reloaded")
+        service.signal(signal.SIGTERM)
+        assert service.end()[0] == 0
+
+
 def test_usr1_dumps_every_threads_stack():
     with child(IDLE) as service:
         service.wait_for("service.started")
@@ -220,3 +238,33 @@ def test_a_clock_that_is_set_moves_no_timer(kind, hours):
         service.wait_for("service.stopped")
         assert "too early" not in [event["event"] for event in service.events]
         assert service.end()[0] == 0
+
+
+NOBODY = """
+import os
+os.environ.pop("HOME", None)
+os.getuid = lambda: 54321
+"""
+
+
+def test_a_user_without_an_entry_and_a_home_starts(tmp_path):
+    """As containers may run it; the manhole is closed, and says in a line why it does not open."""
+    code = """
+    from halfsync.manhole import Manhole
+    main(lambda process: process.add(Manhole.from_flags(process)))
+    """
+    with child(code, prelude=NOBODY + PRELUDE) as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGUSR2)
+        assert "authorized_keys" in service.wait_for("manhole.open_failed")["problem"]
+        service.signal(signal.SIGTERM)
+        assert service.end()[0] == 0
+    keys = tmp_path / "keys"
+    keys.touch(0o600)
+    with child(code, f"--manhole.authorized_keys={keys}", prelude=NOBODY + PRELUDE) as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGUSR2)
+        problem = service.wait_for("manhole.open_failed")["problem"]
+        assert problem.startswith(
+            "--manhole.host_key: '~/.local/state/child/manhole_host_key': this user has no"
+        )

@@ -18,8 +18,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from h2_tools import Client
-from halfsync.http import site as site_module
 from halfsync.http.bounds import Bounds
+from halfsync.http.connections import GRACE
 from halfsync.http.listener import WebListener
 from halfsync.testing import flags_set
 from http_tools import GET, Connection, ServerCase, hello, parse
@@ -42,15 +42,15 @@ class Waiting(Resource):
 def test_a_connection_knows_its_age_and_how_much_it_was_asked():
     """For whoever looks who is connected; what has not arrived whole is no request yet."""
     connection = Connection()
-    assert (connection.channel.since, connection.channel.asked) == (0, 0)
+    assert (connection.connection.since, connection.connection.asked) == (0, 0)
     connection.clock.advance(3)
     connection.send(GET * 2)
     connection.send(GET[:-4])
-    assert (connection.channel.since, connection.channel.asked) == (0, 2)
+    assert (connection.connection.since, connection.connection.asked) == (0, 2)
     other = connection.site.buildProtocol(None)
     other.makeConnection(StringTransport())
     assert other.since == 3
-    for each in (connection.channel, other):
+    for each in (connection.connection, other):
         each.connectionLost(Failure(ConnectionDone()))
 
 
@@ -126,16 +126,32 @@ class TestDeadlines:
     """All of them on a Clock."""
 
     def test_a_trickler_is_cut(self):
-        """Bytes buy no time: headers and body must be whole by the request timeout."""
-        for start in (b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n"):
-            connection = Connection(request_timeout=30)
+        """Bytes buy no time: a head must be whole by the request timeout, a body must keep the least rate."""
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n"
+        for start, seconds in ((b"GET / HTTP/1.1\r\n", 30), (head, 60)):
+            connection = Connection(request_timeout=30, write_timeout=60)
             connection.send(start)
-            for _ in range(29):
+            for _ in range(seconds - 1):
                 connection.clock.advance(1)
                 assert connection.send(b"X") == b""
             connection.clock.advance(2)
             assert parse(connection.transport.value()).status == 408
             assert not connection.open
+
+    @pytest.mark.parametrize("framing", [b"Content-Length: 10000000", b"Transfer-Encoding: chunked"])
+    def test_a_steady_upload_may_take_its_time(self, framing):
+        """It is judged by its rate, however long it takes in all."""
+        connection = Connection(request_timeout=30, write_timeout=60, min_rate=1000)
+        connection.send(b"POST / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % framing)
+        for _ in range(200):
+            connection.clock.advance(1)
+            piece = b"x" * 2000
+            if framing.startswith(b"T"):
+                piece = b"7d0\r\n%b\r\n" % piece
+            assert connection.send(piece) == b""
+        connection.clock.pump([1] * 200)
+        assert parse(connection.transport.value()).status == 408
+        connection.lose()
 
     def test_an_idle_connection(self):
         """It may stay for the idle timeout, with no answer to nothing, whatever the request timeout is."""
@@ -283,10 +299,13 @@ class TestResources:
         connection.site.access_log = True
         with capture_logs() as logs:
             reply = connection.send(request_bytes)
-            connection.clock.pump([1] * 31)
+            connection.clock.pump([1] * 62)
         reply = reply or connection.transport.value()
         assert parse(reply).status == status
         assert [(each["event"], each["status"]) for each in logs] == [("http.refused", status)]
+        method = request_bytes.partition(b" ")[0].decode()
+        assert (logs[0]["method"], logs[0]["path"][:5]) == (method, "/form")
+        assert parse(reply).headers["X-Request-Id"] == logs[0]["request_id"]
         assert not connection.open
         connection.lose()
 
@@ -391,11 +410,14 @@ class TestAccessLog:
         with capture_logs() as logs:
             connection.send(b"\x00\xff\r\n\r\n")
         assert [(each["event"], each["status"]) for each in logs] == [("http.refused", 400)]
+        assert not {"method", "path"} & logs[0].keys()
         connection = Connection(resource=Waiting(), access_log=True)
         with capture_logs() as logs:
             connection.send(GET)
             connection.lose()
-        assert [(each["event"], each["aborted"]) for each in logs] == [("http.request", True)]
+        assert [(each["event"], each["aborted"], each["status"]) for each in logs] == [
+            ("http.request", True, 499)
+        ]
         assert connection.site.counts.aborted == 1
 
     def test_counts(self):
@@ -403,10 +425,10 @@ class TestAccessLog:
         connection = Connection()
         for line in (b"GET", b"GET", b"FOO", b"BAR"):
             connection.send(GET.replace(b"GET", line))
-        counts = connection.site.counts
+        counts, accepted = connection.site.counts, connection.site.context.connections.accepted
         assert counts.requests == {("GET", 200): 2, ("other", 200): 2}
         assert sum(counts.durations) == 4
-        assert (counts.bytes, counts.connections) == (20, 1)
+        assert (counts.bytes, accepted) == (20, 1)
 
 
 class SiteTest(ServerCase):
@@ -435,7 +457,7 @@ class SiteTest(ServerCase):
             await client.bytes(b"hello")
             assert client.lost is None, number
         assert self.site.counts.requests == {("GET", 200): 2000}
-        assert self.site.counts.connections == 1
+        assert self.site.context.connections.accepted == 1
 
     async def test_head(self):
         """HEAD leaves the connection in step."""
@@ -509,7 +531,7 @@ def test_drain_of_an_idle_connection_has_a_grace():
     connection = Connection()
     connection.send(GET)
     Deferred.fromCoroutine(connection.site.drain())
-    connection.clock.advance(site_module.GRACE - 0.1)
+    connection.clock.advance(GRACE - 0.1)
     assert connection.open
     connection.clock.pump([0.1] * 3)
     assert not connection.open

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import socket
 
 import pytest
 from structlog.testing import capture_logs
@@ -111,10 +112,14 @@ class TestRequestLine:
     def test_ill_formed(self, line):
         assert refused(line + b"\r\nHost: a\r\n\r\n") == 400
 
-    @pytest.mark.parametrize("version", [b"0.9", b"1.2", b"2.0", b"3.0"])
+    @pytest.mark.parametrize("version", [b"0.9", b"2.0", b"3.0"])
     def test_versions(self, version):
         """Other versions have a status of their own."""
         assert refused(b"GET / HTTP/" + version + b"\r\nHost: a\r\n\r\n") == 505
+
+    def test_a_later_minor_version(self):
+        """It is served as the latest that we speak (RFC 9110 section 2.5)."""
+        assert served(b"GET /x HTTP/1.2\r\nHost: a\r\n\r\n") == b"GET /x a "
 
     def test_connect(self):
         """We are no proxy."""
@@ -464,22 +469,33 @@ class HalfClosed(ServerCase):
         client = await self.connect(GET)
         request = await resource.asked
         client.transport.loseWriteConnection()
-        (channel,) = self.site._channels
-        while not channel.half_closed:
+        (connection,) = self.site.context.connections
+        while connection._half_closed is None:
             await deferToThread(int)
         request.write(b"late")
         request.finish()
         assert b"late" in await client.closed()
 
     async def test_never_answered(self):
-        """Who has closed both sides looks the same: the wait has an end."""
+        """A client that cannot be asked may have closed both sides: the wait has an end."""
         resource = Later()
         self.serve(resource=resource, request_timeout=0.2)
-        await self.connect(GET)
+        await self.connect(GET.replace(b"1.1", b"1.0"))
         request = await resource.asked
         gone = request.notifyFinish()
         self.clients[0].transport.loseWriteConnection()
-        with pytest.raises(Exception, match="aborted"):
+        with pytest.raises(Exception, match="closed cleanly"):
+            await gone
+
+    async def test_gone(self):
+        """A client that has closed both sides is found by what it answers to 100 Continue."""
+        resource = Later()
+        self.serve(resource=resource)
+        with socket.create_connection(("127.0.0.1", self.port.getHost().port)) as client:
+            client.sendall(GET)
+            request = await resource.asked
+            gone = request.notifyFinish()
+        with pytest.raises(Exception, match="closed cleanly"):
             await gone
 
     async def test_half_a_request(self):
@@ -562,7 +578,7 @@ def test_mutated_requests(seed, forms):
         with capture_logs() as logs:
             while at < len(data):
                 step = rng.choice([1, 2, 10, 100, 10000])
-                connection.channel.dataReceived(data[at : at + step])
+                connection.connection.dataReceived(data[at : at + step])
                 at += step
             connection.clock.pump([1] * 100)
         assert not connection.open, data

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from halfsync.testing import Client, flags_set
-from {{ cookiecutter.package_name }}.web import app
+
+from {{ cookiecutter.package_name }}.web import make_app
 
 
 def test_front() -> None:
-    """The front page greets whoever asks."""
-    client = Client(app)
+    """The front page greets the client."""
+    client = Client(make_app())
     assert client.get("/").text == "Hello, world!\n"
     assert client.get("/?name=Ada").text == "Hello, Ada!\n"
 
@@ -14,11 +15,11 @@ def test_front() -> None:
 def test_greeting_is_a_flag() -> None:
     """The word of welcome can be set."""
     with flags_set({"web.greeting": "Good evening"}):
-        assert Client(app).get("/").text == "Good evening, world!\n"
+        assert Client(make_app()).get("/").text == "Good evening, world!\n"
 
 
 def test_time() -> None:
     """The time is given in seconds since the epoch."""
-    answer = Client(app).get("/time")
+    answer = Client(make_app()).get("/time")
     assert answer.headers["content-type"] == "application/json"
     assert answer.json()["time"] > 1e9

@@ -6,10 +6,39 @@ They were tested with Twisted 26.10; `tests/test_private_names.py` fails when on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from twisted.plugins.twisted_core import systemdEndpointParser
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.abstract import FileDescriptor
+    from twisted.logger import Logger
+
+    T = TypeVar("T")
+
+
+def logs_to(logger: Logger) -> Callable[[type[T]], type[T]]:
+    """Return a decorator of a class that extends one of conch's: it logs by another logger.
+
+    Each class of conch has a logger of its own as `_log`, and at level info it is told every step.
+    """
+
+    def decorate(each: type[T]) -> type[T]:
+        each._log = logger  # type: ignore[attr-defined]  # noqa: SLF001  see above
+        return each
+
+    return decorate
+
+
+def delivers(each: type[T]) -> type[T]:
+    """Decorate a `HistoricRecvLine` whose method `deliver` puts a line of the history into the editor.
+
+    conch's own `_deliverBuffer` takes a line apart into bytes; nothing public is called instead.
+    """
+    each._deliverBuffer = each.deliver  # type: ignore[attr-defined]  # noqa: SLF001  see above
+    return each
 
 
 def waiting(transport: FileDescriptor) -> int:
@@ -20,3 +49,13 @@ def waiting(transport: FileDescriptor) -> int:
     inside: Any = transport
     count: int = len(inside.dataBuffer) - inside.offset + inside._tempDataLen  # noqa: SLF001  see above
     return count
+
+
+def systemd_sockets() -> list[tuple[int, str]]:
+    """Return descriptor and name of each socket that systemd handed over, in its order.
+
+    Twisted takes LISTEN_FDS out of the environment when it is imported, so only its parser knows.
+    What it tells publicly lacks all but one of the sockets that have one name.
+    """
+    known = systemdEndpointParser._sddaemon  # noqa: SLF001  see above
+    return list(zip(known.inheritedDescriptors(), known._names, strict=True))  # noqa: SLF001  see above

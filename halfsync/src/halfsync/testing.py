@@ -32,7 +32,7 @@ from twisted.web.resource import IResource
 
 from halfsync.flags.registry import Registry
 from halfsync.http.bounds import Bounds
-from halfsync.http.channel import Channel
+from halfsync.http.connection import H1Connection
 from halfsync.http.site import Site
 from halfsync.http.wsgi import Gateway
 
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from email.message import Message
 
-    from halfsync.http.request import Request
+    from halfsync.flags.registry import Setting
+    from halfsync.http.context import Context
+    from halfsync.http.h1_stream import H1Stream
 
 
 class Unanswered(AssertionError):  # noqa: N818  a test's assertion
@@ -116,18 +118,18 @@ class AsyncClient:
         fields.update(headers or {})
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         request = f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
-        channel = _Channel(self._site)
-        transport = _Transport(channel.ended)
-        channel.makeConnection(transport)
-        channel.dataReceived(request)
+        connection = _Connection(self._site.context)
+        transport = _Transport(connection.ended)
+        connection.makeConnection(transport)
+        connection.dataReceived(request)
 
         def close(_: None) -> Response:
-            channel.connectionLost(Failure(ConnectionDone()))
+            connection.connectionLost(Failure(ConnectionDone()))
             if transport.aborted:
                 raise ConnectionAbortedError(f"{method}: the response was broken off; the log says why")
             return _parse(method, transport.value())
 
-        return channel.answered.addCallback(close)
+        return connection.answered.addCallback(close)
 
     def get(self, path: str, **options: Any) -> Deferred[Response]:
         """Send a GET; the options are those of `request`."""
@@ -174,8 +176,7 @@ def flags_set(values: Mapping[str, str]) -> Iterator[None]:
 
     :raises FlagError: when there is no such flag, or the text is none that it takes.
     """
-    registry = Registry((__package__ or "").rpartition(".")[0])
-    settings = [(registry.find(name), text) for name, text in values.items()]
+    settings = [(_setting(name), text) for name, text in values.items()]
     before = [(setting.var, setting.var.value) for setting, _ in settings]
     try:
         for setting, text in settings:
@@ -186,11 +187,20 @@ def flags_set(values: Mapping[str, str]) -> Iterator[None]:
             var.value = value
 
 
+def _setting(name: str) -> Setting:
+    # A service's own flags have its package before their name, which is left out as on the command line.
+    registry = Registry("")
+    own = [setting.name for setting in registry.settings if setting.name.partition(".")[2] == name]
+    return registry.find(own[0] if len(own) == 1 and "." in name else name)
+
+
 class _Inline:
     """Makes every call at once, where a service has threads."""
 
-    def submit(self, call: Callable[[], object], label: str | Callable[[], str]) -> None:
-        del label
+    def submit(
+        self, call: Callable[[], object], label: str | Callable[[], str], *, patient: bool = False
+    ) -> None:
+        del label, patient
         # As the threads of the pool do.
         copy_context().run(call)
 
@@ -217,15 +227,15 @@ class _Transport(StringTransport):
         self._ended()
 
 
-class _Channel(Channel):
+class _Connection(H1Connection):
     """A connection for one exchange."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
         self.answered: Deferred[None] = Deferred()
 
-    def requestDone(self, request: Request) -> None:
-        super().requestDone(request)
+    def written(self, stream: H1Stream) -> None:
+        super().written(stream)
         self.ended()
 
     def ended(self) -> None:

@@ -2,6 +2,11 @@
 
 import sys
 
-from .main import main
+from halfsync import hold_signals
+
+# The imports below take a while, in which a signal would be lost, or end the process.
+hold_signals()
+
+from .main import main  # noqa: E402  see above
 
 sys.exit(main())

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+{% if cookiecutter.web == "wsgi" -%}
+from halfsync import About, Admin, Gateway, Manhole, WebListener, run, workers_from_flags
+{%- elif cookiecutter.web == "async" -%}
+from halfsync import About, Admin, Manhole, WebListener, run
+{%- else -%}
+from halfsync import About, Admin, Manhole, run
+{%- endif %}
+
 from . import __version__, tasks
-from halfsync import flags
-from halfsync.life.about import About
-from halfsync.admin import Admin
 {%- if cookiecutter.web != "none" %}
-from halfsync.http.listener import WebListener
-{%- endif %}
-{%- if cookiecutter.web == "wsgi" %}
-from halfsync.http.wsgi import Gateway, workers_from_flags
-{%- endif %}
-from halfsync.manhole import Manhole
-from halfsync.life.run import run
-{%- if cookiecutter.web != "none" %}
-from .web import app
+from .web import make_app
 {%- endif %}
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from halfsync.life.parts import Process
+    from halfsync import Process
 
 ABOUT = About(
     name="{{ cookiecutter.project_slug }}",
@@ -35,8 +32,7 @@ ABOUT = About(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the service until a signal stops it, and return its exit code."""
-    flags.parse(ABOUT, argv)  # --help and its like end here, and so does what is wrong
-    return run(ABOUT, parts)
+    return run(ABOUT, parts, argv=argv)
 
 
 def parts(process: Process) -> None:
@@ -49,10 +45,10 @@ def parts(process: Process) -> None:
     process.add(Manhole.from_flags(process))
     {%- if cookiecutter.web == "wsgi" %}
     workers = process.add(workers_from_flags(process.reactor))
-    web = process.add(WebListener.from_flags(Gateway(app, workers), process.reactor))
+    web = process.add(WebListener.from_flags(Gateway(make_app(), workers), process.reactor))
     process.add(tasks.schedule(process.reactor, own_page=web.url))
     {%- elif cookiecutter.web == "async" %}
-    web = process.add(WebListener.from_flags(app.resource(), process.reactor))
+    web = process.add(WebListener.from_flags(make_app().resource(), process.reactor))
     process.add(tasks.schedule(process.reactor, own_page=web.url))
     {%- else %}
     process.add(tasks.schedule(process.reactor, own_page=admin.url))

@@ -5,12 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import treq
-from oscar import flag
-
-from halfsync import flags
-from halfsync.flags import types as flagtypes
-from halfsync.logs import get_logger
-from halfsync.tasks import Periodic, Tasks
+from halfsync import Periodic, Tasks, flag, flags, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +25,7 @@ class FLAGS:
     {%- else -%}
     url = flag.String("The page to check; empty: this service's own front page.", default="")
     {%- endif %}
-    interval = flagtypes.Seconds("Time between two checks.", default=30)
+    interval = flags.Seconds("Time between two checks.", default=30)
 
 
 class PageError(Exception):

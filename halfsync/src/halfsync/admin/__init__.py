@@ -2,11 +2,14 @@
 
 The reactor answers, also when every worker thread is busy.
 
-listener where it answers
+listener where it answers, and to whom at all
+handler  where it meets HTTP
 pages    the paths and what they answer
-metrics  the figures, for Prometheus
+message  requests and answers, as the pages know them
+access   what a request may do
+token    the secret that it may need
+overview the front page for people
 info     versions and the build
-guard    who may change something
 body     what a change says
 """
 

@@ -1,9 +1,9 @@
-"""Who may change something: a person or program on this machine, and no web page in a browser on it.
+"""What a request to the admin interface may do: by its client, its token, and what a browser says of it.
 
-A page of any site can make the browser of someone who sits at this machine send requests to it.
+A page of any site can make the browser of a person at this machine send requests to it.
 It cannot set a JSON content type on them without asking first (the Fetch standard's "CORS-safelisted" types),
-which nothing here answers;
-and one that made its own name point here (DNS rebinding) is told by its `Host`.
+which nothing here answers; a browser says that they are another site's (`Sec-Fetch-Site`);
+and a site that made its own name point here (DNS rebinding) is told by its `Host`.
 """
 
 from __future__ import annotations
@@ -12,66 +12,99 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from halfsync.admin.message import RefusedError
+from halfsync.admin.token import TokenError, is_token
+from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress
-    from twisted.web.http import Request
+    from halfsync.admin.message import AdminRequest
+
+log = get_logger(__name__)
 
 _LOOPBACK = r"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?"
 _HOST = re.compile(_LOOPBACK, re.IGNORECASE)
 _ORIGIN = re.compile(rf"https?://{_LOOPBACK}", re.IGNORECASE)
 _JSON = re.compile(r"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
-
-_FORWARDED = (b"Forwarded", b"X-Forwarded-For", b"X-Forwarded-Host", b"X-Real-IP")
-
-
-class RefusedError(Exception):
-    """A request that is not carried out: its status, and why in one line."""
-
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(why)
-        self.status = status
+_FORWARDING = re.compile(
+    r"via|forwarded|x-forwarded|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip|x-original-.*"
+    r"|true-client-ip|cf-connecting-ip|fastly-client-ip"
+)
+"""Headers that proxies add."""
 
 
-def check(request: Request) -> None:
-    """Let a changing request pass, or not.
+class Access:
+    """The rules of one admin interface."""
 
-    :raises RefusedError: with 403 or 415.
-    """
-    peer = request.getClientAddress()
-    if not is_local(peer):
-        raise RefusedError(403, "peer: changes are made from this machine only")
-    host = _one(request, b"Host")
-    if not (_HOST.fullmatch(host or "") or isinstance(peer, UNIXAddress)):
-        raise RefusedError(403, "Host: changes are made by way of localhost, 127.0.0.1 or [::1] only")
-    origin = _one(request, b"Origin")
+    def __init__(self, *, token_file: str = "", unix_is_private: bool = True) -> None:
+        """Take what the rules depend on.
+
+        :param token_file: a file with the token; empty when there is none.
+        :param unix_is_private: only this user can connect by its UNIX sockets.
+        """
+        self._token_file = token_file
+        self._unix_is_private = unix_is_private
+
+    def check(self, request: AdminRequest, *, changes: bool) -> None:
+        """Let a request pass, or not. Health and metrics are for anyone: they need not ask.
+
+        :param changes: it is not only to be read.
+        :raises RefusedError: with 401, 403, 415, or 503 when the token cannot be read.
+        """
+        if request.one("sec-fetch-site") not in (None, "same-origin", "none"):
+            raise RefusedError(403, "Sec-Fetch-Site: pages of other sites get nothing here")
+        private = self._is_private(request)
+        if self._token_file and (changes or not private):
+            self._check_token(request)
+        elif changes and not is_local(request.client):
+            raise RefusedError(403, "peer: changes are made from this machine only")
+        # Elsewhere than on this machine it has shown the token, which no page of another site has.
+        if (private or not self._token_file) and not _names_us(request):
+            raise RefusedError(403, "Host: ask by way of localhost, 127.0.0.1 or [::1]")
+        if changes:
+            _check_change(request)
+
+    def _check_token(self, request: AdminRequest) -> None:
+        try:
+            right = is_token(self._token_file, request.one("authorization"))
+        except TokenError as error:
+            log.error("admin.token_unusable", problem=str(error))  # noqa: TRY400  no bug of ours
+            raise RefusedError(503, "the token cannot be read; the log says why") from None
+        if not right:
+            raise RefusedError(
+                401, "Authorization: Bearer, and the token of --admin.token_file", WWW_Authenticate="Bearer"
+            )
+
+    def _is_private(self, request: AdminRequest) -> bool:
+        return is_loopback(request.local) if request.local else self._unix_is_private
+
+
+def _names_us(request: AdminRequest) -> bool:
+    return not request.client or _HOST.fullmatch(request.one("host") or "") is not None
+
+
+def _check_change(request: AdminRequest) -> None:
+    if request.version == "HTTP/1.0":
+        # nginx's proxy_pass speaks it, and sends no header that would tell.
+        raise RefusedError(403, "HTTP/1.0: changes are made by HTTP/1.1, and not by way of a proxy")
+    if any(_FORWARDING.fullmatch(name) for name, _ in request.headers):
+        # A proxy on this machine is a local client, and its own clients need not be.
+        raise RefusedError(403, "Forwarded: changes are not made by way of a proxy")
+    origin = request.one("origin")
     if origin is not None and not _ORIGIN.fullmatch(origin):
         raise RefusedError(403, "Origin: changes are not made by pages of other sites")
-    if any(request.requestHeaders.hasHeader(name) for name in _FORWARDED):
-        # A proxy on this machine is a local peer, whoever stands before it.
-        raise RefusedError(403, "Forwarded: changes are not made by way of a proxy")
-    if not _JSON.fullmatch(_one(request, b"Content-Type") or ""):
+    if not _JSON.fullmatch(request.one("content-type") or ""):
         raise RefusedError(415, "Content-Type: a change is application/json")
 
 
-def is_local(peer: IAddress | None) -> bool:
-    """Say whether an address is this machine's loopback or a unix socket."""
-    if isinstance(peer, UNIXAddress):
-        return True
-    if not isinstance(peer, IPv4Address | IPv6Address):
-        return False
+def is_local(client: str) -> bool:
+    """Say whether a client is on this machine: on its loopback, or (the empty text) at a UNIX socket."""
+    return not client or is_loopback(client)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an IP address is this machine's loopback, also when it is mapped into IPv6."""
     try:
-        address = ipaddress.ip_address(peer.host.partition("%")[0])
+        address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
-
-
-def _one(request: Request, name: bytes) -> str | None:
-    """Return a header's only value; the empty text, which nothing accepts, when there are several."""
-    values = request.requestHeaders.getRawHeaders(name)
-    if not values:
-        return None
-    return values[0].decode("latin-1").strip() if len(values) == 1 else ""
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

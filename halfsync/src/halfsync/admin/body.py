@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from halfsync.admin.access import RefusedError
+from halfsync.admin.message import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

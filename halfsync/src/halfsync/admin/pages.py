@@ -1,8 +1,7 @@
-"""The paths of the admin interface and what they answer, in JSON unless said."""
+"""The paths of the admin interface and what they answer: in JSON unless said."""
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from dataclasses import asdict
@@ -10,45 +9,45 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 from structlog.contextvars import bind_contextvars
-from twisted.internet.defer import Deferred
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
 
-from halfsync import flags, logs, stacks
-from halfsync.admin import access as guard
-from halfsync.admin import body
-from halfsync.admin.access import RefusedError
+from halfsync import flags, logs
+from halfsync.admin import body, overview
 from halfsync.admin.info import info
+from halfsync.admin.message import AdminResponse, RefusedError, json_response, prefers_html
+from halfsync.life import stacks
 from halfsync.life.errors import StartError
-from halfsync.metrics import CONTENT_TYPE, Metrics
+from halfsync.metrics import Metrics
 from halfsync.tasks import TaskStoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from halfsync.http.request import Request
+    from halfsync.admin.access import Access
+    from halfsync.admin.message import AdminRequest
     from halfsync.life.parts import Process
     from halfsync.manhole import Manhole
 
-    Handler = Callable[..., Awaitable["Answer"]]
+    Page = Callable[..., Awaitable["Answer"]]
 
+audit = logs.get_audit_logger(__name__)
 log = logs.get_logger(__name__)
 
-Answer = tuple[int, object]
-"""A status, and what becomes JSON; bytes stay what they are."""
+Answer = tuple[int, object] | AdminResponse
+"""A status, and what becomes JSON; or a whole response."""
+
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+"""Of every response."""
 
 
-class Pages(Resource):
+class Pages:
     """All paths in one table."""
 
-    isLeaf = True
-
-    def __init__(self, process: Process) -> None:
-        Resource.__init__(self)
+    def __init__(self, process: Process, access: Access) -> None:
         self._process = process
-        self._metrics = Metrics(process)
-        self._paths: dict[str, tuple[str, dict[str, Handler]]] = {
-            "/": ("these paths", {"GET": self._index}),
+        self._access = access
+        self.metrics = Metrics(process)
+        self._paths: dict[str, tuple[str, dict[str, Page]]] = {
+            "/": ("these paths; a page for people in a browser", {"GET": self._index}),
             "/health/live": ("200 while the process answers", {"GET": self._live}),
             "/health/ready": ("200 when it is ready for work, else 503 and why", {"GET": self._ready}),
             "/metrics": ("for Prometheus", {"GET": self._show_metrics}),
@@ -71,49 +70,49 @@ class Pages(Resource):
             for path, (_, methods) in self._paths.items()
         ]
 
-    def render(self, request: Request) -> int:
-        """Answer any request."""
-        Deferred.fromCoroutine(self._respond(request)).addErrback(_gone)
-        return NOT_DONE_YET
+        self._open = frozenset(["/health/live", "/health/ready", "/metrics"])
+        """For probes, which come by any name and from anywhere."""
 
-    async def _respond(self, request: Request) -> None:
-        ended = request.notifyFinish()
-        lost: list[object] = []
-        ended.addErrback(lost.append)
-        method = request.method.decode("latin-1")
-        path = request.path.decode("latin-1")
+    async def respond(self, request: AdminRequest) -> AdminResponse:
+        """Answer any request."""
+        method, path = request.method, request.path
         try:
-            status, content = await self._answer(request, method, path)
+            response = _response(await self._answer(request))
         except RefusedError as refusal:
-            status, content = refusal.status, {"error": str(refusal)}
+            response = json_response(refusal.status, {"error": str(refusal)}, refusal.headers)
         except Exception:
             log.exception("admin.failed", method=method, path=path)
-            status, content = 500, {"error": "a bug, which the log tells more about"}
-        log.debug("admin.request", method=method, path=path, status=status)
-        if not lost:
-            _write(request, status, content)
+            response = json_response(500, {"error": "a bug, which the log tells more about"})
+        log.debug("admin.request", method=method, path=path, status=response.status)
+        return AdminResponse(response.status, response.kind, response.body, {**HEADERS, **response.headers})
 
-    async def _answer(self, request: Request, method: str, path: str) -> Answer:
+    async def _answer(self, request: AdminRequest) -> Answer:
+        method, path = request.method, request.path
+        changes = method not in ("GET", "HEAD")
         match, methods = next(
             ((match, methods) for pattern, methods in self._patterns if (match := pattern.fullmatch(path))),
             (None, {}),
         )
+        page = methods.get("GET" if method == "HEAD" else method)
+        if path not in self._open:
+            # What cannot be carried out need not pass as a change, but as a look.
+            self._access.check(request, changes=changes and page is not None)
         if match is None:
             raise RefusedError(404, "no such path; GET / lists them")
-        handler = methods.get("GET" if method == "HEAD" else method)
-        if handler is None:
+        if page is None:
             allowed = sorted({*methods, "HEAD"} if "GET" in methods else methods)
-            request.setHeader("Allow", ", ".join(allowed))
-            raise RefusedError(405, f"{path} takes {' and '.join(allowed)}")
+            raise RefusedError(405, f"{path} takes {' and '.join(allowed)}", Allow=", ".join(allowed))
         arguments: list[Any] = [unquote(each) for each in match.groups()]
-        if method not in ("GET", "HEAD"):
-            guard.check(request)
-            # Whatever comes of it says in the log who wanted it.
+        if changes:
+            # Whatever comes of it says in the log by whom it was wanted.
             bind_contextvars(peer=request.peer)
-            arguments.append(request.content.read(body.LONGEST + 1) if request.content else b"")
-        return await handler(*arguments)
+            arguments.append(request.body)
+        return await page(*([request] if path in {"/", "/metrics"} else arguments))
 
-    async def _index(self) -> Answer:
+    async def _index(self, request: AdminRequest) -> Answer:
+        if prefers_html(request.values("accept")):
+            page = overview.overview(self._process, self._paths)
+            return AdminResponse(200, overview.CONTENT_TYPE, page, {**overview.HEADERS, "Vary": "Accept"})
         return 200, {
             "service": self._process.about.name,
             "paths": {
@@ -129,8 +128,9 @@ class Pages(Resource):
         problems = self._process.problems()
         return (503 if problems else 200), {"ready": not problems, "problems": problems}
 
-    async def _show_metrics(self) -> Answer:
-        return 200, self._metrics.text()
+    async def _show_metrics(self, request: AdminRequest) -> Answer:
+        content_type, text = self.metrics.text(",".join(request.values("accept")))
+        return AdminResponse(200, content_type, text, {"Vary": "Accept"})
 
     async def _info(self) -> Answer:
         return 200, info(self._process)
@@ -142,6 +142,7 @@ class Pages(Resource):
                 "source": state.source,
                 "overrode": [{"source": source, "value": text} for source, text in state.overrode],
                 "environment": state.environment,
+                "live": state.live,
                 "description": state.var.description,
             }
             for state in flags.states()
@@ -173,7 +174,7 @@ class Pages(Resource):
         except KeyError:
             raise RefusedError(404, f"{name!r}: no such task; GET /tasks lists them") from None
         joined = task.busy
-        log.info("admin.changed", what="task run", task=name, joined=joined)
+        audit.info("admin.changed", what="task run", task=name, joined=joined)
         error = None
         try:
             await task.run_now()
@@ -193,7 +194,7 @@ class Pages(Resource):
             self._process.log_levels.set(**fields)
         except ValueError as error:
             raise RefusedError(400, str(error)) from None
-        log.info(
+        audit.info(
             "admin.changed",
             what="log level",
             to=fields["level"],
@@ -210,7 +211,7 @@ class Pages(Resource):
         if fields["ttl"] is not None and not fields["open"]:
             raise RefusedError(400, "ttl: only what is opened has one")
         manhole = self._manhole_part()
-        log.info("admin.changed", what="manhole", open=fields["open"], ttl=fields["ttl"])
+        audit.info("admin.changed", what="manhole", open=fields["open"], ttl=fields["ttl"])
         try:
             if fields["open"]:
                 await manhole.open(fields["ttl"])
@@ -251,22 +252,5 @@ def _dated(value: Any) -> Any:
     }
 
 
-def _write(request: Request, status: int, content: object) -> None:
-    kind = "application/json"
-    if isinstance(content, bytes):
-        kind, data = CONTENT_TYPE, content
-    else:
-        data = json.dumps(content, indent=1, default=str).encode() + b"\n"
-    request.setResponseCode(status)
-    request.responseHeaders.removeHeader(b"Server")
-    request.setHeader("Content-Type", kind)
-    request.setHeader("Content-Length", str(len(data)))
-    request.setHeader("Cache-Control", "no-store")
-    request.setHeader("X-Content-Type-Options", "nosniff")
-    if request.method != b"HEAD":
-        request.write(data)
-    request.finish()
-
-
-def _gone(failure: Any) -> None:
-    log.error("admin.failed", failure=failure)
+def _response(answer: Answer) -> AdminResponse:
+    return answer if isinstance(answer, AdminResponse) else json_response(*answer)

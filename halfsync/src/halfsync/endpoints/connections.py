@@ -12,6 +12,7 @@ from twisted.internet.protocol import BaseProtocol
 
 from halfsync._twisted import waiting
 from halfsync.endpoints.addresses import address_text
+from halfsync.endpoints.transport import SocketTransport
 from halfsync.life.facts import OpenConnection
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ def open_connections(part: str, factory: object) -> list[OpenConnection]:
         transport = _bottom(protocol.transport)
         if transport is not None and transport.connected:
             peer = address_text(protocol.transport.getPeer())
-            found.append(OpenConnection(part, peer, idle=idle(transport), unsent=waiting(transport)))
+            ours = isinstance(transport, SocketTransport)
+            unsent = transport.unsent if ours else waiting(transport)
+            found.append(OpenConnection(part, peer, idle=idle(transport), unsent=unsent))
     return found
 
 

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import error
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IHalfCloseableProtocol, ISystemHandle, ITCPTransport
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from halfsync.endpoints.addresses import from_socket
 from halfsync.endpoints.send_queue import SendQueue
 from halfsync.logs import get_logger
 
@@ -45,6 +45,8 @@ class SocketTransport(FileDescriptor):
 
     sink: memoryview | None = None
     """Where the protocol wants the next bytes; it hears of them by `sank(count)`, not `dataReceived`."""
+    local: Any = None
+    """Our address as a PROXY header names it; None for the socket's own."""
     lost: Callable[[], None] | None = None
     """Called after the connection has ended, whatever the protocol is by then."""
     connected = 1
@@ -165,6 +167,7 @@ class SocketTransport(FileDescriptor):
             raise TypeError(f"a transport sends bytes, not {type(data).__name__}")
         if data and self.connected and not self._half_closed:
             self._keep(data)
+            self._pause_if_full()
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """Send pieces, as `write` does."""
@@ -186,6 +189,9 @@ class SocketTransport(FileDescriptor):
             else:
                 self._keep(memoryview(piece)[sent:] if sent else piece)
                 sent = 0
+        # Not before all are kept: a producer may write something more when it is paused.
+        if self._queue is not None:
+            self._pause_if_full()
 
     def loseConnection(self) -> None:
         """Close once everything is sent."""
@@ -221,11 +227,11 @@ class SocketTransport(FileDescriptor):
 
     def getHost(self) -> Any:
         """Return our address."""
-        return _address(self.socket.family, self.socket.getsockname())
+        return from_socket(self.local or self.socket.getsockname())
 
     def getPeer(self) -> Any:
         """Return the client's address."""
-        return _address(self.socket.family, self._client)
+        return from_socket(self._client)
 
     def getHandle(self) -> socket.socket:
         """Return the socket."""
@@ -311,12 +317,8 @@ class SocketTransport(FileDescriptor):
             self._queue = SendQueue()
             self.startWriting()
         self._queue.add(data)
+
+    def _pause_if_full(self) -> None:
         if self.unsent > FULL and self.producer is not None and self.streamingProducer:
             self.producerPaused = True
             cast("IPushProducer", self.producer).pauseProducing()
-
-
-def _address(family: int, name: Any) -> Any:
-    if family == socket.AF_INET:
-        return IPv4Address("TCP", *name[:2])
-    return IPv6Address("TCP", *name) if family == socket.AF_INET6 else UNIXAddress(name or None)

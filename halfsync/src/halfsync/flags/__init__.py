@@ -9,28 +9,42 @@ The flags themselves are oscar's, in its namespaces, declared where they are use
     FLAGS.url  # a str, at run time and for a type checker
 
 A flag `url` in the namespace `hello_service.tasks` is `--tasks.url=` on the command line
-(`--url=` while no other flag is called so, `--hello_service.tasks.url=` always),
+(`--hello_service.tasks.url=`, too),
 `url =` below `[tasks]` in the file,
 and `HELLO_SERVICE_TASKS_URL` in the environment, where its dotted name is taken too.
 """
 
 from halfsync.flags.declaring import declare
-from halfsync.flags.parsing import chosen, parse, set_live, states
+from halfsync.flags.parsing import (
+    Reloaded,
+    chosen,
+    ignored_environment,
+    parse,
+    reload,
+    renamed,
+    set_live,
+    states,
+)
 from halfsync.flags.registry import Setting
-from halfsync.flags.types import Choice, Count, Path, Seconds, Size
+from halfsync.flags.types import Action, Choice, Count, Path, Seconds, Size
 from halfsync.flags.values import FlagError
 
 __all__ = [
+    "Action",
     "Choice",
     "Count",
     "FlagError",
     "Path",
+    "Reloaded",
     "Seconds",
     "Setting",
     "Size",
     "chosen",
     "declare",
+    "ignored_environment",
     "parse",
+    "reload",
+    "renamed",
     "set_live",
     "states",
 ]

@@ -8,12 +8,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from halfsync import flag
+from halfsync.flags.declaring import AT_START, PUBLIC, RENAMED
+from halfsync.flags.types import Choice, Path
 from halfsync.flags.values import FlagError, assign, shorten, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MASK = "********"
+
+_CALLED_SECRET = re.compile(
+    r"(?:[._]|\A)(?:password|passwd|passphrase|secret|token|key|dsn|credential)s?(?:_[^.]*)?\Z"
+)
+_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]*@")
 
 
 @dataclass(slots=True)
@@ -38,15 +45,36 @@ class Setting:
             assign(self.var, text)
         except FlagError as error:
             shown, problem = shorten(text), str(error)
-            if self.var.secure:
+            if self.show(text) != text:
                 # A type of the user's may say the value in its error.
-                shown, problem = MASK, problem.replace(text, MASK) if text else problem
+                shown, problem = self.show(text), problem.replace(text, self.show(text))
+                shown = shown if self.secret else shorten(shown)
             raise FlagError(f"--{self.name}: {shown} {problem} ({source})") from None
         self.given.append((source, text))
 
+    def apply(self) -> None:
+        """Have a value that was set while the service runs take effect, where to read it is not enough."""
+        getattr(self.var, "apply", lambda: None)()
+
+    @property
+    def live(self) -> bool:
+        """Whether it may change while the service runs; else it is read once, at the start."""
+        return bool(self.environment) and not getattr(self.var, AT_START, False)
+
     def show(self, text: str) -> str:
-        """Return a value as anyone may see it."""
-        return MASK if self.var.secure and text else text
+        """Return a value as anyone may see it: no secret, and no password within a URL."""
+        if self.secret:
+            return MASK if text else text
+        return _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
+
+    @property
+    def secret(self) -> bool:
+        """Whether the value is shown to nobody: the flag says so, or is called like a secret."""
+        if self.var.secure:
+            return True
+        if getattr(self.var, PUBLIC, False) or not isinstance(self.var, flag.String):
+            return False
+        return not isinstance(self.var, Path | Choice) and bool(_CALLED_SECRET.search(self.name))
 
     @property
     def text(self) -> str:
@@ -78,6 +106,11 @@ class Registry:
         """
         self.prefix = f"{package.upper()}_"
         self.settings: list[Setting] = []
+        self.renamed: dict[str, str] = {}
+        """Old names that were used, and what the flags are called now."""
+        self._renamed: dict[str, Setting] = {}
+        self.ignored: list[str] = []
+        """Variables of the environment that share the prefix, and are not taken for ours."""
         self._names: dict[str, Setting] = {}
         self._environment: dict[str, Setting] = {}
         own = f"{package}."
@@ -100,23 +133,30 @@ class Registry:
                 table[key] = setting
             self._names[native] = setting
             self.settings.append(setting)
+            for old in getattr(var, RENAMED, ()):
+                before = f"{public.rpartition('.')[0]}.{old}".lstrip(".")
+                self._renamed[before] = setting
+                self._renamed[self.prefix + before.upper().replace(".", "_")] = setting
 
         flag.GLOBAL_FLAGS.visit_all(add)
         self.settings.sort(key=lambda setting: ("." in setting.name, setting.name))
 
     def find(self, name: str) -> Setting:
-        """Find a flag by its name, or by the last word of it while only one flag has that.
+        """Find a flag by its name, or by one that it had before.
 
-        :raises FlagError: when there is none, or more than one.
+        :raises FlagError: when there is none; it names the flags of which it is the last word.
         """
+        if name in self._renamed:
+            self.renamed[name] = self._renamed[name].name
+            return self._renamed[name]
         if name in self._names:
             return self._names[name]
-        found = [setting for setting in self.settings if setting.name.rpartition(".")[2] == name]
-        if len(found) == 1:
-            return found[0]
+        # No short forms: one that is enough today would name two flags tomorrow.
+        found = [f"--{each.name}" for each in self.settings if each.name.rpartition(".")[2] == name]
+        if len(found) > 1:
+            raise FlagError(f"--{name}: ambiguous; write one of {', '.join(found)}")
         if found:
-            every = ", ".join(f"--{setting.name}" for setting in found)
-            raise FlagError(f"--{name}: ambiguous; write one of {every}")
+            raise FlagError(f"--{name}: no such flag; did you mean {found[0]}?")
         raise FlagError(f"--{shorten(name, quote=False)}: no such flag{_hint(name, self._names, '--')}")
 
     def from_environment(self, name: str) -> Setting | None:
@@ -124,15 +164,44 @@ class Registry:
 
         :raises FlagError: when the variable has our prefix and names no flag.
         """
+        if name in self._renamed:
+            self.renamed[name] = self._renamed[name].environment
+            return self._renamed[name]
         if "." in name:
             return self._names.get(name)
         setting = self._environment.get(name)
         if setting or not name.startswith(self.prefix) or self._is_service_link(name):
             return setting
+        if not self._is_almost_ours(name):
+            self.ignored.append(name)
+            return None
         hint = _hint(name, self._environment)
         raise FlagError(
             f"{shorten(name, quote=False)}: no flag has this environment name{hint} (environment)"
         )
+
+    def by_file(self, name: str) -> Setting | None:
+        """Find the secret flag whose value is in the file that an environment variable names.
+
+        :raises FlagError: when the flag is no secret.
+        """
+        setting = self._environment.get(name.removesuffix("_FILE"))
+        if not name.endswith("_FILE") or name in self._environment or setting is None:
+            return None
+        if not setting.secret:
+            raise FlagError(f"{name}: only a secret flag is read from a file; set {setting.environment}")
+        return setting
+
+    def _is_almost_ours(self, name: str) -> bool:
+        """Say whether a variable must be a flag misspelt: of a group that we have, or one letter off.
+
+        What only shares the prefix may be another service's: that of `svc_worker` begins as that of `svc`.
+        """
+        rest = name.removeprefix(self.prefix)
+        groups = {each.name.partition(".")[0].upper() for each in self.settings if "." in each.name}
+        commands = {each.name.upper() for each in self.settings if "." not in each.name}
+        begins = any(rest.startswith(f"{group}_") for group in groups)
+        return begins or rest in commands or any(_one_edit_away(name, known) for known in self._environment)
 
     def _is_service_link(self, name: str) -> bool:
         # Kubernetes announces a Service called like ours to every pod beside it in variables of this form
@@ -140,6 +209,16 @@ class Registry:
         # which would else be taken for misspelt flags.
         link = r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
         return re.fullmatch(link, name.removeprefix(self.prefix)) is not None
+
+
+def _one_edit_away(one: str, other: str) -> bool:
+    """Say whether a letter more, less, or another one makes one word of the other."""
+    if abs(len(one) - len(other)) > 1:
+        return False
+    at = next(
+        (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
+    return one[at + 1 :] in {other[at + 1 :], other[at:]} or one[at:] == other[at + 1 :]
 
 
 def _hint(name: str, known: Mapping[str, object], dashes: str = "") -> str:

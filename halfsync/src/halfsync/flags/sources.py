@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import configparser
-import os.path
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from halfsync.flags.registry import Registry, Setting
 
 
+MAX_SECRET = 65_536
+"""Bytes of a file with a secret."""
+
+_SWALLOWED = re.compile(r"\n([A-Za-z][\w.]*)\s*=")
+"""A line in the middle of a value that was meant to be a key: configparser joins what is indented."""
+
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """One value that someone wants a flag to have."""
@@ -27,13 +34,23 @@ class Assignment:
     source: str
 
 
+RUN = "run"
+"""The word that ends the flags; a command's name and its arguments follow."""
+
+
 def read_command_line(
-    registry: Registry, argv: Sequence[str], errors: list[FlagError]
+    registry: Registry, argv: Sequence[str], errors: list[FlagError], command: list[str]
 ) -> Iterator[Assignment]:
-    """Read arguments in oscar's syntax: one dash or two, `--name=value` or `--name value`, `--switch`."""
+    """Read arguments in oscar's syntax: one dash or two, `--name=value` or `--name value`, `--switch`.
+
+    :param command: is given `run` and what follows it.
+    """
     words = iter(argv)
     unknown = False
     for word in words:
+        if word == RUN and not unknown:
+            command += [word, *words]
+            return
         name, equals, text = word.lstrip("-").partition("=")
         if not re.match(r"--?[^-=]", word):
             # What follows a misspelt name is its value, and may be a secret.
@@ -65,12 +82,67 @@ def read_environment(
     """Read the variables with the service's prefix, and those that are a flag's dotted name."""
     for name, text in sorted(environ.items()):
         try:
-            setting = registry.from_environment(name)
+            found = _from_environment(registry, environ, name, text)
         except FlagError as error:
             errors.append(error)
             continue
-        if setting:
-            yield Assignment(setting, text, f"environment {name}")
+        if found:
+            yield found
+
+
+def _from_environment(
+    registry: Registry, environ: Mapping[str, str], name: str, text: str
+) -> Assignment | None:
+    setting = registry.by_file(name)
+    if setting:
+        if setting.environment in environ:
+            raise FlagError(f"{name}: {setting.environment} is set as well; set one of them")
+        return Assignment(setting, read_secret(text, name), f"environment {name}")
+    setting = registry.from_environment(name)
+    if setting is None:
+        return None
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise FlagError(f"{name}: its value is not UTF-8 text (environment)") from None
+    return Assignment(setting, text, f"environment {name}")
+
+
+def read_credentials(
+    registry: Registry, environ: Mapping[str, str], errors: list[FlagError]
+) -> Iterator[Assignment]:
+    """Read secrets from the folder in which systemd puts them, each in a file called as the flag.
+
+    systemd.exec(5), `LoadCredential=` and `$CREDENTIALS_DIRECTORY`.
+    """
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    for setting in registry.settings if folder else ():
+        path = Path(str(folder)) / setting.name
+        if "." in setting.name and setting.secret and path.exists():
+            try:
+                yield Assignment(setting, read_secret(str(path), "CREDENTIALS_DIRECTORY"), "credential")
+            except FlagError as error:
+                errors.append(error)
+
+
+def read_secret(path: str, named_by: str) -> str:
+    """Return what is in a file, without the end of its last line.
+
+    :raises FlagError: naming the variable and the file, and nothing of what is in it.
+    """
+    try:
+        # O_NONBLOCK: a FIFO would block the start.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123  a descriptor
+            data = file.read(MAX_SECRET + 1)
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise FlagError(f"{named_by}: {shorten(path)}: {reason}") from None
+    if len(data) > MAX_SECRET:
+        raise FlagError(f"{named_by}: {shorten(path)}: larger than {MAX_SECRET} bytes")
+    try:
+        return data.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise FlagError(f"{named_by}: {shorten(path)}: not UTF-8 text at byte {error.start}") from None
 
 
 def read_file(registry: Registry, path: str, errors: list[FlagError]) -> Iterator[Assignment]:
@@ -88,6 +160,14 @@ def read_file(registry: Registry, path: str, errors: list[FlagError]) -> Iterato
     for section in parser.sections():
         for key, text in parser.items(section):
             source = f"file {path}"
+            if swallowed := _SWALLOWED.search(text):
+                errors.append(
+                    FlagError(
+                        f"[{section}] {key}: {swallowed[1]} = below it is indented, and so part of its value;"
+                        f" begin it at the margin ({source})"
+                    )
+                )
+                continue
             try:
                 setting = registry.find(f"{section}.{key}")
             except FlagError as error:

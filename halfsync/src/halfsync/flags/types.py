@@ -15,23 +15,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+class Action(flag.Bool):
+    """A switch of the command line: something is done instead of serving, once the flags are right."""
+
+    def __init__(self, description: str, act: Callable[[], int]) -> None:
+        """Declare it; `act` returns the exit code of the process."""
+        super().__init__(description, default=False)
+        self.act = act
+
+
 class Count(flag.Int):
     """A whole number of things."""
 
     type_str = "whole number"
 
-    def __init__(self, description: str, default: int, *, minimum: int = 1) -> None:
+    def __init__(self, description: str, default: int, *, minimum: int = 1, maximum: int = 1_000_000) -> None:
         super().__init__(description, default)
         self.minimum = minimum
+        self.maximum = maximum
 
     def set(self, value: str) -> None:
-        """Take a whole number that is not below the minimum."""
+        """Take a whole number within the range."""
         try:
             number = int(value)
         except ValueError:
             raise ValueError("is no whole number") from None
         if number < self.minimum:
             raise ValueError(f"is less than {self.minimum}")
+        if number > self.maximum:
+            raise ValueError(f"is more than {self.maximum}; right is {self.minimum} to {self.maximum}")
         self.value = number
 
 
@@ -40,18 +52,24 @@ class Size(Count):
 
     type_str = "bytes"
 
+    def __init__(self, description: str, default: int, *, minimum: int = 1, maximum: int = 2**62) -> None:
+        super().__init__(description, default, minimum=minimum, maximum=maximum)
+
 
 class Seconds(flag.Float):
     """A time span in seconds."""
 
     type_str = "seconds"
 
-    def __init__(self, description: str, default: float, *, minimum: float = 0.001) -> None:
+    def __init__(
+        self, description: str, default: float, *, minimum: float = 0.001, maximum: float = 1e9
+    ) -> None:
         super().__init__(description, default)
         self.minimum = minimum
+        self.maximum = maximum
 
     def set(self, value: str) -> None:
-        """Take a finite number that is not below the minimum."""
+        """Take a finite number within the range."""
         try:
             number = float(value)
         except ValueError:
@@ -60,6 +78,10 @@ class Seconds(flag.Float):
             raise ValueError("is no finite number of seconds")
         if number < self.minimum:
             raise ValueError(f"is less than {self.minimum:g} seconds")
+        if number > self.maximum:
+            raise ValueError(
+                f"is more than {self.maximum:g}; right is {self.minimum:g} to {self.maximum:g} seconds"
+            )
         self.value = number
 
 

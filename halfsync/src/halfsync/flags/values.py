@@ -18,6 +18,10 @@ def assign(var: flag.Var[Any], text: str) -> None:
     :raises FlagError: what is wrong with the text, without the flag's name.
     """
     before = var.value
+    inner = getattr(var, "inner_value", var)
+    if isinstance(inner, flag.Int | flag.Float) and (not text.isascii() or "_" in text):
+        # Python would take 1_6 and the digits of every script.
+        raise FlagError("is no whole number" if isinstance(inner, flag.Int) else "is no number")
     try:
         var.set(text)
     except (ValueError, TypeError) as error:

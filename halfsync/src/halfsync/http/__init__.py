@@ -1,12 +1,13 @@
-"""HTTP/1.1 and HTTP/2 on twisted.web, bounded and drained, for WSGI applications and resources alike.
+"""HTTP/1.1 and HTTP/2, bounded and drained, for WSGI applications and resources of twisted.web alike.
 
-A request's way: `site` (what is open, what it costs, how it ends) -> `channel` (a connection, its deadlines)
--> `request` -> the resource. What arrives is read by `strict`: a `head`, then its `body`.
-For WSGI the resource is the gateway in `wsgi`, which sends an `exchange` through a thread;
-`environ` is its way in, `response` what it may answer.
-`pace` tells slow clients from stalled ones, `spool` is where their answers wait.
+A request's way: a `connection` (its deadlines) with its `parser` (bytes in, events out: a `head`, a `body`)
+makes a `h1_stream` of it; the `context` that all connections of a listener share hands that to the handler.
+`stream` is what all of these agree on. The handler is `wsgi` or `resources`.
+For WSGI an `exchange` goes through a thread; `environ` is its way in, `response` what it may answer.
+A body that arrives is an `arrival`, kept in an `upload`; a response that waits for its client is on a
+`spool`.
+`rate` tells slow clients from stalled ones, `connections` has the deadlines, `site` is the factory.
 `listener` has the flags, `bounds` what they bound, `access_log` what is known afterwards.
 
-Over TLS a client may choose HTTP/2: then `h2` is the connection, on hyper-h2 (`h2_session`),
-and an `h2_stream` of it stands in for a channel; `h2_head` is what it begins with.
+Over TLS a client may choose HTTP/2: then `h2` is the connection.
 """

@@ -7,13 +7,15 @@ adding to them costs a fraction of what a metrics library's counters with labels
 from __future__ import annotations
 
 import logging
+import re
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from json.encoder import encode_basestring_ascii as _json
+from typing import TYPE_CHECKING, NamedTuple
 
-from halfsync.logs import emit
+from halfsync.endpoints.addresses import address_text
+from halfsync.logs import emit, line_writer, timestamp
 
 if TYPE_CHECKING:
-    from halfsync.http.request import Request
     from halfsync.http.stream import Stream
 
 _log = logging.getLogger(__name__)
@@ -24,6 +26,16 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"))
 
 AGENT_LENGTH = 200
+PATH_LENGTH = 1000
+"""Characters of a path that was refused."""
+
+PLAIN_LENGTH = 500
+"""Characters of a path up to which its event is no longer than any line may be."""
+
+CLIENT_LEFT = 499
+"""The status of a request whose client left before the response was complete, as nginx logs it."""
+
+_BEGUN = re.compile(rb"[\r\n]*([!#$%&'*+.^_`|~0-9A-Za-z-]{1,20}) ([^ \r\n]*)")
 
 
 class Counts:
@@ -40,40 +52,16 @@ class Counts:
         """Sum of the lengths of bodies sent."""
         self.aborted = 0
         """Requests whose connection ended before their response."""
-        self.connections = 0
-        """Connections accepted."""
         self.refused: dict[int, int] = {}
         """What was no request, was too large or too slow, by status; not among the requests."""
 
-    def add(self, method: bytes | str, code: int, seconds: float, size: int) -> None:
+    def add(self, method: str, code: int, seconds: float, size: int) -> None:
         """Count a response."""
-        name = method.decode("ascii") if isinstance(method, bytes) else method
-        key = (name if name in METHODS else "other", code)
+        key = (method if method in METHODS else "other", code)
         self.requests[key] = self.requests.get(key, 0) + 1
         self.durations[bisect_left(BUCKETS, seconds)] += 1
         self.seconds += seconds
         self.bytes += size
-
-
-def log_request(request: Request, seconds: float, *, aborted: bool = False) -> None:
-    """Log a request that is answered, or whose connection ended before that.
-
-    The query is left out: it is where tokens travel.
-    """
-    agents = request.requestHeaders.getRawHeaders(b"User-Agent")
-    fields: dict[str, object] = {
-        "method": printable(request.method),
-        "path": printable(request.path),
-        "status": request.code,
-        "bytes": request.sentLength,
-        "seconds": round(seconds, 6),
-        "peer": request.peer,
-        "request_id": request.request_id,
-        "agent": printable(agents[0][:AGENT_LENGTH]) if agents else "",
-    }
-    if aborted:
-        fields["aborted"] = True
-    emit(_log, "http.request", fields)
 
 
 def log_answer(stream: Stream, seconds: float, *, aborted: bool = False) -> None:
@@ -82,26 +70,63 @@ def log_answer(stream: Stream, seconds: float, *, aborted: bool = False) -> None
     The query is left out: it is where tokens travel.
     """
     head = stream.head
+    path = head.target.partition("?")[0]
+    # What the client has of a response that had begun with 200 is no response.
+    status = CLIENT_LEFT if aborted else stream.code
+    peer, agent = address_text(stream.client), head.variables.get("HTTP_USER_AGENT", "")
+    write = None if aborted or len(path) > PLAIN_LENGTH else line_writer(_log)
+    if write is not None:
+        write(
+            f'{{"timestamp": "{timestamp()}", "level": "info", "logger": "{__name__}", '
+            f'"event": "http.request", "method": "{head.method}", "path": {_json(path)}, '
+            f'"status": {status}, "bytes": {stream.sent}, '
+            f'"seconds": {seconds:.6f}, "peer": "{peer}", "request_id": "{stream.request_id}", '
+            f'"agent": {_json(printable(agent[:AGENT_LENGTH]))}}}\n'
+        )
+        return
     fields: dict[str, object] = {
         "method": head.method,
-        "path": head.target.partition("?")[0],
-        "status": stream.code,
+        "path": path,
+        "status": status,
         "bytes": stream.sent,
         "seconds": round(seconds, 6),
-        "peer": str(stream.client),
+        "peer": peer,
         "request_id": stream.request_id,
-        "agent": printable(head.variables.get("HTTP_USER_AGENT", "")[:AGENT_LENGTH].encode("latin-1")),
+        "agent": printable(agent[:AGENT_LENGTH]),
     }
     if aborted:
         fields["aborted"] = True
     emit(_log, "http.request", fields)
 
 
-def log_refusal(peer: str, code: int) -> None:
+def log_refusal(peer: str, code: int, request_id: str, asked: Asked) -> None:
     """Log what was refused before there was a whole request."""
-    emit(_log, "http.refused", {"status": code, "peer": peer})
+    fields: dict[str, object] = {"status": code, "peer": peer, "request_id": request_id}
+    if asked.method:
+        fields["method"] = asked.method
+        fields["path"] = asked.path
+    emit(_log, "http.refused", fields)
 
 
-def printable(text: bytes) -> str:
-    """Return what a client sent as text; what is not ASCII becomes escapes."""
-    return text.decode("ascii", "backslashreplace")
+class Asked(NamedTuple):
+    """What a request asks for, as far as it was read; empty where nothing was."""
+
+    method: str = ""
+    path: str = ""
+    """Without its query, where tokens travel."""
+
+    @classmethod
+    def of(cls, method: str, target: str) -> Asked:
+        """Return it of a request's method and target."""
+        return cls(method, printable(target.partition("?")[0][:PATH_LENGTH]))
+
+    @classmethod
+    def begun(cls, data: bytes) -> Asked:
+        """Return it of the bytes that a request begins with, be they one or not."""
+        match = _BEGUN.match(data)
+        return cls.of(match[1].decode("ascii"), match[2].decode("latin-1")) if match else cls()
+
+
+def printable(text: str) -> str:
+    """Return what a client sent as text of ASCII; the rest becomes escapes."""
+    return text if text.isascii() else text.encode("latin-1").decode("ascii", "backslashreplace")

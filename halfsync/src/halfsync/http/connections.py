@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
 
+from halfsync.endpoints.addresses import address_text
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
+    from halfsync.endpoints.addresses import Address
     from halfsync.http.bounds import Bounds
-    from halfsync.http.stream import Address, Stream
+    from halfsync.http.stream import Stream
 
 log = get_logger(__name__)
 
@@ -164,7 +166,7 @@ class Connections:
                 connection.expire(now)
             except Exception:
                 # The deadlines of all others are behind it.
-                log.exception("http.expiry_failed", peer=str(connection.client))
+                log.exception("http.expiry_failed", peer=address_text(connection.client))
                 connection.abort()
 
 

@@ -8,21 +8,29 @@ from typing import IO, TYPE_CHECKING, Any
 
 from twisted.web.http import datetimeToString
 
+from halfsync.endpoints.addresses import address_text
 from halfsync.http import request_id
-from halfsync.http.access_log import Counts, log_answer, log_refusal
+from halfsync.http.access_log import Asked, Counts, log_answer, log_refusal
 from halfsync.http.connections import Connections
+from halfsync.http.disk import Disk
 from halfsync.http.spool import Space
 from halfsync.http.stream import ResponseHead
+from halfsync.http.upload import Segments
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from halfsync.endpoints.addresses import Address
     from halfsync.http.bounds import Bounds
+    from halfsync.http.connections import Connection
     from halfsync.http.proxies import Proxies
-    from halfsync.http.stream import Address, Handler, Stream
+    from halfsync.http.stream import Handler, Stream
 
 log = get_logger(__name__)
+
+KNOWN_ADDRESSES = 100
+"""Addresses of ours that are remembered; on IPv6 they may be many."""
 
 REASONS: dict[int, str] = {each.value: each.phrase for each in HTTPStatus}
 """By status."""
@@ -39,7 +47,12 @@ class Context:
         access_log: bool,
         reactor: Any,
         proxies: Proxies | None = None,
+        make_h2: Callable[[Context], Any],
     ) -> None:
+        """Begin with nothing.
+
+        :param make_h2: makes a connection of HTTP/2, when one is wanted.
+        """
         self.handler = handler
         self.bounds = bounds
         self.access_log = access_log
@@ -56,14 +69,43 @@ class Context:
         """For responses that wait for slow clients."""
         self.upload_disk = Space(bounds.spool)
         """For request bodies."""
-        self._date = (0, "")
+        self.segments = Segments(self.memory)
+        """Memory that request bodies are read into."""
+        self.make_h2 = make_h2
+        self.disk_thread = Disk(reactor)
+        """For what may have to wait for the disk."""
+        self._date = (0, "", "")
+        self._own_addresses: dict[Address, Address] = {}
 
     def date(self) -> str:
         """Return the present date as HTTP writes it."""
         now = int(time())
         if self._date[0] != now:
-            self._date = (now, datetimeToString(now).decode("ascii"))
+            date = datetimeToString(now).decode("ascii")
+            self._date = (now, date, f"Date: {date}\r\n")
         return self._date[1]
+
+    def date_line(self) -> str:
+        """Return the header Date with its end of line."""
+        self.date()
+        return self._date[2]
+
+    def own_address(self, address: Address) -> Address:
+        """Return the one object there is for an address of ours: thousands of connections share it."""
+        known = self._own_addresses.get(address)
+        if known is None:
+            if len(self._own_addresses) >= KNOWN_ADDRESSES:
+                return address
+            known = self._own_addresses[address] = address
+        return known
+
+    def speak_h2(self, connection: Connection) -> Any:
+        """Go on with a connection that turns out to speak HTTP/2."""
+        other = self.make_h2(self)
+        other.since = connection.since
+        self.connections.replaced(connection, other)
+        other.take_over(connection.transport)
+        return other
 
     def plain(self, code: int, fields: Iterable[tuple[str, str]] = ()) -> tuple[ResponseHead, bytes]:
         """Return head and body of a short answer of our own."""
@@ -80,7 +122,10 @@ class Context:
         """Have a request answered that has arrived to its last byte."""
         head = stream.head
         special = head.special
-        stream.request_id = request_id.named(special) or request_id.made()
+        if self.proxies is not None:
+            self._ask_proxies(self.proxies, stream)
+        given = "x-request-id" in special or "traceparent" in special
+        stream.request_id = (request_id.named(special) if given else None) or request_id.made()
         if head.target == "*":
             # It asks about the server, not a resource (RFC 9110 section 9.3.7).
             body.close()
@@ -97,21 +142,35 @@ class Context:
             else:
                 stream.refuse(500)
 
-    def answered(self, stream: Stream, *, aborted: bool = False) -> None:
-        """Account for a request that has been answered, or whose client left before that."""
-        seconds = self.seconds() - stream.since
+    def answered(self, stream: Stream, *, aborted: bool = False) -> float:
+        """Account for a request that has been answered, or whose client left before that; return the time."""
+        now: float = self.seconds()
+        seconds = now - stream.since
         if aborted:
             self.counts.aborted += 1
         else:
             self.counts.add(stream.head.method, stream.code, seconds, stream.sent)
         if self.access_log:
             log_answer(stream, seconds, aborted=aborted)
+        return now
 
-    def refused(self, client: Address, code: int) -> None:
-        """Account for what was refused before there was a whole request."""
+    def refused(self, client: Address, code: int, asked: Asked) -> str:
+        """Account for what was refused before there was a whole request; return what it is called."""
         self.counts.refused[code] = self.counts.refused.get(code, 0) + 1
+        name = request_id.made()
         if self.access_log:
-            log_refusal(str(client), code)
+            log_refusal(address_text(client), code, name, asked)
+        return name
+
+    def _ask_proxies(self, proxies: Proxies, stream: Stream) -> None:
+        origin = proxies.origin(stream.client, stream.head.variables)
+        if origin.client is not None:
+            stream.client = origin.client
+        if origin.host is not None:
+            # Requests with the same headers share them.
+            stream.head.variables = {**stream.head.variables, "HTTP_HOST": origin.host}
+        if origin.secure is not None:
+            stream.secure = origin.secure
 
 
 def describe(stream: Stream) -> str:

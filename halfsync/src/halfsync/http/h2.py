@@ -1,4 +1,4 @@
-"""One HTTP/2 connection (RFC 9113), on hyper-h2: its deadlines, the turns of its streams, and how it ends.
+"""One HTTP/2 connection (RFC 9113): its deadlines, the turns of its streams, and how it ends.
 
 Differences from `twisted.web._http2`, each a fault seen there:
 long requests are cut by the timer for idle connections, a client's GOAWAY ends the requests before it,
@@ -10,42 +10,24 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from h2.connection import ConnectionState
-from h2.errors import ErrorCodes
-from h2.events import (
-    ConnectionTerminated,
-    DataReceived,
-    RemoteSettingsChanged,
-    RequestReceived,
-    StreamEnded,
-    StreamReset,
-    TrailersReceived,
-    WindowUpdated,
-)
-from h2.exceptions import ProtocolError
-from twisted.internet.error import ConnectionAborted
-from twisted.internet.interfaces import IPushProducer, ISSLTransport
-from twisted.internet.protocol import Protocol
+from twisted.internet.interfaces import IPushProducer
 from twisted.protocols.policies import ProtocolWrapper
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from halfsync.endpoints.addresses import address_text
+from halfsync.http.ends import Ends
+from halfsync.http.h2_frames import ErrorCode, H2Error
 from halfsync.http.h2_session import RESET_COST, RESPONSE_CREDIT, Session
-from halfsync.http.h2_stream import Stream
+from halfsync.http.h2_stream import H2Stream
 from halfsync.http.rate import Pace, untaken, wait_or_cut
-from halfsync.http.request import address_text
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from h2.events import Event
-    from twisted.internet.interfaces import IAddress
-
-    from halfsync.http.request import Request
-    from halfsync.http.site import Site
+    from halfsync.http.context import Context
+    from halfsync.http.h2_fields import Fields
+    from halfsync.http.stream import Stream
 
 log = get_logger(__name__)
 
@@ -56,17 +38,17 @@ NO_LAST_STREAM = 2**31 - 1
 
 
 @implementer(IPushProducer)
-class H2Channel(Protocol):
-    """One connection; its site knows it as it knows a `Channel`."""
+class H2Connection(Ends):
+    """One connection."""
 
     transport: Any
     since = 0.0
     """When it was opened, in the reactor's seconds."""
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.session = Session(site.bounds, site.reactor.seconds)
-        self.streams: dict[int, Stream] = {}
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.session = Session(context.bounds, context.seconds, self)
+        self._streams: dict[int, H2Stream] = {}
         self.closing = False
         """Nothing more is read or begun."""
         self._deadline = inf
@@ -76,14 +58,12 @@ class H2Channel(Protocol):
         self._last_stream = NO_LAST_STREAM
         self._leaving = False
         """Whether the connection ends with the streams it has."""
-        self._turns: deque[Stream] = deque()
+        self._turns: deque[H2Stream] = deque()
         self._paused = False
-        self._pace = Pace(site.bounds)
+        self._pace = Pace(context.bounds)
         """How the client takes what is sent; windows apart, which are their streams' own."""
         self._flushing = False
         self._flush_call: Any = None
-        self._peer: IAddress | None = None
-        self._host: IAddress | None = None
 
     def take_over(self, transport: Any) -> None:
         """Stand in for the protocol that a transport has had."""
@@ -99,9 +79,9 @@ class H2Channel(Protocol):
     def connectionMade(self) -> None:
         """Say what we allow, and start waiting for a request."""
         self.transport.registerProducer(self, True)  # noqa: FBT003  IConsumer has it so
-        self._deadline = self.site.idle_deadline()
+        self._deadline = self.context.connections.idle_deadline()
         self.session.open()
-        if self.site.draining:
+        if self.context.connections.draining:
             self.wind_down(self._deadline)
         self._flush()
 
@@ -111,15 +91,12 @@ class H2Channel(Protocol):
             return
         self._flushing = True
         try:
-            for event in self.session.receive_data(data):
-                act = _ACTS.get(type(event))
-                if act is not None and not self.closing:
-                    act(self, event)
-        except ProtocolError as error:
-            self._fail(error.error_code, str(error))
+            self.session.receive_data(data)
+        except H2Error as error:
+            self._fail(error.code, str(error))
         except Exception:
-            log.exception("http.parser_failed", peer=address_text(self.getPeer()))
-            self._fail(ErrorCodes.INTERNAL_ERROR, "")
+            log.exception("http.parser_failed", peer=address_text(self.client))
+            self._fail(ErrorCode.INTERNAL_ERROR, "")
         finally:
             self._flushing = False
         self._flush()
@@ -127,34 +104,35 @@ class H2Channel(Protocol):
     def pauseProducing(self) -> None:
         """Give the client time to take what fills the buffer; read nothing that would want an answer."""
         self._paused = True
-        self._deadline = self._pace.wait(self.site.reactor.seconds(), untaken(self.transport))
+        self._deadline = self._pace.wait(self.context.seconds(), untaken(self.transport))
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Go on: the client has taken it."""
         self._paused = False
         if not self.closing:
-            wait = self._pace.go_on(self.site.reactor.seconds(), untaken(self.transport))
-            for stream in self.streams.values():
+            wait = self._pace.go_on(self.context.seconds())
+            for stream in self._streams.values():
                 # What it has to send was not read meanwhile.
                 stream.deadline += wait
-            self._deadline = inf if self.streams else self.site.idle_deadline()
+            self._deadline = inf if self._streams else self.context.connections.idle_deadline()
         self.transport.resumeProducing()
         self._flush()
 
     def stopProducing(self) -> None:
         """Nothing can be sent any more; `connectionLost` follows."""
 
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """Tell the requests and the site."""
+    def connectionLost(self, reason: Any = None) -> None:
+        """Tell the requests and the listener."""
+        del reason
         self.closing = True
         if self._flush_call is not None:
             self._flush_call.cancel()
             self._flush_call = None
-        self._lose_streams(reason)
+        self._lose_streams()
         self._deadline = self._last_word = inf
         self.session.dissolve()
-        self.site.lost(self)
+        self.context.connections.lost(self)
 
     # The site calls these.
 
@@ -162,17 +140,16 @@ class H2Channel(Protocol):
     def deadline(self) -> float:
         """When `expire` has something to do."""
         own = min(self._deadline, self._last_word)
-        return min(own, *(stream.deadline for stream in self.streams.values())) if self.streams else own
+        return min(own, *(stream.deadline for stream in self._streams.values())) if self._streams else own
 
     @property
     def asked(self) -> int:
         """How many requests have arrived: a client numbers its streams 1, 3, 5 (RFC 9113 section 5.1.1)."""
-        return (int(self.session.highest_inbound_stream_id) + 1) // 2
+        return (self.session.highest_inbound_stream_id + 1) // 2
 
-    @property
-    def requests(self) -> list[Request]:
-        """The requests that are not answered to their end."""
-        return [stream.request for stream in self.streams.values() if stream.request is not None]
+    def streams(self) -> list[Stream]:
+        """Return the requests that are not answered to their end."""
+        return [stream for stream in self._streams.values() if stream.handled]
 
     def wind_down(self, deadline: float) -> None:
         """Announce the end (RFC 9113 section 6.8); requests that are on their way until then are answered."""
@@ -187,9 +164,9 @@ class H2Channel(Protocol):
             if self._deadline <= now:
                 self._deadline = wait_or_cut(self, self._pace, now)
             return
-        if self._last_word <= now or (self._deadline <= now and not self.streams):
+        if self._last_word <= now or (self._deadline <= now and not self._streams):
             self._leave()
-        for stream in [each for each in self.streams.values() if each.deadline <= now]:
+        for stream in [each for each in self._streams.values() if each.deadline <= now]:
             stream.expire(now)
         self._flush()
 
@@ -197,28 +174,18 @@ class H2Channel(Protocol):
         """Cut the connection."""
         self.closing = True
         self._deadline = self._last_word = inf
-        self._lose_streams(Failure(ConnectionAborted()))
+        self._lose_streams()
         self.transport.abortConnection()
 
-    def getPeer(self) -> IAddress:
-        """Return the other end, which behind `haproxy:` is known from the first bytes on."""
-        if self._peer is None:
-            self._peer = cast("IAddress", self.transport.getPeer())
-        return self._peer
-
-    def getHost(self) -> IAddress:
-        """Return our end."""
-        if self._host is None:
-            self._host = cast("IAddress", self.transport.getHost())
-        return self._host
-
-    def isSecure(self) -> bool:
-        """Say whether there is TLS on the connection."""
-        return ISSLTransport(self.transport, None) is not None
+    def acknowledge(self, count: int, number: int) -> None:
+        """Let the client send as much more as has been taken from it."""
+        if count and not self.closing:
+            self.session.acknowledge_received_data(count, number)
+            self._flush()
 
     # Streams call these.
 
-    def ready(self, stream: Stream) -> None:
+    def ready(self, stream: H2Stream) -> None:
         """Give the stream a turn; soon, so that what becomes ready at the same time goes out in one piece."""
         if self.closing:
             return
@@ -226,77 +193,76 @@ class H2Channel(Protocol):
             stream.queued = True
             self._turns.append(stream)
         if not self._flushing and self._flush_call is None and not self._paused:
-            self._flush_call = self.site.reactor.callLater(0, self._flush_now)
+            self._flush_call = self.context.reactor.callLater(0, self._flush_now)
 
-    def forget(self, stream: Stream, *, answered: bool = False) -> None:
+    def forget(self, stream: H2Stream, *, answered: bool = False) -> None:
         """Be done with a stream."""
-        if self.streams.pop(stream.number, None) is None:
+        if self._streams.pop(stream.number, None) is None:
             return
         if answered:
             self.session.earn(RESPONSE_CREDIT)
-        if not self.streams and not self._paused and not self.closing:
-            self._deadline = self.site.idle_deadline()
+        if not self._streams and not self._paused and not self.closing:
+            self._deadline = self.context.connections.idle_deadline()
 
     def spend_on_reset(self) -> None:
         """Have the client pay for a stream that comes to nothing by its fault."""
         try:
             self.session.spend(RESET_COST)
-        except ProtocolError as error:
-            self._fail(error.error_code, str(error))
+        except H2Error as error:
+            self._fail(error.code, str(error))
 
-    # Events.
+    # The session calls these, as frames are read.
 
-    def _request(self, event: RequestReceived) -> None:
-        number = event.stream_id
+    def request_came(self, number: int, fields: Fields, *, ended: bool) -> None:
+        """Begin a request."""
+        if self.closing:
+            return
         if number > self._last_stream:
             self.session.spend(1)
-            self.session.reset_stream(number, ErrorCodes.REFUSED_STREAM)
+            self.session.reset_stream(number, ErrorCode.REFUSED_STREAM)
             return
         self._deadline = inf
-        stream = self.streams[number] = Stream(self, number)
-        stream.receive_head(cast("Any", event.headers), bodiless=event.stream_ended is not None)
+        stream = self._streams[number] = H2Stream(self, number)
+        stream.receive_head(fields, bodiless=ended)
 
-    def _data(self, event: DataReceived) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is not None:
-            stream.receive_data(event.data)
-        if event.flow_controlled_length:
+    def data_came(self, number: int, data: bytes, cost: int) -> None:
+        """Take a piece of a body."""
+        stream = self._streams.get(number)
+        if self.closing:
+            return
+        taken = stream is None or stream.receive_data(data, cost)
+        if cost and taken:
             # Also what is dropped after a refusal: some clients look for the answer when all is sent.
-            self.session.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            self.session.acknowledge_received_data(cost, number)
 
-    def _trailers(self, event: TrailersReceived) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is not None and any(name.startswith(b":") for name, _ in cast("Any", event.headers)):
-            stream.reset(ErrorCodes.PROTOCOL_ERROR, costly=True)
+    def trailers_came(self, number: int, fields: Fields) -> None:
+        """Check trailers, which handlers are not given."""
+        stream = self._streams.get(number)
+        if stream is not None and any(name.startswith(b":") for name, _ in fields):
+            stream.reset(ErrorCode.PROTOCOL_ERROR, costly=True)
 
-    def _end(self, event: StreamEnded) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is not None:
+    def end_came(self, number: int) -> None:
+        """Have a request answered that has arrived to its end."""
+        stream = self._streams.get(number)
+        if stream is not None and not self.closing:
             stream.receive_end()
 
-    def _reset(self, event: StreamReset) -> None:
-        if not event.remote_reset:
+    def reset_came(self, number: int, *, ours: bool) -> None:
+        """Be done with a stream that the client has ended, or broken."""
+        if ours:
             self.session.spend(RESET_COST)
-        stream = self.streams.get(event.stream_id)
+        stream = self._streams.get(number)
         if stream is not None:
             self.forget(stream)
-            stream.lose(Failure(ConnectionAborted()))
+            stream.lose()
 
-    def _window(self, event: WindowUpdated) -> None:
-        if event.stream_id:
-            stream = self.streams.get(event.stream_id)
-            if stream is not None:
-                self.ready(stream)
-        else:
-            self._windows(event)
-
-    def _windows(self, event: Event) -> None:
-        del event
-        for stream in self.streams.values():
+    def window_opened(self, number: int) -> None:
+        """Go on sending."""
+        for stream in self._streams.values() if not number else filter(None, [self._streams.get(number)]):
             self.ready(stream)
 
-    def _goodbye(self, event: ConnectionTerminated) -> None:
-        del event
+    def goodbye_came(self) -> None:
+        """End with the requests there are."""
         self._leaving = True
 
     # The transport.
@@ -317,30 +283,22 @@ class H2Channel(Protocol):
             self._flushing = False
         if not self.closing:
             self._write()
-            if self._leaving and not self.streams:
+            if self._leaving and not self._streams:
                 self._close()
 
-    def _turn(self, stream: Stream) -> None:
+    def _turn(self, stream: H2Stream) -> None:
         stream.queued = False
-        if self.streams.get(stream.number) is not stream:
+        if self._streams.get(stream.number) is not stream:
             return
-        try:
-            more = stream.send()
-        except ProtocolError:
-            # The client has closed it in the frames that are acted on at the moment.
-            self.forget(stream)
-            stream.lose(Failure(ConnectionAborted()))
-            return
-        if more:
+        if stream.send():
             self.ready(stream)
-        if len(self.session._data_to_send) >= AT_ONCE:  # noqa: SLF001  nothing public
+        if self.session.waiting >= AT_ONCE:
             self._write()
 
     def _write(self) -> None:
         data = self.session.data_to_send()
         if data:
-            if self._paused:
-                self._pace.taken += len(data)
+            self._pace.sent(len(data))
             self.transport.write(data)
 
     def _leave(self) -> None:
@@ -350,40 +308,27 @@ class H2Channel(Protocol):
         self._last_stream = self.session.highest_inbound_stream_id
         self.session.say_goaway(self._last_stream)
 
-    def _fail(self, code: ErrorCodes | int, reason: str) -> None:
+    def _fail(self, code: ErrorCode, reason: str) -> None:
         """End the connection for what the client did."""
         if self.closing:
             return
-        if self.session.state_machine.state is not ConnectionState.CLOSED:
-            self.session.close_connection(code)
-        log.info("http.connection_failed", peer=address_text(self.getPeer()), code=int(code), reason=reason)
+        self.session.close_connection(code)
+        log.info("http.connection_failed", peer=address_text(self.client), code=int(code), reason=reason)
         self._close()
-        self._lose_streams(Failure(ConnectionAborted()))
+        self._lose_streams()
 
     def _close(self) -> None:
         self._write()
         self.closing = True
-        self._pace = Pace(self.site.bounds)
-        self._deadline = self._pace.wait_for_the_rest(self.site.reactor.seconds(), self.transport)
+        self._pace = Pace(self.context.bounds)
+        self._deadline = self._pace.wait_for_the_rest(self.context.seconds(), self.transport)
         self._last_word = inf
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
-    def _lose_streams(self, reason: Failure) -> None:
-        streams = list(self.streams.values())
-        self.streams.clear()
+    def _lose_streams(self) -> None:
+        streams = list(self._streams.values())
+        self._streams.clear()
         self._turns.clear()
         for stream in streams:
-            stream.lose(reason)
-
-
-_ACTS: dict[type[Event], Callable[[H2Channel, Any], None]] = {
-    RequestReceived: H2Channel._request,  # noqa: SLF001  its own
-    DataReceived: H2Channel._data,  # noqa: SLF001
-    TrailersReceived: H2Channel._trailers,  # noqa: SLF001
-    StreamEnded: H2Channel._end,  # noqa: SLF001
-    StreamReset: H2Channel._reset,  # noqa: SLF001
-    WindowUpdated: H2Channel._window,  # noqa: SLF001
-    RemoteSettingsChanged: H2Channel._windows,  # noqa: SLF001
-    ConnectionTerminated: H2Channel._goodbye,  # noqa: SLF001
-}
+            stream.lose()

@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from halfsync.http.head import LENGTH_DIGITS, in_disguise, is_host
+from halfsync.http.head import LENGTH_DIGITS, in_disguise, is_host, variable_of
+from halfsync.http.stream import RequestHead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,8 +34,12 @@ class Malformed(ValueError):  # noqa: N818  the word of section 8.1.1
     """A head that HTTP/2 does not allow; its argument is the name of a header."""
 
 
+class NoAuthority(Malformed):
+    """A head that does not say which host it asks; HTTP/1.1 answers that with 400, too."""
+
+
 @dataclass(frozen=True, slots=True)
-class Head:
+class H2Head:
     """What a request begins with."""
 
     method: bytes
@@ -56,7 +61,7 @@ class Head:
         return max((len(name) for name, _ in self.fields), default=0)
 
     @classmethod
-    def read(cls, headers: Iterable[tuple[bytes, bytes]]) -> Head:
+    def read(cls, headers: Iterable[tuple[bytes, bytes]]) -> H2Head:
         """Check a list of headers.
 
         :raises Malformed: when it is none of a request.
@@ -84,18 +89,41 @@ class Head:
             authority = known.get(b"host", b"")
         elif b"host" not in known:
             fields.append((b"host", authority))
-        if not is_host(authority) or known.get(b"host", authority) != authority:
-            raise Malformed(b":authority")
+        _check_authority(authority, known.get(b"host", authority))
         length = known.get(b"content-length")
         if length is not None and not (length.isdigit() and len(length) <= LENGTH_DIGITS):
             raise Malformed(b"content-length")
         return cls(method, target, fields, None if length is None else int(length))
 
+    def request(self, length: int | None) -> RequestHead:
+        """Return it as handlers get it.
+
+        :param length: of the body; None when that is not known.
+        """
+        fields = [(name.decode("ascii"), value.decode("latin-1")) for name, value in self.fields]
+        variables: dict[str, str] = {}
+        special: dict[str, str] = {}
+        for name, value in fields:
+            variable, kind = variable_of(name)
+            joint = "; " if kind == "cookie" else ", "
+            for found, key in ((variables, variable), (special, kind)):
+                if key is not None:
+                    found[key] = f"{found[key]}{joint}{value}" if key in found else value
+        method, target = self.method.decode("ascii"), self.target.decode("ascii")
+        return RequestHead(method, target, "HTTP/2", variables, special, length, lambda: fields)
+
+
+def _check_authority(authority: bytes, host: bytes) -> None:
+    if not authority:
+        raise NoAuthority(b":authority")
+    if not is_host(authority.decode("latin-1")) or host != authority:
+        raise Malformed(b":authority")
+
 
 def _check_field(name: bytes, value: bytes) -> None:
     if not _NAME.match(name) or name in CONNECTION_SPECIFIC:
         raise Malformed(name)
-    if in_disguise(name) or (name == b"te" and value.lower() != b"trailers"):
+    if in_disguise(name.decode("ascii")) or (name == b"te" and value.lower() != b"trailers"):
         raise Malformed(name)
 
 

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-from h2.errors import ErrorCodes
-from twisted.internet._producer_helpers import _PullToPush
-from twisted.internet.error import ConnectionAborted
-from twisted.python.failure import Failure
-
-from halfsync.http.access_log import printable
-from halfsync.http.h2_head import CONNECTION_SPECIFIC, Head, Malformed
+from halfsync.endpoints.addresses import address_text
+from halfsync.http.access_log import Asked, printable
+from halfsync.http.h2_frames import ErrorCode
+from halfsync.http.h2_head import CONNECTION_SPECIFIC, H2Head, Malformed, NoAuthority
 from halfsync.http.h2_session import DATA_CREDIT
 from halfsync.http.head import LONGEST_NAME
 from halfsync.http.rate import LINGER, Pace
-from halfsync.http.request import Request, address_text, listed
+from halfsync.http.stream import RequestHead, Stream
+from halfsync.http.upload import Upload
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from twisted.internet.interfaces import IAddress
-    from twisted.web.http_headers import Headers
-
-    from halfsync.http.h2 import H2Channel
-    from halfsync.http.site import Site
+    from halfsync.http.context import Context
+    from halfsync.http.h2 import H2Connection
+    from halfsync.http.stream import ResponseHead
 
 log = get_logger(__name__)
 
@@ -36,27 +33,48 @@ FRAME = 16 * 1024
 """Bytes of a body that a stream sends when it is its turn."""
 
 
-class Stream:
+NO_HEAD = RequestHead("", "", "HTTP/2", {}, {}, 0, list)
+"""Of a stream whose head has not been read."""
+
+
+class H2Stream(Stream):
     """One request and its response.
 
     Nothing is sent here before the connection gives the stream its turn: `send`.
     """
 
-    def __init__(self, connection: H2Channel, number: int) -> None:
+    context: Context
+
+    def __init__(self, connection: H2Connection, number: int) -> None:
+        context = connection.context
+        now = context.seconds()
+        Stream.__init__(
+            self,
+            context,
+            NO_HEAD,
+            connection.client,
+            connection.local,
+            connection.secure,
+            now,
+        )
         self.connection = connection
         self.number = number
-        self.site: Site = connection.site
-        self.factory = self.site
-        self.begun = self.site.reactor.seconds()
-        self.deadline = self.begun + self.site.bounds.request_timeout
+        self.deadline = now + context.bounds.request_timeout
         self.closing = False
         """Nothing more of the request is read."""
+        self.handled = False
+        """Whether the request has arrived and is not answered."""
         self.queued = False
         """Whether it waits for its turn."""
-        self.request: Request | None = Request(cast("Any", self))
-        """None once it is answered, or lost."""
-        self._head: Head | None = None
+        self._read: H2Head | None = None
+        self._body: Upload | None = None
         self._received = 0
+        self._arriving = Pace(context.bounds)
+        """How the client sends the body."""
+        self._aside: bytes | memoryview = b""
+        """What has to wait until the disk has taken what came before it."""
+        self._flushing = False
+        self._unacknowledged = 0
         self._whole = False
         """Whether the request has arrived to its end."""
         self._lingering = False
@@ -65,112 +83,180 @@ class Stream:
         self._continue = False
         self._headers: list[tuple[bytes, bytes]] | None = None
         self._buffer = bytearray()
+        self._rest = memoryview(b"")
+        """What follows the buffer, of a body that was made in one piece."""
         self._ended = False
-        self._reset: ErrorCodes | None = None
-        self._producer: Any = None
-        self._pulled = False
+        self._reset: ErrorCode | None = None
         self._paused = False
-        self._pace = Pace(self.site.bounds)
+        self._release: Callable[[], None] | None = None
+        self._pace = Pace(context.bounds)
         """How the client takes what has found its window shut."""
-
-    @property
-    def transport(self) -> Stream:
-        """What a resource finds as its request's: the connection belongs to other requests, too."""
-        return self
 
     # The connection calls these.
 
     def receive_head(self, headers: Iterable[tuple[bytes, bytes]], *, bodiless: bool) -> None:
         """Begin a request, or refuse it."""
-        bounds = self.site.bounds
+        bounds = self.context.bounds
         try:
-            head = self._head = Head.read(headers)
+            head = self._read = H2Head.read(headers)
         except Malformed as reason:
-            log.info("http.malformed", peer=address_text(self.getPeer()), header=printable(reason.args[0]))
-            self.reset(ErrorCodes.PROTOCOL_ERROR, costly=True)
+            header = printable(reason.args[0].decode("latin-1"))
+            log.info("http.malformed", peer=address_text(self.client), header=header)
+            if isinstance(reason, NoAuthority):
+                self.reject(400)
+            else:
+                self.reset(ErrorCode.PROTOCOL_ERROR, costly=True)
             return
         if len(head.target) > bounds.max_head:
-            self.refuse(414)
+            self.reject(414)
         elif (
             head.size > bounds.max_head
             or len(head.fields) > bounds.max_headers
             or head.longest_name > LONGEST_NAME
         ):
-            self.refuse(431)
+            self.reject(431)
         elif head.length is not None and head.length > bounds.max_body:
-            self.refuse(413)
+            self.reject(413)
+        elif head.method == b"CONNECT":
+            self.reject(501)
         else:
-            self._begin(head, 0 if bodiless else head.length)
-
-    def _begin(self, head: Head, length: int | None) -> None:
-        request = self.request
-        assert request is not None  # noqa: S101  it has just begun
-        add = request.requestHeaders.addRawHeader
-        for name, value in head.fields:
-            add(name, value)
-            if name == b"expect" and value.lower() == b"100-continue":
+            self.head = head.request(0 if bodiless else head.length)
+            if not bodiless and self.head.special.get("expect", "").lower() == "100-continue":
                 self._continue = True
                 self.connection.ready(self)
-        request.parseCookies()
-        request.gotLength(length)
 
-    def receive_data(self, data: bytes) -> None:
-        """Take a piece of the body."""
-        if self.request is not None and not self.closing:
-            self._received += len(data)
-            self.request.handleContentChunk(data)
+    def receive_data(self, data: bytes, cost: int) -> bool:
+        """Take a piece of the body; say whether the client may send more instead of it.
+
+        :param cost: what it takes of the window.
+        """
+        if self.closing or not data:
+            return True
+        if self._body is None:
+            context = self.context
+            self._body = Upload(context.segments, context.upload_disk, self.head.length)
+            self.deadline = self._arriving.wait(context.seconds())
+        self._arriving.taken += len(data)
+        self._received += len(data)
+        if self._received > self.context.bounds.max_body:
+            self.reject(413)
+            return True
+        if self.head.length is not None and self._received > self.head.length:
+            self.reset(ErrorCode.PROTOCOL_ERROR, costly=True)
+            return True
+        if self._flushing:
+            self._aside = b"".join((self._aside, data))
+        else:
+            self._add(memoryview(data))
+        if self._flushing:
+            self._unacknowledged += cost
+        return not self._flushing
 
     def receive_end(self) -> None:
         """Have the request answered."""
         self._whole = True
         if self._lingering:
             self.connection.forget(self, answered=True)
-        request, head = self.request, self._head
-        if self.closing or request is None or head is None:
+        if self.closing or self._read is None:
             return
-        if head.length is None:
-            if self._received:
-                # It is known now, and the application is told as if the client had declared it.
-                request.requestHeaders.setRawHeaders(b"Content-Length", [b"%d" % self._received])
-        elif head.length != self._received:
-            self.reset(ErrorCodes.PROTOCOL_ERROR, costly=True)
+        if self._read.length is not None and self._read.length != self._received:
+            self.reset(ErrorCode.PROTOCOL_ERROR, costly=True)
+        elif self._body is not None and self._body.on_disk and not self._flushing:
+            self._to_disk()
+        elif not self._flushing:
+            self._handle()
+
+    def _add(self, data: memoryview) -> None:
+        body = self._body
+        try:
+            rest = body.add(data) if body is not None else b""
+        except OSError as error:
+            log.warning("http.spool_failed", problem=str(error))
+            self.reject(503)
             return
+        if rest:
+            self._aside = rest
+            self._to_disk()
+
+    def _to_disk(self) -> None:
+        body = self._body
+        if body is not None:
+            self._flushing = True
+            # The client is not to blame for how long that takes.
+            self.deadline = inf
+            self.context.disk_thread.make(body.to_disk, self._flushed)
+
+    def _flushed(self, error: OSError | None) -> None:
+        self._flushing = False
+        if self.closing:
+            self._drop_body()
+        elif error is not None:
+            log.warning("http.spool_failed", problem=str(error))
+            self.reject(503)
+        else:
+            aside, self._aside = self._aside, b""
+            self._arriving = Pace(self.context.bounds)
+            self.deadline = self._arriving.wait(self.context.seconds())
+            if aside:
+                self._add(memoryview(aside))
+            if self._whole and not (self._flushing or self.closing):
+                if aside:
+                    self._to_disk()
+                else:
+                    self._handle()
+        if not self._flushing:
+            count, self._unacknowledged = self._unacknowledged, 0
+            self.connection.acknowledge(count, self.number)
+
+    def _handle(self) -> None:
         self._continue = False
         self.deadline = inf
-        try:
-            request.requestReceived(head.method, head.target, b"HTTP/2")
-        except Exception:
-            log.exception("http.request_failed", peer=address_text(self.getPeer()))
-            self.reset(ErrorCodes.INTERNAL_ERROR)
+        body, self._body = self._body, None
+        if body is not None and self.head.length is None:
+            self.head.length = self._received
+        self.handled = True
+        self.context.handle(self, BytesIO() if body is None else body.whole())
 
-    def lose(self, reason: Failure) -> None:
-        """Tell everyone who is at the request that there is no client."""
+    def _drop_body(self) -> None:
+        if self._body is not None and not self._flushing:
+            self._body.close()
+            self._body = None
+
+    def lose(self) -> None:
+        """Tell whatever is at the request that there is no client."""
         self.closing = True
         self.deadline = inf
         self._buffer.clear()
-        request, self.request = self.request, None
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.stopProducing()
-        if request is not None:
-            request.connectionLost(reason)
+        self._rest = memoryview(b"")
+        self._drop_body()
+        self._let_go()
+        responder, self.responder = self.responder, None
+        if self.handled:
+            self.handled = False
+            self.context.answered(self, aborted=True)
+            if responder is not None:
+                responder.gone()
 
     def expire(self, now: float) -> None:
         """Do what the deadline is for."""
         if self._lingering:
-            self._reset = ErrorCodes.NO_ERROR
+            self._reset = ErrorCode.NO_ERROR
             self.deadline = inf
             self.connection.ready(self)
             return
         if not self._pace.waiting:
-            self.refuse(408)
+            judged = self._arriving.judge(now) if self._arriving.waiting else None
+            if judged is None:
+                self.reject(408)
+            else:
+                self.deadline = judged
             return
         deadline = self._pace.judge(now)
         if deadline is not None:
             self.deadline = deadline
         else:
-            log.info("http.stalled", peer=address_text(self.getPeer()), unsent=len(self._buffer))
-            self.reset(ErrorCodes.CANCEL)
+            log.info("http.stalled", peer=address_text(self.client), unsent=len(self._buffer))
+            self.reset(ErrorCode.CANCEL)
 
     def send(self) -> bool:
         """Send what the client will take, up to one frame of data; say whether another turn is wanted."""
@@ -199,138 +285,117 @@ class Stream:
         session, buffer = self.connection.session, self._buffer
         window = session.local_flow_control_window(self.number)
         if window <= 0:
-            self.deadline = self._pace.wait(self.site.reactor.seconds())
+            self.deadline = self._pace.wait(self.context.seconds())
             return False
         data = bytes(buffer[: min(window, session.max_outbound_frame_size, FRAME)])
         del buffer[: len(data)]
+        if self._rest and len(buffer) < FRAME:
+            buffer += self._rest[: BUFFER - FRAME]
+            self._rest = self._rest[BUFFER - FRAME :]
         end = self._ended and not buffer
         session.send_data(self.number, data, end_stream=end)
         session.earn(DATA_CREDIT)
         if self._pace.waiting:
             self._pace.taken += len(data)
             if not buffer:
-                self._pace.go_on(self.site.reactor.seconds())
+                self._pace.go_on(self.context.seconds())
                 self.deadline = inf
         if end:
             self._close()
             return False
         if self._paused and len(buffer) < BUFFER:
             self._paused = False
-            self._producer.resumeProducing()
+            if self.responder is not None:
+                self.responder.resume()
         return bool(buffer)
 
     def _close(self) -> None:
         """Be done with a response that is sent to its end."""
+        self._let_go()
+        if self.handled:
+            self.handled = False
+            self.context.answered(self)
         if self._whole:
             self.connection.forget(self, answered=True)
         else:
             # The client need not send the rest (RFC 9113 section 8.1), but curl 7.88, told so by a reset
             # at once, drops the answer.
             self._lingering = True
-            self.deadline = self.site.reactor.seconds() + LINGER
+            self.deadline = self.context.seconds() + LINGER
 
-    # The request calls these.
+    # The handler calls these.
 
-    def getPeer(self) -> IAddress:
-        """Return the other end."""
-        return self.connection.getPeer()
-
-    def getHost(self) -> IAddress:
-        """Return our end."""
-        return self.connection.getHost()
-
-    def isSecure(self) -> bool:
-        """Say whether there is TLS on the connection."""
-        return self.connection.isSecure()
-
-    def write_response(
-        self, version: bytes, code: int, reason: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes
+    def answer(
+        self, head: ResponseHead, body: bytes = b"", release: Callable[[], None] | None = None
     ) -> None:
-        """Send a head and what there is of the body; see `Channel.write_response`."""
-        del version, reason
+        """Send a whole response."""
+        self._release = release
+        # What is in our hands whole goes into the buffer as the client takes it.
+        self._rest = memoryview(body)[BUFFER:]
+        self.begin(head, body[:BUFFER])
+        self.sent = len(body)
+        self.finish()
+
+    def begin(self, head: ResponseHead, data: bytes = b"") -> None:
+        """Send the head of a response and the first bytes of its body."""
         if self._reset is not None:
             return
-        if code < 200:
-            # An interim status as the final one leaves the client waiting.
-            self._reset = ErrorCodes.INTERNAL_ERROR
-            self.connection.ready(self)
-            return
-        self._headers = [(b":status", b"%d" % code)]
-        for name, value in headers:
-            lower = name.lower()
+        self.code = head.code
+        headers = [(b":status", b"%d" % head.code)]
+        for name, value in head.fields:
+            lower = name.lower().encode("ascii")
             if lower not in CONNECTION_SPECIFIC:
-                self._headers.append((lower, value.strip(b" \t")))
-        self.write(body)
-
-    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
-        """Send the head of a response that a resource has built."""
-        self.write_response(version, int(code), reason, listed(int(code), headers), b"")
+                headers.append((lower, value.strip(" \t").encode("latin-1")))
+        if head.length is not None and head.code != 204:
+            headers.append((b"content-length", b"%d" % (0 if head.code == 205 else head.length)))
+        if not head.has_date:
+            headers.append((b"date", self.context.date().encode("ascii")))
+        if not head.has_request_id and self.request_id:
+            headers.append((b"x-request-id", self.request_id.encode("ascii")))
+        self._headers = headers
+        self.write(data)
 
     def write(self, data: bytes) -> None:
         """Send a piece of a body."""
         if self._reset is None:
+            self.sent += len(data)
             self._buffer += data
             self.connection.ready(self)
-            if self._producer is not None and not self._paused and len(self._buffer) >= BUFFER:
+            if self.responder is not None and not self._paused and len(self._buffer) >= BUFFER:
                 self._paused = True
-                self._producer.pauseProducing()
+                self.responder.pause()
 
-    def write_now(self, data: memoryview) -> int:
-        """Send nothing: it is not the stream's turn."""
-        del data
-        return 0
-
-    def writeSequence(self, pieces: Iterable[bytes]) -> None:
-        """Send pieces of a body."""
-        self.write(b"".join(pieces))
-
-    def requestDone(self, request: Request) -> None:
+    def finish(self) -> None:
         """End the response."""
-        del request
-        self.request = None
+        self.responder = None
         self._ended = True
         self.connection.ready(self)
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: FBT001  IConsumer has it so
-        """Pause and resume a producer with the client's window; ask one that does not push for each piece."""
-        self._pulled = not streaming
-        if streaming:
-            self._producer = producer
-        else:
-            self._producer = _PullToPush(producer, self)
-            self._producer.startStreaming()
+    def _let_go(self) -> None:
+        release, self._release = self._release, None
+        if release is not None:
+            release()
 
-    def unregisterProducer(self) -> None:
-        """Do without the producer: everything is written."""
-        if self._producer is not None and self._pulled:
-            self._producer.stopStreaming()
-        self._producer = None
-        self._paused = False
-
-    def refuse(self, code: int) -> None:
+    def reject(self, code: int) -> None:
         """Answer a request that cannot be read to its end; the connection goes on."""
         if self.closing:
             return
-        self.site.refused(self, code)
-        self.lose(Failure(ConnectionAborted()))
-        reason, headers, body = self.site.plain(code)
-        if self._head is not None and self._head.method == b"HEAD":
+        read = self._read
+        asked = Asked.of(read.method.decode("ascii"), read.target.decode("ascii")) if read else Asked()
+        self.request_id = self.context.refused(self.client, code, asked)
+        self.lose()
+        head, body = self.context.plain(code)
+        if asked.method == "HEAD":
             body = b""
-        self.write_response(b"HTTP/2", code, reason, headers, body)
-        self._ended = True
+        self.begin(head, body)
+        self.finish()
         self.connection.spend_on_reset()
 
     def abort(self) -> None:
         """Break the response off so that the client can tell."""
-        self.reset(ErrorCodes.INTERNAL_ERROR)
+        self.reset(ErrorCode.INTERNAL_ERROR)
 
-    loseConnection = abortConnection = abort
-
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        """Refuse a form that twisted.web cannot read."""
-        self.refuse(400)
-
-    def reset(self, code: ErrorCodes, *, costly: bool = False) -> None:
+    def reset(self, code: ErrorCode, *, costly: bool = False) -> None:
         """End the stream with an error.
 
         :param costly: whether it is the client's fault, and the client pays.
@@ -338,6 +403,6 @@ class Stream:
         if self._reset is None:
             self._reset = code
             self.connection.ready(self)
-            self.lose(Failure(ConnectionAborted()))
+            self.lose()
             if costly:
                 self.connection.spend_on_reset()

@@ -1,4 +1,4 @@
-"""The head of an HTTP/1.1 request, read strictly (RFC 9112 sections 2 to 6).
+"""The head of an HTTP/1.1 request, read strictly (RFC 9112 sections 2 to 6), in one pass.
 
 Whatever two readers could understand differently is refused rather than repaired:
 a proxy in front and an application behind must see the same request,
@@ -11,6 +11,7 @@ Where the RFC leaves room, this is what is done with it:
   as some do, would see another one.
 - A target is printable ASCII without `#`: what follows it is a path for one reader and none for another.
   An absolute one has no user name or password (RFC 9110 section 4.2.4).
+- A minor version above 1 is served as 1.1 (RFC 9110 section 2.5).
 - `Transfer-Encoding` is exactly `chunked`: other codings are for no one here to undo.
 - `Transfer_Encoding` and the like are refused: behind CGI-like variables they are what frames the body.
 - A second `Content-Type` is refused: a reader takes the first of them, or the last, or both joined.
@@ -19,15 +20,14 @@ Where the RFC leaves room, this is what is done with it:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from twisted.web.http_headers import Headers
+from halfsync.http.stream import RequestHead
 
 KNOWN_NAMES = 1000
-"""How many header names are remembered; clients choose them, so there is a bound."""
+"""How many header names, and hosts, are remembered; clients choose them, so there is a bound."""
 
 LONGEST_NAME = 256
-"""Bytes of a header's name; beyond it 431. twisted.web remembers 10,000 of them for good."""
+"""Bytes of a header's name; beyond it 431."""
 
 LENGTH_DIGITS = 18
 """Of a Content-Length; more of them is no length of anything."""
@@ -35,22 +35,34 @@ LENGTH_DIGITS = 18
 _PLAIN = bytes([9, *range(32, 127), *range(128, 256)])
 """What a head is made of, apart from its line ends: tab, printable ASCII, and what is not ASCII."""
 
-_REQUEST_LINE = re.compile(rb"([!$%&'*+.^_`|~0-9A-Z-]+) ([!-\"$-~]+) HTTP/(1\.[01])\Z")
-_OTHER_VERSION = re.compile(rb"[^ ]+ [^ ]+ HTTP/[0-9]\.[0-9]\Z")
-_ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]+)(?:[/?]|\Z)")
-_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_REQUEST_LINE = re.compile(r"([!$%&'*+.^_`|~0-9A-Z-]+) ([!-\"$-~]+) HTTP/1\.([0-9])\Z")
+_OTHER_VERSION = re.compile(r"[^ ]+ [^ ]+ HTTP/[0-9]\.[0-9]\Z")
+_ABSOLUTE = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://([^/?]+)([/?].*)?\Z")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _HOST = re.compile(
-    rb"(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+(?::[0-9]{0,5})?\Z"
-    rb"|\[(?:[0-9A-Fa-f:.]+|v[0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+)\](?::[0-9]{0,5})?\Z"
+    r"(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+(?::[0-9]{0,5})?\Z"
+    r"|\[(?:[0-9A-Fa-f:.]+|v[0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+)\](?::[0-9]{0,5})?\Z"
 )
 
-SINGLE = frozenset((b"Host", b"Content-Length", b"Transfer-Encoding", b"Content-Type"))
+SINGLE = frozenset(("host", "content-length", "transfer-encoding", "content-type"))
 """Headers of which there is at most one."""
 
-FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding"))
+FRAMING = frozenset(("host", "content-length", "transfer-encoding"))
 """What decides where a request goes and where it ends."""
 
-_names: dict[bytes, bytes] = {}
+SPECIAL = SINGLE | {"connection", "expect", "x-request-id", "traceparent", "cookie"}
+"""Headers that a server looks at itself, or joins in a way of their own."""
+
+KNOWN_BLOCKS = 256
+KNOWN_SIZE = 2048
+"""How many blocks of header lines are remembered, and how long they are at most.
+
+On a connection, most requests have the same lines as the one before: 10 headers take 2 microseconds, not 8.
+"""
+
+_blocks: dict[bytes, Fields] = {}
+_names: dict[str, tuple[str | None, str | None]] = {}
+_hosts: set[str] = set()
 
 
 class Refused(Exception):  # noqa: N818  the request is, by us
@@ -61,85 +73,136 @@ class Refused(Exception):  # noqa: N818  the request is, by us
         self.code = code
 
 
-@dataclass(slots=True)
-class Head:
-    """What the head of a request says."""
-
-    method: bytes
-    target: bytes
-    """Origin-form, absolute-form with http or https, or `*`."""
-    version: bytes
-    fields: dict[bytes, list[bytes]]
-    """Values by names as twisted.web spells them."""
-    length: int | None
-    """The body's in bytes; None for a chunked one."""
-
-
-def read(text: bytes, max_headers: int) -> Head:
+def read(data: bytes, max_headers: int) -> RequestHead:
     """Read a head: the request line and the header lines, without the empty line after them.
 
     :raises Refused: 400; 431 for too many headers; 501 for CONNECT and for transfer codings;
-        505 for versions other than 1.0 and 1.1.
+        505 for versions other than 1.x.
     """
-    lines = text.split(b"\r\n")
-    if text.translate(None, _PLAIN) != b"\r\n" * (len(lines) - 1):
+    at = data.find(b"\r\n")
+    line, block = (data, b"") if at < 0 else (data[:at], data[at:])
+    if line.translate(None, _PLAIN):
+        raise Refused(400)
+    match = _REQUEST_LINE.match(line.decode("latin-1"))
+    if match is not None and match[2].startswith("/") and match[1] != "CONNECT":
+        # So are nearly all.
+        method, target, minor = match.groups()
+        version = "HTTP/1.0" if minor == "0" else "HTTP/1.1"
+    else:
+        method, target, version = read_request_line(line.decode("latin-1"))
+    fields = _blocks.get(block) or _fields(block)
+    if len(fields.lines) > max_headers:
+        raise Refused(431)
+    if fields.host is None and version == "HTTP/1.1":
+        raise Refused(400)
+    if fields.length is None and version == "HTTP/1.0":
+        # RFC 9112 section 6.1: the two readings of it are how requests are smuggled.
+        raise Refused(400)
+    variables = fields.variables
+    if not target.startswith("/"):
+        target, variables = _path_of(method, target, variables)
+    return RequestHead(method, target, version, variables, fields.special, fields.length, fields.listed)
+
+
+class Fields:
+    """The header lines of a request; many requests have the same, and share them: nothing here is changed."""
+
+    __slots__ = ("host", "length", "lines", "special", "variables")
+
+    def __init__(self, lines: list[str], variables: dict[str, str], special: dict[str, str]) -> None:
+        self.lines = lines
+        self.variables = variables
+        self.special = special
+        self.host = special.get("host")
+        # An empty one is what a client sends that has no name for us (RFC 9112 section 3.2).
+        if self.host and not is_host(self.host):
+            raise Refused(400)
+        self.length = _length(special)
+
+    def listed(self) -> list[tuple[str, str]]:
+        """Return every header."""
+        found = []
+        for line in self.lines:
+            name, _, value = line.partition(":")
+            found.append((name, value.strip("\t ")))
+        return found
+
+
+def _fields(block: bytes) -> Fields:  # noqa: C901  one pass: calls would cost more
+    lines = block.decode("latin-1").split("\r\n")
+    if block.translate(None, _PLAIN) != b"\r\n" * (len(lines) - 1):
         # Something that is neither plain nor one of the line ends just found.
         raise Refused(400)
-    method, target, version = read_request_line(lines[0])
-    if len(lines) > max_headers + 1:
-        raise Refused(431)
-    fields: dict[bytes, list[bytes]] = {}
-    for line in lines[1:]:
-        raw_name, colon, value = line.partition(b":")
+    del lines[0]
+    variables: dict[str, str] = {}
+    special: dict[str, str] = {}
+    names = _names
+    for line in lines:
+        raw, colon, value = line.partition(":")
         if not colon:
             raise Refused(400)
-        name = _names.get(raw_name) or _name(raw_name)
-        if name not in fields:
-            fields[name] = [value.strip(b"\t ")]
-        elif name in SINGLE:
-            raise Refused(400)
-        else:
-            fields[name].append(value.strip(b"\t "))
-    _check_host(fields, version)
-    return Head(method, target, version, fields, _length(fields, version))
+        variable, kind = names.get(raw) or variable_of(raw)
+        value = value.strip("\t ")
+        joint = ", "
+        if kind is not None:
+            if kind not in special:
+                special[kind] = value
+            elif kind in SINGLE:
+                raise Refused(400)
+            elif kind == "cookie":
+                joint = "; "
+            else:
+                special[kind] += ", " + value
+        if variable is not None:
+            variables[variable] = f"{variables[variable]}{joint}{value}" if variable in variables else value
+    fields = Fields(lines, variables, special)
+    if len(block) <= KNOWN_SIZE:
+        if len(_blocks) >= KNOWN_BLOCKS:
+            _blocks.clear()
+        _blocks[block] = fields
+    return fields
 
 
-def is_host(value: bytes) -> bool:
+def is_host(value: str) -> bool:
     """Say whether a value is a host with or without a port (RFC 9110 section 7.2).
 
     A comma, which the RFC allows in names, is not: no name has one, two hosts made one by a proxy do.
     """
-    return _HOST.match(value) is not None
+    if value in _hosts:
+        return True
+    if _HOST.match(value) is None:
+        return False
+    if len(_hosts) < KNOWN_NAMES:
+        _hosts.add(value)
+    return True
 
 
-def in_disguise(name: bytes) -> bool:
+def in_disguise(name: str) -> bool:
     """Say whether a name passes for one that frames a request, where underscores are dashes."""
-    return b"_" in name and name.replace(b"_", b"-").lower() in FRAMING
+    return "_" in name and name.replace("_", "-").lower() in FRAMING
 
 
-def read_request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
+def read_request_line(line: str) -> tuple[str, str, str]:
     """Return method, target and version.
 
-    :raises Refused: 400; 501 for CONNECT; 505 for versions other than 1.0 and 1.1.
+    :raises Refused: 400; 501 for CONNECT; 505 for versions other than 1.x.
     """
     match = _REQUEST_LINE.match(line)
     if match is None:
-        if _OTHER_VERSION.match(line) and not line.endswith((b"1.0", b"1.1")):
-            raise Refused(505)
-        raise Refused(400)
-    method, target, version = match.groups()
-    if not target.startswith(b"/"):
+        raise Refused(505 if _OTHER_VERSION.match(line) and "HTTP/1." not in line else 400)
+    method, target, minor = match.groups()
+    if not target.startswith("/"):
         _check_target(method, target)
-    elif method == b"CONNECT":
+    elif method == "CONNECT":
         raise Refused(400)
-    return method, target, b"HTTP/" + version
+    return method, target, "HTTP/1.0" if minor == "0" else "HTTP/1.1"
 
 
-def _check_target(method: bytes, target: bytes) -> None:
-    if method == b"CONNECT":
+def _check_target(method: str, target: str) -> None:
+    if method == "CONNECT":
         raise Refused(501 if is_host(target) else 400)
-    if target == b"*":
-        if method != b"OPTIONS":
+    if target == "*":
+        if method != "OPTIONS":
             raise Refused(400)
         return
     absolute = _ABSOLUTE.match(target)
@@ -147,45 +210,60 @@ def _check_target(method: bytes, target: bytes) -> None:
         raise Refused(400)
 
 
-def _name(raw: bytes) -> bytes:
+def _path_of(method: str, target: str, variables: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """Return path and query of a target that does not begin with a slash, and the variables with its host.
+
+    The host of an absolute target replaces the header (RFC 9112 section 3.2.2).
+    """
+    match = _ABSOLUTE.match(target)
+    if match is None:
+        return target, variables
+    rest = match[2] or ""
+    if not rest and method == "OPTIONS":
+        # It asks about the server, as `*` does (RFC 9112 section 3.2.4).
+        rest = "*"
+    elif not rest.startswith("/"):
+        rest = "/" + rest
+    return rest, {**variables, "HTTP_HOST": match[1]}
+
+
+def variable_of(raw: str) -> tuple[str | None, str | None]:
+    """Return the WSGI variable of a header, and what a server knows it as; None where there is none.
+
+    A name with an underscore has no variable: `X_User` and `X-User` would be one,
+    and a proxy that removes the one may let the other pass.
+    :raises Refused: 400 for what is no name, 431 for one that is too long.
+    """
     # Whitespace before the colon, and at the start of a folded line, is no part of a token either.
-    if _NAME.match(raw) is None:
-        raise Refused(400)
-    if in_disguise(raw):
+    if _NAME.match(raw) is None or in_disguise(raw):
         raise Refused(400)
     if len(raw) > LONGEST_NAME:
         raise Refused(431)
-    name, _ = next(iter(Headers({raw: []}).getAllRawHeaders()))
+    lower = raw.lower()
+    kind = lower if lower in SPECIAL else None
+    variable: str | None = "HTTP_" + raw.upper().replace("-", "_")
+    if lower == "content-type":
+        variable = "CONTENT_TYPE"
+    elif "_" in raw or lower in {"content-length", "transfer-encoding"}:
+        # Those describe the body as it came over the wire; an application gets it decoded and counted.
+        variable = None
     if len(_names) < KNOWN_NAMES:
-        _names[raw] = name
-    return name
+        _names[raw] = variable, kind
+    return variable, kind
 
 
-def _check_host(fields: dict[bytes, list[bytes]], version: bytes) -> None:
-    hosts = fields.get(b"Host")
-    if hosts is None:
-        if version == b"HTTP/1.1":
+def _length(special: dict[str, str]) -> int | None:
+    digits = special.get("content-length")
+    coding = special.get("transfer-encoding")
+    if coding is not None:
+        if digits is not None:
             raise Refused(400)
-    # An empty one is what a client sends that has no name for us (RFC 9112 section 3.2).
-    elif hosts[0] and not is_host(hosts[0]):
-        raise Refused(400)
-
-
-def _length(fields: dict[bytes, list[bytes]], version: bytes) -> int | None:
-    lengths = fields.get(b"Content-Length")
-    codings = fields.get(b"Transfer-Encoding")
-    if codings is not None:
-        if lengths is not None or version == b"HTTP/1.0":
-            # RFC 9112 section 6.1: the two readings of it are how requests are smuggled.
-            raise Refused(400)
-        if codings[0].lower() == b"chunked":
+        if coding.lower() == "chunked":
             return None
-        last = codings[0].lower().rpartition(b",")[2].strip(b"\t ")
-        raise Refused(501 if last == b"chunked" else 400)
-    if lengths is None:
+        last = coding.lower().rpartition(",")[2].strip("\t ")
+        raise Refused(501 if last == "chunked" else 400)
+    if digits is None:
         return 0
-    digits = lengths[0]
-    # bytes.isdigit, unlike that of str, knows 0 to 9 only.
-    if not digits.isdigit() or len(digits) > LENGTH_DIGITS:
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > LENGTH_DIGITS:
         raise Refused(400)
     return int(digits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol
 
 from halfsync import flag, flags
 from halfsync.endpoints.listener import Endpoints
@@ -13,13 +13,10 @@ from halfsync.http.bounds import Bounds
 from halfsync.http.part import HttpListener
 from halfsync.http.site import Site
 
-if TYPE_CHECKING:
-    from twisted.web.resource import IResource
-
 SAFE = Bounds()
 
 
-@flags.declare(flag.namespace("web"))
+@flags.declare(flag.namespace("web"), at_start=True)
 class FLAGS:
     """Where the service answers, and what a client may cost."""
 
@@ -35,16 +32,19 @@ class FLAGS:
         "Time that a connection may stay open between requests.", default=SAFE.idle_timeout
     )
     request_timeout = flagtypes.Seconds(
-        "Time in which headers and body must arrive.", default=SAFE.request_timeout
+        "Time in which the head of a request must arrive; its body is judged by --web.min_rate.",
+        default=SAFE.request_timeout,
     )
     write_timeout = flagtypes.Seconds(
-        "Time over which the rate is judged at which a client takes a response.", default=SAFE.write_timeout
+        "Time over which the rate is judged at which a client takes a response, or sends a body.",
+        default=SAFE.write_timeout,
     )
     min_rate = flagtypes.Size(
-        "Bytes a second; a client that takes a response more slowly is cut.", default=SAFE.min_rate
+        "Bytes a second; a client that takes a response, or sends a body, more slowly is cut.",
+        default=SAFE.min_rate,
     )
     spool = flagtypes.Size(
-        "Disk for responses that wait for slow clients, so that no thread does; 0 turns it off.",
+        "Disk for responses that wait for slow clients, and as much for uploads; 0 turns it off.",
         default=SAFE.spool,
         minimum=0,
     )
@@ -85,7 +85,8 @@ class WebListener(HttpListener):
     def from_flags(cls, resource: WebResource, reactor: Any) -> WebListener:
         """Serve a resource where and as the flags say."""
         bounds = Bounds(**{each.name: getattr(FLAGS, each.name) for each in fields(Bounds)})
-        site = Site(cast("IResource", resource), bounds=bounds, access_log=FLAGS.access_log, reactor=reactor)
+        trusted = None
         if FLAGS.trusted_proxies:
-            site.proxies = proxies.Proxies(FLAGS.trusted_proxies, headers=FLAGS.proxy_headers)
+            trusted = proxies.Proxies(FLAGS.trusted_proxies, headers=FLAGS.proxy_headers)
+        site = Site(resource, bounds=bounds, access_log=FLAGS.access_log, reactor=reactor, proxies=trusted)
         return cls("web", flag="web.listen", endpoints=FLAGS.listen, site=site, reactor=reactor)

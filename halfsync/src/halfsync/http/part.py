@@ -4,55 +4,53 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from halfsync.endpoints.addresses import address_text
 from halfsync.endpoints.connections import idle
 from halfsync.endpoints.listener import Listener
 from halfsync.http.access_log import BUCKETS
+from halfsync.http.context import describe
 from halfsync.http.rate import unsent
-from halfsync.http.request import address_text
 from halfsync.life.facts import Metric, OpenConnection, RunningRequest, Sample, counter, gauge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from halfsync.endpoints.endpoint import Endpoint
     from halfsync.http.site import Site
 
 
 class HttpListener(Listener):
     """Endpoint strings that serve a site."""
 
-    def __init__(self, name: str, *, flag: str, endpoints: Sequence[str], site: Site, reactor: Any) -> None:
+    def __init__(
+        self, name: str, *, flag: str, endpoints: Sequence[Endpoint | str], site: Site, reactor: Any
+    ) -> None:
         super().__init__(name, flag=flag, endpoints=endpoints, factory=site, reactor=reactor)
         self.site = site
 
     def requests(self) -> list[RunningRequest]:
         """Return the requests that are not answered to their end."""
-        return [
-            RunningRequest(self.label, each.method, each.path, each.peer, each.since, each.thread)
-            for each in self.site.in_flight()
-        ]
+        return self.site.in_flight(self.label)
 
     def connections(self) -> list[OpenConnection]:
         """Return the open connections."""
-        now = self.site.reactor.seconds()
+        now = self.site.context.seconds()
         return [
             OpenConnection(
                 self.label,
-                address_text(channel.getPeer()),
-                age=now - channel.since,
-                asked=channel.asked,
-                at=", ".join(
-                    b" ".join((each.method, each.path)).decode("ascii", "backslashreplace")
-                    for each in channel.requests
-                    if each.since is not None
-                ),
-                idle=idle(channel.transport),
-                unsent=unsent(channel.transport),
+                address_text(connection.client),
+                age=now - connection.since,
+                asked=connection.asked,
+                at=", ".join(map(describe, connection.streams())),
+                idle=idle(connection.transport),
+                unsent=unsent(connection.transport),
             )
-            for channel in self.site.channels()
+            for connection in self.site.context.connections
         ]
 
     def metrics(self) -> Iterator[Metric]:
         """Return counts of requests and connections, and a histogram of durations."""
+        yield from super().metrics()
         site, counts, name = self.site, self.site.counts, {"listener": self.label}
         yield Metric(
             "counter",
@@ -78,6 +76,6 @@ class HttpListener(Listener):
         )
         yield counter("http_sent_bytes", "Bytes of bodies sent.", counts.bytes, **name)
         yield counter("http_aborted", "Connections lost before the response.", counts.aborted, **name)
-        yield counter("http_connections_accepted", "Connections.", counts.connections, **name)
-        yield gauge("http_requests_in_flight", "Not yet answered.", len(site.in_flight()), **name)
+        yield counter("http_connections_accepted", "Connections.", site.context.connections.accepted, **name)
+        yield gauge("http_requests_in_flight", "Not yet answered.", len(self.requests()), **name)
         yield gauge("http_connections", "Open connections.", site.connections, **name)

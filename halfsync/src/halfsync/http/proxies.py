@@ -16,10 +16,8 @@ from twisted.internet import address as addresses
 from halfsync import flag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from ipaddress import IPv4Address
-
-    from twisted.web.http_headers import Headers
 
     _Strings = flag.List[str]
 else:
@@ -33,6 +31,9 @@ MOST_HOPS = 32
 
 UNIX = "unix"
 
+SAID = frozenset(("for", "proto", "host"))
+"""What a proxy can say: the client's address, its scheme, the host that it asked for."""
+
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
 # RFC 7239 section 4: pairs separated by semicolons, elements by commas, values that may be quoted.
 _PAIR = re.compile(
@@ -45,11 +46,14 @@ class Origin(NamedTuple):
 
     client: addresses.IPv4Address | addresses.IPv6Address | None = None
     secure: bool | None = None
-    host: bytes | None = None
+    host: str | None = None
 
 
 class TrustedProxies(_Strings):
-    """Addresses, networks (`10.0.0.0/8`, `fd00::/8`), and `unix` for peers on UNIX sockets."""
+    """Addresses, networks (`10.0.0.0/8`, `fd00::/8`), and `unix` for peers on UNIX sockets.
+
+    `10.0.0.7=for,proto` is a proxy that sets only those two, and lets the client's own of the third pass.
+    """
 
     def __init__(self, description: str) -> None:
         super().__init__(flag.String, " ", description, [])
@@ -59,15 +63,18 @@ class TrustedProxies(_Strings):
         """Take what names proxies without doubt: a network with host bits is two different meanings."""
         texts = value.split()
         for text in texts:
-            if text == UNIX:
+            name, equals, said = text.partition("=")
+            if equals and not set(said.split(",")) <= SAID:
+                raise ValueError(f"has {text!r}; after the = are some of for,proto,host")
+            if name == UNIX:
                 continue
             try:
-                ip_network(text)
+                ip_network(name)
             except ValueError as error:
                 told = str(error)
                 reason = told if "host bits" in told else "is no IP address or network"
                 raise ValueError(
-                    f"has {text!r}, which {reason}; right are 10.0.0.7, 10.0.0.0/8, fd00::/8, unix"
+                    f"has {text!r}, which {reason}; right are 10.0.0.7, 10.0.0.0/8, fd00::/8=for,proto, unix"
                 ) from None
         self.value = texts
 
@@ -77,20 +84,37 @@ class Proxies:
 
     def __init__(self, trusted: Iterable[str], *, headers: str = X_FORWARDED) -> None:
         """Believe those that TrustedProxies takes, in the headers of one family."""
-        names = set(trusted)
-        self._unix = UNIX in names
-        self._networks: list[IPv4Network | IPv6Network] = [ip_network(each) for each in names - {UNIX}]
+        self._unix: frozenset[str] | None = None
+        self._networks: list[tuple[IPv4Network | IPv6Network, frozenset[str]]] = []
+        """Proxies, and which of address, scheme and host each of them says."""
+        for text in trusted:
+            name, equals, said = text.partition("=")
+            believed = frozenset(said.split(",")) if equals else SAID
+            if name == UNIX:
+                self._unix = believed
+            else:
+                self._networks.append((ip_network(name), believed))
         self._read = _forwarded if headers == FORWARDED else _x_forwarded
 
-    def origin(self, peer: object, headers: Headers) -> Origin:
-        """Say where a request comes from that this peer has sent."""
-        if isinstance(peer, (addresses.IPv4Address, addresses.IPv6Address)):
-            found = _parsed(peer.host)
-            if found is None or not self._trusts(found[0]):
-                return Origin()
-        elif not self._unix:
+    def origin(self, peer: object, variables: Mapping[str, str]) -> Origin:
+        """Say where a request comes from that this peer has sent, by its headers as WSGI names them."""
+        believed = self._believed(peer)
+        if not believed:
             return Origin()
-        return self._read(self, headers)
+        client, secure, host = self._read(self, variables)
+        return Origin(
+            client if "for" in believed else None,
+            secure if "proto" in believed else None,
+            host if "host" in believed else None,
+        )
+
+    def _believed(self, peer: object) -> frozenset[str]:
+        if not isinstance(peer, (addresses.IPv4Address, addresses.IPv6Address)):
+            return self._unix or frozenset()
+        found = _parsed(peer.host)
+        if found is None:
+            return frozenset()
+        return frozenset().union(*(said for network, said in self._networks if found[0] in network))
 
     def client(self, hops: Sequence[str]) -> tuple[int, addresses.IPv4Address | addresses.IPv6Address | None]:
         """Go from the nearest hop outwards to the first that is no proxy of ours; give its place and address.
@@ -112,19 +136,18 @@ class Proxies:
         return place, kind("TCP", str(host), port)
 
     def _trusts(self, host: IPv4Address | IPv6Address) -> bool:
-        return any(host in network for network in self._networks)
+        return any(host in network for network, _ in self._networks)
 
 
-def _x_forwarded(proxies: Proxies, headers: Headers) -> Origin:
-    _, client = proxies.client(_listed(headers, b"X-Forwarded-For"))
-    schemes = _listed(headers, b"X-Forwarded-Proto")
-    hosts = _listed(headers, b"X-Forwarded-Host")
+def _x_forwarded(proxies: Proxies, variables: Mapping[str, str]) -> Origin:
+    _, client = proxies.client(_listed(variables, "HTTP_X_FORWARDED_FOR"))
+    schemes = _listed(variables, "HTTP_X_FORWARDED_PROTO")
+    hosts = _listed(variables, "HTTP_X_FORWARDED_HOST")
     return Origin(client, _secure(schemes[-1]) if schemes else None, _host(hosts[-1]) if hosts else None)
 
 
-def _forwarded(proxies: Proxies, headers: Headers) -> Origin:
-    text = ",".join(value.decode("latin-1") for value in headers.getRawHeaders(b"Forwarded", ()))
-    elements = list(_elements(text))
+def _forwarded(proxies: Proxies, variables: Mapping[str, str]) -> Origin:
+    elements = list(_elements(variables.get("HTTP_FORWARDED", "")))
     place, client = proxies.client([element.get("for", "") for element in elements])
     # What the hop says by whom the client was received; without an address, what the nearest one says.
     said = elements[min(place, len(elements) - 1)] if elements else {}
@@ -153,12 +176,9 @@ def _elements(text: str) -> Iterator[dict[str, str]]:
     yield from elements
 
 
-def _listed(headers: Headers, name: bytes) -> list[str]:
-    return [
-        each.strip(" \t")
-        for value in headers.getRawHeaders(name, ())
-        for each in value.decode("latin-1").split(",")
-    ]
+def _listed(variables: Mapping[str, str], name: str) -> list[str]:
+    value = variables.get(name)
+    return [] if value is None else [each.strip(" \t") for each in value.split(",")]
 
 
 def _parsed(text: str) -> tuple[IPv4Address | IPv6Address, int] | None:
@@ -186,5 +206,5 @@ def _secure(scheme: str) -> bool | None:
     return {"https": True, "http": False, "wss": True, "ws": False}.get(scheme.lower())
 
 
-def _host(text: str) -> bytes | None:
-    return text.encode("ascii") if _HOST.match(text) else None
+def _host(text: str) -> str | None:
+    return text if _HOST.match(text) else None

@@ -1,25 +1,17 @@
-"""How fast a client takes what is ready for it, so that a slow one is told from a stalled one."""
+"""How fast a client takes what is ready for it, or sends what it has begun: a slow one is no stalled one."""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from fcntl import ioctl
 from math import inf
-from struct import unpack
-from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.abstract import FileDescriptor
-from twisted.internet.tcp import Connection
-
-from halfsync.http.request import address_text
+from halfsync.endpoints.addresses import address_text
+from halfsync.endpoints.transport import SocketTransport
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from halfsync.http.bounds import Bounds
-    from halfsync.http.channel import Channel
-    from halfsync.http.h2 import H2Channel
-
+    from halfsync.http.connections import Connection
 
 log = get_logger(__name__)
 
@@ -31,13 +23,14 @@ Closing with unread input makes the kernel send a reset, which can overtake the 
 
 
 class Pace:
-    """What a client has taken while something waited for it, on average over `write_timeout` of waiting.
+    """What a client has taken, or sent, while something waited for it: its average over `write_timeout`.
 
-    It is asked with how many bytes are left for the client at that moment;
-    who cannot tell leaves that out, and adds to `taken` what goes.
+    It is told how many bytes are left for the client at that moment, and of what is sent from the first wait
+    on: what has been sent since and is not left has been taken.
+    A caller that cannot tell what is left leaves that out, and adds to `taken` what has gone, or come.
     """
 
-    __slots__ = ("_bounds", "_since", "_waited", "taken")
+    __slots__ = ("_begun", "_bounds", "_since", "_waited", "taken")
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -46,7 +39,9 @@ class Pace:
         self._waited = 0.0
         """Seconds of the waits before."""
         self.taken = 0
-        """Bytes; what is sent during a wait is added, because it is left at the end, or taken."""
+        """Bytes that were left at the first wait, or sent since."""
+        self._begun = False
+        """Whether there has been a wait."""
 
     @property
     def waiting(self) -> bool:
@@ -57,7 +52,9 @@ class Pace:
         """Begin to wait, unless it is so already; return when it is time to judge."""
         if self._since is None:
             self._since = now
-            self.taken += left
+            if not self._begun:
+                self._begun = True
+                self.taken += left
         return self._since + max(0, self._bounds.write_timeout - self._waited)
 
     def wait_for_the_rest(self, now: float, transport: Any) -> float:
@@ -65,13 +62,17 @@ class Pace:
         deadline = self.wait(now, untaken(transport))
         return deadline if unsent(transport) else now + LINGER
 
-    def go_on(self, now: float, left: int = 0) -> float:
+    def sent(self, size: int) -> None:
+        """Count what is sent, whether the kernel takes it or it has to wait."""
+        if self._begun:
+            self.taken += size
+
+    def go_on(self, now: float) -> float:
         """End a wait, if there is one; return how long it was."""
         if self._since is None:
             return 0.0
         wait, self._since = now - self._since, None
         self._waited += wait
-        self.taken -= left
         return wait
 
     def judge(self, now: float, left: int = 0) -> float | None:
@@ -79,48 +80,37 @@ class Pace:
         since = now if self._since is None else self._since
         if self.taken - left < max(1, self._bounds.min_rate * (self._waited + now - since)):
             return None
-        self._since, self._waited, self.taken = None, 0.0, 0
+        self._since, self._waited, self.taken, self._begun = None, 0.0, 0, False
         return self.wait(now, left)
 
 
-def wait_or_cut(channel: Channel | H2Channel, pace: Pace | None, now: float) -> float:
+def wait_or_cut(connection: Connection, pace: Pace | None, now: float) -> float:
     """Return until when a connection may still wait for its client; cut one whose client is too slow."""
-    left = unsent(channel.transport)
-    deadline = pace.judge(now, untaken(channel.transport)) if pace and left else None
+    left = unsent(connection.transport)
+    deadline = pace.judge(now, untaken(connection.transport)) if pace and left else None
     if deadline is not None:
         return deadline
     if left:
-        log.info("http.stalled", peer=address_text(channel.getPeer()), unsent=left)
-    channel.abort()
+        log.info("http.stalled", peer=address_text(connection.client), unsent=left)
+    connection.abort()
     return inf
 
 
 def unsent(transport: Any) -> int:
     """Return how many bytes wait for the client in our memory, below whatever wraps the socket."""
-    bottom = _bottom(transport)
-    if bottom is None:
-        return 0
-    waiting: int = len(bottom.dataBuffer) - bottom.offset + bottom._tempDataLen  # noqa: SLF001  nothing public
-    return waiting
+    bottom = socket_of(transport)
+    return 0 if bottom is None else bottom.unsent
 
 
 def untaken(transport: Any) -> int:
-    """Return how many bytes the client has not taken: those in our memory, and those in the kernel's.
-
-    The kernel frees room in its buffer, of up to megabytes, in large steps:
-    of an honest client that takes 2 KiB a second, our memory saw nothing for minutes.
-    """
-    bottom = _bottom(transport)
-    queued = 0
-    if isinstance(bottom, Connection):
-        # SIOCOUTQ of tcp(7) and unix(7). A socket that is closed already has none.
-        with suppress(OSError, AttributeError, ValueError):
-            (queued,) = unpack("i", ioctl(bottom.fileno(), TIOCOUTQ, bytes(4)))
-    return unsent(transport) + queued
+    """Return how many bytes the client has not taken: those in our memory, and those in the kernel's."""
+    bottom = socket_of(transport)
+    return 0 if bottom is None else bottom.untaken
 
 
-def _bottom(transport: Any) -> Any:
-    while not isinstance(transport, FileDescriptor):
+def socket_of(transport: Any) -> SocketTransport | None:
+    """Return the transport on the socket, below whatever wraps it; None where there is no such."""
+    while not isinstance(transport, SocketTransport):
         inner = getattr(transport, "transport", None)
         if inner is None or inner is transport:
             return None

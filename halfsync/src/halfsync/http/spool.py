@@ -1,17 +1,14 @@
-"""Bodies that wait, in memory or on the disk, so that no worker thread does.
+"""Room for what waits, in memory or on the disk; and responses on the disk, so that no worker thread waits.
 
-A response waits for its client, as with nginx and waitress:
-once an application has made it, its thread has better things to do.
-A request waits until it is there in whole.
+Once an application has made a response, its thread has better things to do than to wait for a slow client,
+as with nginx and waitress.
 """
 
 from __future__ import annotations
 
 import os
-from io import BytesIO
 from tempfile import TemporaryFile
 from threading import Lock
-from typing import IO
 
 from halfsync.logs import get_logger
 
@@ -19,7 +16,7 @@ log = get_logger(__name__)
 
 
 class Space:
-    """How much memory, or disk, all responses together may take, in bytes."""
+    """How much memory, or disk, all connections together may take, in bytes; for any thread."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -50,66 +47,11 @@ class Space:
             return None
 
 
-class Upload(BytesIO):
-    """The body of a request, in memory as long as there is room for it."""
-
-    def __init__(self, space: Space) -> None:
-        super().__init__()
-        self._space = space
-        self._size = 0
-
-    def add(self, data: bytes) -> IO[bytes]:
-        """Put data behind what is there; return what holds it from now on: this, or a file without a name.
-
-        :raises OSError: when the disk does not allow one.
-        """
-        if self._space.take(len(data)):
-            self._size += len(data)
-            self.write(data)
-            return self
-        file: IO[bytes] = TemporaryFile()  # noqa: SIM115  lives with the request
-        with self.getbuffer() as before:
-            file.write(before)
-        file.write(data)
-        self.close()
-        return file
-
-    def close(self) -> None:
-        """Give the room back."""
-        self._space.give_back(self._size)
-        self._size = 0
-        super().close()
-
-
-class Held:
-    """A body that the application made in one piece: it stays in memory, where it is already."""
-
-    def __init__(self, space: Space, data: bytes) -> None:
-        """Hold data for which room has been taken."""
-        self._space = space
-        self._size = len(data)
-        self.rest = memoryview(data)
-        """What has not been taken."""
-
-    def take(self, size: int) -> bytes:
-        """Return the next bytes, at most `size`; none when all are taken."""
-        data = bytes(self.rest[:size])
-        self.skip(size)
-        return data
-
-    def skip(self, size: int) -> None:
-        """Count bytes as taken."""
-        self.rest = self.rest[size:]
-
-    def close(self) -> None:
-        """Give the room back."""
-        self._space.give_back(self._size)
-        self._size = 0
-        self.rest = memoryview(b"")
-
-
 class Spool:
-    """The rest of one response: a thread appends to it while the reactor takes from it."""
+    """The rest of one response: a thread appends to it while the reactor takes from it.
+
+    The lock is never held while the disk is written: where that hangs, it hangs for one thread.
+    """
 
     def __init__(self, space: Space) -> None:
         """Make a file without a name in the folder for temporary ones.
@@ -122,15 +64,19 @@ class Spool:
         self._written = 0
         self._taken = 0
         self._reserved = 0
+        self._writing = False
+        self._closed = False
 
     def append(self, data: bytes) -> bool:
         """Put data behind what is there, all or nothing; say whether there was room."""
+        if not self._space.take(len(data)):
+            return False
         with self._lock:
-            if self._file.closed or not self._space.take(len(data)):
-                return False
             self._reserved += len(data)
-            rest = memoryview(data)
+            self._writing = not self._closed
             end = self._written
+        if self._writing:
+            rest = memoryview(data)
             try:
                 while rest:
                     written = os.pwrite(self._file.fileno(), rest, end)
@@ -138,20 +84,37 @@ class Spool:
                     end += written
             except OSError as error:
                 log.warning("http.spool_failed", problem=str(error))
-                return False
-            self._written = end
-            return True
+        with self._lock:
+            self._writing = False
+            if self._closed:
+                self._release()
+            elif not rest:
+                self._written = end
+                return True
+        return False
 
     def take(self, size: int) -> bytes:
         """Return the next bytes, at most `size`; none when all that was appended is taken."""
+        data = os.pread(self._file.fileno(), min(size, self._written - self._taken), self._taken)
+        self._taken += len(data)
+        return data
+
+    def close_if_empty(self) -> bool:
+        """Close it when all is taken and nothing is being appended; say whether it is so."""
         with self._lock:
-            data = os.pread(self._file.fileno(), min(size, self._written - self._taken), self._taken)
-            self._taken += len(data)
-            return data
+            if self._writing or self._taken < self._written:
+                return False
+        self.close()
+        return True
 
     def close(self) -> None:
-        """Give everything back."""
+        """Give everything back, when the present `append` is over; what is appended later is refused."""
         with self._lock:
-            if not self._file.closed:
-                self._file.close()
-                self._space.give_back(self._reserved)
+            self._closed = True
+            if not self._writing:
+                self._release()
+
+    def _release(self) -> None:
+        self._file.close()
+        self._space.give_back(self._reserved)
+        self._reserved = 0

@@ -18,35 +18,16 @@ as the client takes what is written; what is written during a pause is kept all 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from halfsync.http.context import Context
+    from halfsync.endpoints.addresses import Address
+    from halfsync.http.spool import Space
 
 NO_CONTENT = frozenset((204, 205, 304))
 """Final statuses whose responses have no content (RFC 9110 section 6.4.1 and 15.3.6)."""
-
-
-class Address(NamedTuple):
-    """One end of a connection: an IP address in its one canonical spelling, or a UNIX socket."""
-
-    host: str
-    """`192.0.2.1`, `2001:db8::1`; an IPv4 address that came mapped into IPv6 is one of IPv4; "" for UNIX."""
-    port: int
-    """0 when it is not known."""
-
-    def __str__(self) -> str:
-        """Return it as people write it: `host:port`, `[host]:port`, `host` without a port, or `unix`."""
-        if not self.host:
-            return "unix"
-        if not self.port:
-            return self.host
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-UNIX = Address("", 0)
 
 
 class RequestHead:
@@ -70,10 +51,10 @@ class RequestHead:
         self.version = version
         """`HTTP/1.0`, `HTTP/1.1` or `HTTP/2`."""
         self.variables = variables
-        """The headers as WSGI names them (`HTTP_HOST`, `CONTENT_TYPE`), repeated ones joined;
-        without those that frame the body, and those whose names have an underscore."""
+        """The headers as WSGI names them (`HTTP_HOST`, `CONTENT_TYPE`), repeated ones joined; without those
+        that frame the body, and those whose names have an underscore. Requests share them: never changed."""
         self.special = special
-        """Values by the names in `head.SPECIAL`, of the headers that a server looks at itself."""
+        """Values by name in lower case, of the headers that a server looks at itself: `head.SPECIAL`."""
         self.length = length
         """The body's, as declared; None for one that is chunked, or declared nothing on HTTP/2."""
         self._fields = fields
@@ -86,7 +67,11 @@ class RequestHead:
 class ResponseHead:
     """Status and headers of a response, checked: no control characters, none that is hop-by-hop."""
 
-    __slots__ = ("close", "code", "fields", "has_date", "has_request_id", "length", "reason")
+    has_date = False
+    has_request_id = False
+    close = False
+    """Whether the connection is to end with this response; not heeded on HTTP/2."""
+    _block: str | None = None
 
     def __init__(
         self,
@@ -102,10 +87,18 @@ class ResponseHead:
         """Names and values that Latin-1 can say; without Content-Length."""
         self.length = length
         """The body's in bytes, when it is known: becomes the header Content-Length."""
-        self.has_date = False
-        self.has_request_id = False
-        self.close = False
-        """Whether the connection is to end with this response; not heeded on HTTP/2."""
+
+    def copy(self) -> ResponseHead:
+        """Return another one like it, to be changed; they share the headers."""
+        other = ResponseHead.__new__(ResponseHead)
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def block(self) -> str:
+        """Return the headers as lines, with their ends; they may not be changed any more."""
+        if self._block is None:
+            self._block = "".join([f"{name}: {value}\r\n" for name, value in self.fields])
+        return self._block
 
 
 class Responder(Protocol):
@@ -121,31 +114,44 @@ class Responder(Protocol):
         """Go on: the client has taken it."""
 
 
+class Shared(Protocol):
+    """What all requests of a listener share, as a handler needs it; `halfsync.http.context.Context` is it."""
+
+    reactor: Any
+    memory: Space
+    """For whatever requests and responses hold in memory."""
+    disk: Space
+    """For responses that wait for slow clients."""
+
+    def date(self) -> str:
+        """Return the present date as HTTP writes it."""
+
+    def plain(self, code: int, fields: Iterable[tuple[str, str]] = ()) -> tuple[ResponseHead, bytes]:
+        """Return head and body of a short answer of our own."""
+
+
 class Stream(ABC):
     """One request of a connection, and its response."""
 
-    __slots__ = (
-        "client",
-        "code",
-        "context",
-        "head",
-        "local",
-        "request_id",
-        "responder",
-        "secure",
-        "sent",
-        "since",
-        "thread",
-    )
+    context: Shared
+    # What is not set for each request costs none of its time.
+    request_id = ""
+    """What the request is called in the logs, here and elsewhere."""
+    responder: Responder | None = None
+    thread: int | None = None
+    """Identifier of the worker thread that is at it."""
+    code = 0
+    """Status of the response; 0 before it has begun."""
+    sent = 0
+    """Bytes of its body so far, without framing."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  one call a request, which names would make slower
         self,
-        context: Context,
+        context: Shared,
         head: RequestHead,
         client: Address,
         local: Address,
-        *,
-        secure: bool,
+        secure: bool,  # noqa: FBT001  the same
         since: float,
     ) -> None:
         self.context = context
@@ -158,15 +164,11 @@ class Stream(ABC):
         """Whether the client has used TLS, be it towards a trusted proxy."""
         self.since = since
         """When the first byte of the request arrived, in the reactor's seconds."""
-        self.request_id = ""
-        """What the request is called in the logs, here and elsewhere."""
-        self.responder: Responder | None = None
-        self.thread: int | None = None
-        """Identifier of the worker thread that is at it."""
-        self.code = 0
-        """Status of the response; 0 before it has begun."""
-        self.sent = 0
-        """Bytes of its body so far, without framing."""
+
+    @property
+    def left(self) -> bool:
+        """Whether the client is known to have left before `Responder.gone` is called; for any thread."""
+        return False
 
     def has_body(self, code: int) -> bool:
         """Say whether a response with this status may have a body."""
@@ -198,6 +200,10 @@ class Stream(ABC):
     @abstractmethod
     def abort(self) -> None:
         """Break the response off so that the client can tell, or drop a request that is not answered."""
+
+    def cut_short(self) -> None:
+        """End the response where it is; the client gets what has been written, and can tell."""
+        self.abort()
 
     def refuse(self, code: int, fields: Iterable[tuple[str, str]] = ()) -> None:
         """Send a whole short response of our own, in plain text."""

@@ -1,4 +1,4 @@
-"""The gateway: a WSGI application (PEP 3333) as a resource of twisted.web.
+"""The gateway: a WSGI application (PEP 3333) as a handler, or as a resource of twisted.web below others.
 
 A thread is taken only when the whole request has arrived, so a slow upload holds none.
 The reactor hears of a small response once, head and body together;
@@ -11,7 +11,7 @@ and a response that breaks off may look complete.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
@@ -19,51 +19,89 @@ from zope.interface import implementer
 
 from halfsync import flag, flags
 from halfsync.flags import types as flagtypes
+from halfsync.http.environ import template
 from halfsync.http.exchange import Exchange
 from halfsync.workers import Busy, WorkerPool
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-    from halfsync.http.exchange import Workers
-    from halfsync.http.request import Request
+    from halfsync.endpoints.addresses import Address
+    from halfsync.http.flow import Workers
+    from halfsync.http.stream import RequestHead, Stream
+
+KNOWN_ADDRESSES = 100
+"""Addresses of ours that are remembered; on IPv6 they may be many."""
 
 
-@flags.declare(flag.namespace("web"))
+@flags.declare(flag.namespace("web"), at_start=True)
 class FLAGS:
     """The threads that run the application."""
 
     threads = flagtypes.Count("Worker threads that run the application.", default=16)
     queue = flagtypes.Count("Requests that may wait for a thread; beyond it 503.", default=64, minimum=0)
+    queue_timeout = flagtypes.Seconds(
+        "A request that has waited longer for a thread is answered 503 and never run.", default=10
+    )
 
 
 def workers_from_flags(reactor: Any) -> WorkerPool:
-    """Make the part `workers`: the threads of `--web.threads` and `--web.queue`."""
-    return WorkerPool("workers", threads=FLAGS.threads, queue=FLAGS.queue, reactor=reactor)
+    """Make the part `workers`: the threads of `--web.threads`, `--web.queue` and `--web.queue_timeout`."""
+    return WorkerPool(
+        "workers",
+        threads=FLAGS.threads,
+        queue=FLAGS.queue,
+        queue_timeout=FLAGS.queue_timeout,
+        reactor=reactor,
+    )
 
 
 @implementer(IResource)
 class Gateway:
-    """A resource, at the root of a site or below it, that a WSGI application answers."""
+    """A handler that runs a WSGI application in threads."""
 
     isLeaf = True
-    reads_own_body = True
 
     def __init__(self, app: WSGIApplication, workers: Workers) -> None:
         self.app = app
         self.workers = workers
+        self._templates: dict[tuple[Address, bool], dict[str, Any]] = {}
+        self._last: tuple[Address | None, bool, dict[str, Any]] = (None, False, {})
+        """The one that was used last; an address's hash takes longer than the rest of it."""
 
-    def render(self, request: Request) -> int:
-        """Hand the request to a thread, or answer 503 at once when there is none."""
-        exchange = Exchange(self.app, self.workers, request)
+    def handle(self, stream: Stream, head: RequestHead, body: IO[bytes], depth: int = 0) -> None:
+        """Hand the request to a thread, or answer 503 at once when there is none.
+
+        :param depth: how many segments of the path are the application's own place.
+        """
+        local, secure, environ = self._last
+        if local is not stream.local or secure is not stream.secure:
+            local, secure = stream.local, stream.secure
+            environ = self._template(local, secure=secure)
+            self._last = local, secure, environ
+        exchange = Exchange(self.app, self.workers, stream, head, body, environ, depth)
+        stream.responder = exchange
         try:
-            self.workers.submit(exchange, exchange.describe)
+            self.workers.submit(exchange, exchange.describe, patient=True)
         except Busy as busy:
-            exchange.body.close()
-            request.answer(503, [(b"Retry-After", b"%d" % busy.retry_after)])
+            body.close()
+            stream.refuse(503, [("Retry-After", str(busy.retry_after))])
+
+    def _template(self, local: Address, *, secure: bool) -> dict[str, Any]:
+        environ = self._templates.get((local, secure))
+        if environ is None:
+            environ = template(local, secure=secure)
+            if len(self._templates) < KNOWN_ADDRESSES:
+                self._templates[local, secure] = environ
+        return environ
+
+    def render(self, request: Any) -> int:
+        """Serve what a resource above has found this for."""
+        stream, head, body = request.hand_over()
+        self.handle(stream, head, body, len(request.prepath))
         return NOT_DONE_YET
 
-    def getChildWithDefault(self, name: bytes, request: Request) -> IResource:
+    def getChildWithDefault(self, name: bytes, request: Any) -> IResource:
         """Never called: there is nothing below a leaf."""
         raise NotImplementedError
 

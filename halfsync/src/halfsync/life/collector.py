@@ -25,7 +25,7 @@ THRESHOLDS = (5_000, 10, 100)
 """New objects before the youngest are looked at; rounds before the next generation; and before all."""
 
 
-@flags.declare(flag.namespace("service"))
+@flags.declare(flag.namespace("service"), at_start=True)
 class FLAGS:
     """The garbage collector."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-@flags.declare(flag.namespace("service"))
+@flags.declare(flag.namespace("service"), at_start=True)
 class FLAGS:
     """The process."""
 

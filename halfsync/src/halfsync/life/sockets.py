@@ -39,6 +39,8 @@ class Sockets:
     def __init__(self) -> None:
         self.open: list[Listening] = []
         """What the process listens on, in the order in which it began to."""
+        self.certificate_watch = 0.0
+        """Seconds between two looks whether their certificates have changed; 0 is never."""
         self._given: dict[str, list[socket.socket]] = {}
 
     def give(self, key: str, listening: socket.socket) -> None:

@@ -9,7 +9,7 @@ On a terminal it is a coloured line, elsewhere a line of JSON:
 In tests, `structlog.testing.capture_logs` sees every event of a logger made here.
 """
 
-from halfsync.logs.events import emit, get_audit_logger, get_logger
+from halfsync.logs.events import emit, get_audit_logger, get_logger, line_writer
 from halfsync.logs.files import LogFileError
 from halfsync.logs.levels import LogLevels, level
 from halfsync.logs.render import timestamp
@@ -24,6 +24,7 @@ __all__ = [
     "get_audit_logger",
     "get_logger",
     "level",
+    "line_writer",
     "reopen",
     "running",
     "start",

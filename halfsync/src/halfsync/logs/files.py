@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from pathlib import PurePath
+
+from halfsync.path_walk import open_by_steps, others_write
 
 MODE = 0o640
 
@@ -21,49 +22,20 @@ def open_log_file(path: str, *, create: bool = True) -> int:
     :param create: make the file when there is none.
     :raises OSError: with what prevents it; a FIFO that no process reads is ENXIO, and blocks nobody.
     """
-    *folders, name = PurePath(path).parts
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-    folder = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | (os.O_CREAT if create else 0)
     try:
-        for each in folders:
-            inner = _enter(folder, each)
-            os.close(folder)
-            folder = inner
-        if _others_write(folder):
-            flags |= os.O_NOFOLLOW
-        try:
-            descriptor = os.open(name, flags | (os.O_CREAT if create else 0), MODE, dir_fd=folder)
-        except OSError as error:
-            if error.errno == errno.ELOOP and flags & os.O_NOFOLLOW:
-                raise _untrusted() from None
-            if error.errno == errno.ENXIO:
-                raise OSError(errno.ENXIO, "a FIFO that no process reads") from None
-            raise
-    finally:
-        os.close(folder)
+        descriptor = open_by_steps(path, flags, MODE, on_link=_check_link)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "a FIFO that no process reads") from None
+        raise
     os.set_blocking(descriptor, True)
     return descriptor
 
 
-def _enter(folder: int, name: str) -> int:
-    """Open a folder that another one names."""
-    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-    try:
-        return os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)
-    except NotADirectoryError:
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        if stat.S_ISLNK(found.st_mode) and _others_write(folder):
-            raise _untrusted() from None
-        return os.open(name, flags, dir_fd=folder)
-
-
-def _others_write(folder: int) -> bool:
-    found = os.fstat(folder)
-    return bool(found.st_mode & 0o022) or found.st_uid not in (0, os.geteuid())
-
-
-def _untrusted() -> OSError:
-    return OSError(errno.ELOOP, "a symbolic link in a folder that others can write to")
+def _check_link(_path: str, folder: os.stat_result, _link: os.stat_result) -> None:
+    if others_write(folder):
+        raise OSError(errno.ELOOP, "a symbolic link in a folder that others can write to")
 
 
 def check_log_file(path: str) -> str | None:
@@ -73,7 +45,7 @@ def check_log_file(path: str) -> str | None:
     try:
         os.close(open_log_file(path, create=False))
     except FileNotFoundError:
-        folder = os.path.dirname(path) or "."  # noqa: PTH120  a flag's value stays the text it is
+        folder = str(PurePath(path).parent)
         if os.access(folder, os.W_OK | os.X_OK):
             return None
         return f"{path!r}: no such file, and none can be made in {folder!r}"

@@ -173,7 +173,7 @@ class Sink:
                 try:
                     written = os.write(self.descriptor, rest)
                 except BlockingIOError:
-                    # Whoever shares the pipe or the terminal with us may have made it non-blocking.
+                    # Another process that shares the pipe or the terminal may have made it non-blocking.
                     writable = select.poll()
                     writable.register(self.descriptor, select.POLLOUT)
                     writable.poll()

@@ -6,11 +6,11 @@ import atexit
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from halfsync import flag, flags
 from halfsync.flags import types as flagtypes
-from halfsync.logs.events import Completion, configure, get_logger
+from halfsync.logs.events import Completion, Holder, configure, get_logger, holder
 from halfsync.logs.files import LogFileError, check_log_file, open_log_file, reason
 from halfsync.logs.levels import LEVELS
 from halfsync.logs.render import MAX_LINE, console, json_line
@@ -33,11 +33,19 @@ HEAD = 256
 """Bytes that time, level, logger and name of an event take at most."""
 
 
-@flags.declare(flag.namespace("log"))
+class Level(flagtypes.Choice):
+    """The level of everything that has none of its own; it may change while the service runs."""
+
+    def apply(self) -> None:
+        """Judge by it from now on."""
+        logging.getLogger().setLevel(self.get().upper())
+
+
+@flags.declare(flag.namespace("log"), at_start=("format", "file", "max_line"))
 class FLAGS:
     """What is logged, and how."""
 
-    level = flagtypes.Choice("The least that is logged.", default="info", choices=LEVELS)
+    level = Level("The least that is logged.", default="info", choices=LEVELS)
     format = flagtypes.Choice(
         "console: coloured lines; json: a JSON object a line; auto: console on a terminal, else json.",
         default="auto",
@@ -59,16 +67,24 @@ class Log:
     """The log of a process: where its lines go, and how they look."""
 
     def __init__(
-        self, *, file: str = "", form: str = "auto", level: str = "info", max_line: int = MAX_LINE
+        self,
+        *,
+        file: str = "",
+        form: str = "auto",
+        level: str = "info",
+        max_line: int = MAX_LINE,
+        command: bool = False,
     ) -> None:
         """Open the file, or take standard output; the parameters are those of the flags.
 
         :param max_line: bytes.
+        :param command: whether standard output is the program's own, and the log goes to standard error.
         :raises LogFileError: when the file cannot be opened.
         """
-        descriptor = _open(file)
+        descriptor = 2 if command and not file else _open(file)
         terminal = os.isatty(descriptor)
         self._file = file
+        self._command = command
         self._level = level
         self._for_people = form == "console" or (form == "auto" and terminal)
         self._max_line = max_line
@@ -80,19 +96,25 @@ class Log:
         self._sink = Sink(descriptor, _tell_loss)
 
     @classmethod
-    def from_flags(cls) -> Log:
+    def from_flags(cls, *, command: bool = False) -> Log:
         """Open it as the flags say.
 
         :raises LogFileError: when the file cannot be opened.
         """
-        return cls(file=FLAGS.file, form=FLAGS.format, level=FLAGS.level, max_line=FLAGS.max_line)
+        return cls(
+            file=FLAGS.file,
+            form=FLAGS.format,
+            level=FLAGS.level,
+            max_line=FLAGS.max_line,
+            command=command,
+        )
 
     def start(self) -> None:
         """Bring everything that this process says into this log, until its end."""
         logging.getLogger().setLevel(self._level.upper())
-        sources = Sources(configure(Completion(self._write)))
-        sources.redirect(prints=not self._for_people and not self._file)
-        logging.getLogger().addHandler(_Holder(self))
+        steps = configure(Completion(self._write, None if self._for_people else self._sink.write))
+        Sources(steps).redirect(prints=not (self._for_people or self._file or self._command))
+        logging.getLogger().addHandler(Holder(steps, self))
         atexit.register(self.flush)
 
     def reopen(self) -> None:
@@ -134,27 +156,25 @@ class Log:
         (self._sink.write_audit if audit else self._sink.write)(self._render(event))
 
 
-class _Holder(logging.Handler):
-    """Keeps the log of the process where everything of `logging` is kept: at its root."""
-
-    def __init__(self, of: Log) -> None:
-        super().__init__(logging.CRITICAL + 1)
-        self.log = of
-
-
 def running() -> Log | None:
     """Return the log of this process; None until it has started."""
-    return next((each.log for each in logging.getLogger().handlers if isinstance(each, _Holder)), None)
+    found = holder()
+    return cast("Log", found.log) if found else None
 
 
-def start(about: About) -> Log:
+def start(about: About, *, command: bool = False) -> Log:
     """Start the log that the flags describe; call it once they are parsed.
 
+    :param command: whether standard output is the program's own, and the log goes to standard error.
     :raises LogFileError: when the file cannot be opened.
     """
-    started = Log.from_flags()
+    started = Log.from_flags(command=command)
     started.start()
     log.debug("log.started", service=about.name, version=about.version, file=FLAGS.file or "stdout")
+    if ignored := flags.ignored_environment():
+        log.warning("flags.environment_ignored", names=ignored)
+    for old, new in flags.renamed().items():
+        log.warning("flags.renamed", old=old, new=new)
     return started
 
 
@@ -179,7 +199,7 @@ def _open(path: str) -> int:
                 f"--log.file: {path!r}: {reason(error)}; name a file that can be written to"
             ) from None
     if sys.stdout is None:
-        # Someone closed standard output; another file may have its number by now.
+        # Standard output was closed; another file may have its number by now.
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     return sys.stdout.fileno()
 

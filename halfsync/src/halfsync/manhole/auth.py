@@ -19,6 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from halfsync._twisted import logs_to
 from halfsync.logs import get_logger
 from halfsync.manhole.keys import KeyFileError, fingerprint, read_authorized_keys
 from halfsync.manhole.log_filter import conch_log
@@ -44,11 +45,12 @@ MAX_ATTEMPTS = 10
 """Keys that a connection may offer; an agent offers one after the other all that it holds."""
 
 SLOWED = 0.5
-"""Seconds that a refusal takes, so that nobody can try, or fill the log, quickly."""
+"""Seconds that a refusal takes, so that a client cannot try keys, or fill the log, quickly."""
 
 USER_PRESENT = 0x01
 
 
+@logs_to(conch_log)
 class LoginRefused(UnauthorizedLogin):
     """A login that is refused; the reason is for the log alone."""
 
@@ -103,7 +105,6 @@ def _signed(credentials: Any) -> bool:
 class UserAuth(SSHUserAuthServer):
     """The authentication of one connection (RFC 4252), each refusal logged with peer and fingerprint."""
 
-    _log = conch_log
     transport: Any
     _offered: str | None = None
     _refusals = 0
@@ -163,5 +164,5 @@ class UserAuth(SSHUserAuthServer):
 
     def _answer(self, waited: object, slowed: Deferred[Any], reason: str) -> Failure:
         self._slowed.discard(slowed)
-        # It is cut short when the connection has gone, and there is nobody to answer.
+        # The wait is cut short when the connection has gone: then there is no client to answer.
         return Failure(IgnoreAuthentication() if isinstance(waited, Failure) else LoginRefused(reason))

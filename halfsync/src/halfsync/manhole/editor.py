@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.conch import manhole, recvline
 from twisted.conch.insults import insults
 
+from halfsync._twisted import delivers
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -47,6 +49,7 @@ def cells(character: bytes) -> int:
     return 2 if unicodedata.east_asian_width(text) in ("W", "F") else 1
 
 
+@delivers
 class Editor(recvline.HistoricRecvLine):
     """A line that is edited as shells do it; the whole of it is drawn anew, as conch draws one row only."""
 
@@ -141,7 +144,8 @@ class Editor(recvline.HistoricRecvLine):
         else:
             self._draw()
 
-    def _deliverBuffer(self, buf: bytes) -> None:
+    def deliver(self, buf: bytes) -> None:
+        """Put characters into the line."""
         for character in buf.decode("utf-8", "replace"):
             self.lineBuffer.insert(self.lineBufferIndex, character.encode())
             self.lineBufferIndex += 1

@@ -1,4 +1,4 @@
-"""What is in memory: where it grows, and who holds an object."""
+"""What is in memory: where it grows, and what refers to an object."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from halfsync.stacks import imported_as
+from halfsync.life.stacks import imported_as
 
 DEPTH = 5
 """Calls that are kept of each allocation; each more costs memory."""
@@ -30,7 +30,7 @@ class Growth:
     def look(self) -> str:
         """Begin to trace, or tell what has grown since; takes seconds in a large process."""
         if self._base is None:
-            # Somebody else may trace already (PYTHONTRACEMALLOC).
+            # Tracing may be on already (PYTHONTRACEMALLOC).
             self._started = not tracemalloc.is_tracing()
             tracemalloc.start(DEPTH)
             self._base = _snapshot()
@@ -68,7 +68,7 @@ def _resident() -> str:
 
 
 def referrers(thing: object) -> str:
-    """Tell who refers to an object, a line each: types, names and places rather than contents."""
+    """Tell what refers to an object, a line each: types, names and places rather than contents."""
     own = referrers.__code__
     found = [each for each in gc.get_referrers(thing) if getattr(each, "f_code", None) is not own]
     more = [f"and {len(found) - ROWS} more"] if len(found) > ROWS else []
@@ -98,5 +98,5 @@ def _owner(holder: dict[Any, Any]) -> str:
 
 
 def _short(thing: object) -> str:
-    # The repr of somebody's object may be long, or do something.
+    # The repr of an object of the service's may be long, or do something.
     return reprlib.repr(thing) if isinstance(thing, (str, bytes, int, type)) else object.__repr__(thing)

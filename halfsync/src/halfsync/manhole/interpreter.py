@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 from structlog.contextvars import bind_contextvars
 from twisted.internet.defer import Deferred
 
+from halfsync.life.stacks import imported_as
 from halfsync.manhole.completion import complete
 from halfsync.manhole.stdout import current
 from halfsync.manhole.threads import InThread, in_thread
 from halfsync.manhole.time_limit import time_limit
 from halfsync.manhole.views import render
-from halfsync.stacks import imported_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -176,7 +176,7 @@ class Interpreter:
         if threaded:
             function = partial(in_thread, self._reactor, self._redirection, function, file)
         work = self._execute(self._call(function), file, loop)
-        # As a task: what asyncio's own timeouts and task groups expect of whoever awaits them.
+        # As a task: asyncio's own timeouts and task groups must be awaited in one.
         return Deferred.fromFuture(loop.create_task(work)) if loop else Deferred.fromCoroutine(work)
 
     async def _execute(

@@ -1,4 +1,4 @@
-"""Keys as files: who may enter (`authorized_keys`), and the key by which the manhole is known (the host key).
+"""`authorized_keys`: which keys may log in, and on what terms.
 
 Nothing here imports conch: the flags layer checks these files while the manhole is closed.
 """
@@ -10,16 +10,11 @@ import binascii
 import os
 import re
 import stat
-import tempfile
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from halfsync.manhole.options import Terms, terms
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from halfsync.path_walk import open_by_steps
 
 MAX_FILE = 1 << 20
 """Bytes; a longer `authorized_keys` is refused, since it is read in the reactor at each login."""
@@ -93,7 +88,7 @@ class AuthorizedKeys:
         raise ValueError(refusals[0] if refusals else "the key is not in authorized_keys")
 
     def unusable(self) -> list[tuple[int, str]]:
-        """Return (line number, why) of every line that lets nobody in."""
+        """Return (line number, why) of every line that no key can log in by."""
         refused = []
         for key in self.keys:
             try:
@@ -174,119 +169,61 @@ def _fields(blob: bytes) -> list[bytes]:
 
 
 def read_authorized_keys(path: str) -> AuthorizedKeys:
-    """Read who may enter.
+    """Read which keys may log in, on the terms of sshd's StrictModes.
 
+    The file and every folder and link on the way to it must be this user's or root's alone to write.
+    A folder with the sticky bit, such as /tmp, may be anyone's to write: what is in it stays its owner's.
     :raises KeyFileError: when the file is missing, cannot be read, or others could add themselves to it.
     """
     try:
-        found = Path(path).stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise KeyFileError(f"'{path}': not a file; wanted is a list of public keys, one a line")
-        if found.st_mode & 0o022:
-            mode = f"{stat.S_IMODE(found.st_mode):04o}"
-            raise KeyFileError(f"'{path}': group or others can write it (mode {mode}): chmod go-w {path}")
-        if found.st_size > MAX_FILE:
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+        descriptor = open_by_steps(path, flags, on_folder=_check_folder, on_link=_check_link)
+        try:
+            data = _read(path, descriptor)
+        finally:
+            os.close(descriptor)
+        if len(data) > MAX_FILE:
             raise KeyFileError(f"'{path}': larger than {MAX_FILE} bytes")
-        return parse_authorized_keys(Path(path).read_text("utf-8", "replace"))
+        return parse_authorized_keys(data.decode("utf-8", "replace"))
     except FileNotFoundError:
         raise KeyFileError(
             f"'{path}': no such file; put the public keys that may enter there, one a line"
         ) from None
     except OSError as error:
-        raise KeyFileError(f"'{path}': {_reason(error)}") from None
+        raise KeyFileError(f"'{path}': {reason(error)}") from None
 
 
-# The host key
+def _read(path: str, descriptor: int) -> bytes:
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise KeyFileError(f"'{path}': not a file; wanted is a list of public keys, one a line")
+    check_writers(path, found)
+    return os.read(descriptor, MAX_FILE + 1)
 
 
-def default_host_key(service: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Return where the host key is kept when no flag says so: in the state folder, per service.
+def check_writers(path: str, found: os.stat_result) -> None:
+    """Make sure that nobody but this user and root can write to a file or folder.
 
-    systemd.exec(5) for `$STATE_DIRECTORY`, the XDG base directory specification for the other.
+    :raises KeyFileError: naming the path and what is wrong with it.
     """
-    state = environ.get("STATE_DIRECTORY", "").partition(":")[0] or environ.get("XDG_STATE_HOME", "")
-    root = Path(state) if state.startswith("/") else Path("~/.local/state").expanduser()
-    return str(root / service / "manhole_host_key")
+    if found.st_uid not in (0, os.geteuid()):
+        ours = f"uid {os.geteuid()}" + (" or root" if os.geteuid() else "")
+        raise KeyFileError(f"'{path}': belongs to uid {found.st_uid}, not to {ours}: chown it")
+    if found.st_mode & 0o022:
+        mode = f"{stat.S_IMODE(found.st_mode):04o}"
+        raise KeyFileError(f"'{path}': group or others can write it (mode {mode}): chmod go-w {path}")
 
 
-def read_host_key(path: str) -> bytes:
-    """Return the private key of the file, in OpenSSH's format.
-
-    :raises FileNotFoundError: when there is none yet.
-    :raises KeyFileError: when it is no ed25519 private key, or not a secret.
-    """
-    try:
-        # A FIFO would block the reactor, hence O_NONBLOCK.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123  a descriptor
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise KeyFileError(f"'{path}': not a file")
-            if found.st_mode & 0o077:
-                mode = f"{stat.S_IMODE(found.st_mode):04o}"
-                raise KeyFileError(f"'{path}': group or others can read it (mode {mode}): chmod 600 {path}")
-            data = file.read(MAX_FILE)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise KeyFileError(f"'{path}': {_reason(error)}") from None
-    _check_private_key(path, data)
-    return data
+def _check_folder(path: str, folder: os.stat_result) -> None:
+    if not (folder.st_mode & stat.S_ISVTX and folder.st_uid in (0, os.geteuid())):
+        check_writers(path, folder)
 
 
-def load_host_key(path: str) -> bytes:
-    """Return the host key, made first when there is none.
-
-    :raises KeyFileError: when it cannot be used or made.
-    """
-    try:
-        return read_host_key(path)
-    except FileNotFoundError:
-        try:
-            _make_host_key(Path(path))
-        except OSError as error:
-            raise KeyFileError(f"'{path}': cannot be made: {_reason(error)}; name a path that can") from None
-    try:
-        return read_host_key(path)
-    except FileNotFoundError:
-        raise KeyFileError(f"'{path}': disappeared") from None
+def _check_link(path: str, _folder: os.stat_result, link: os.stat_result) -> None:
+    if link.st_uid not in (0, os.geteuid()):
+        check_writers(path, link)
 
 
-def _check_private_key(path: str, data: bytes) -> None:
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415  costs 30 ms; only who opens pays
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415  the same
-    from cryptography.hazmat.primitives.serialization import load_ssh_private_key  # noqa: PLC0415  the same
-
-    right = f"make one by: ssh-keygen -t ed25519 -N '' -f {path}"
-    try:
-        key = load_ssh_private_key(data, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        # TypeError: it is encrypted, and there is nobody to ask for its passphrase.
-        raise KeyFileError(f"'{path}': not a private key that can be read; {right}") from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise KeyFileError(f"'{path}': not an ed25519 key; {right}")
-
-
-def _make_host_key(path: Path) -> None:
-    """Make a key that is never seen half-written; of two processes that try, both use the first one's."""
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  only who opens pays
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415  the same
-
-    data = Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-    )
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(handle, "wb") as file:  # noqa: PTH123  a descriptor
-            file.write(data)
-            file.flush()
-            os.fsync(handle)
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        Path(temporary).unlink()
-
-
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """Return what the system says, for the middle of a line."""
     return (error.strerror or str(error)).lower()

@@ -102,7 +102,7 @@ def _pattern(text: str) -> Pattern:
     try:
         return Pattern(negated, ipaddress.ip_network(bare), bare)
     except ValueError:
-        # Names would have to be looked up, and whoever answers for the peer's address would let it in.
+        # Names would have to be looked up, and the DNS server of the client's address would decide.
         if re.fullmatch(r"[0-9a-f.:*?]*[*?][0-9a-f.:*?]*", bare):
             return Pattern(negated, None, bare)
     raise ValueError("a from= that holds something else than addresses, networks and their patterns")

@@ -1,4 +1,4 @@
-"""A sampling profiler of all threads, for a process that nobody prepared for it."""
+"""A sampling profiler of all threads, for a process that was not prepared for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from halfsync.stacks import imported_as
+from halfsync.life.stacks import imported_as
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType

@@ -8,10 +8,15 @@ import textwrap
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import CancelledError
+
 from halfsync.manhole.editor import PASTE_MODE, Editor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
 
     from halfsync.manhole.interpreter import Interpreter, Outcome
 
@@ -35,13 +40,14 @@ class Prompt(Editor):
         *,
         welcome: str,
         size: tuple[int, int],
-        audit: Callable[[list[str]], None],
+        audit: Callable[..., Deferred[None]],
         leave: Callable[[int], None],
     ) -> None:
         """Serve one person.
 
         :param size: columns and lines of the terminal.
-        :param audit: told the lines that are entered, before they are run.
+        :param audit: logs what is entered, before it is run; takes the source, and by `begins` whether it
+            is the beginning of a statement. It fires when the source may be run.
         :param leave: ends the session with an exit code.
         """
         self._interpreter = interpreter
@@ -52,6 +58,8 @@ class Prompt(Editor):
         self._block: list[str] = []
         """The lines of a statement that goes on."""
         self._busy = False
+        self._logging: Deferred[None] | None = None
+        """What waits until the log has the last line."""
         self._ahead: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._replaying = False
         self._paste: list[bytes] | None = None
@@ -77,7 +85,10 @@ class Prompt(Editor):
         """Act on a key now, or when the running statement has ended."""
         if self._busy and keyID == CTRL_C:
             self._ahead.clear()
-            self._interpreter.interrupt()
+            if self._logging:
+                self._logging.cancel()
+            else:
+                self._interpreter.interrupt()
         elif not modifier:
             self._in_turn(self._key, keyID)
 
@@ -114,7 +125,7 @@ class Prompt(Editor):
         word, found = self._interpreter.complete(before)
         more = os.path.commonprefix(found)[len(word) :]  # noqa: RUF071  of names, not of paths
         if more:
-            self._deliverBuffer(more.encode())
+            self.deliver(more.encode())
         elif len(found) > 1:
             shown = [each.rpartition(".")[2] for each in found[:MAX_CHOICE]]
             shown += ["…"] if len(found) > MAX_CHOICE else []
@@ -168,18 +179,25 @@ class Prompt(Editor):
                 # Without an end of line the last one is still the person's to finish.
                 self._enter(lines, whole=not last)
             if self._busy:
-                self._ahead.appendleft((self._deliverBuffer, (last.encode(),)))
+                self._ahead.appendleft((self.deliver, (last.encode(),)))
             else:
-                self._deliverBuffer(last.encode())
+                self.deliver(last.encode())
 
     def _enter(self, lines: list[str], *, whole: bool) -> None:
-        self._audit(lines)
+        begins = not self._block
         self._block += lines
+        self._busy = True
+        logged = self._audit("\n".join(lines), begins=begins)
+        if not logged.called:
+            self._logging = logged
+        logged.addCallbacks(lambda _: self._run(whole=whole), self._not_run)
+
+    def _run(self, *, whole: bool) -> None:
+        self._logging = None
         if not any(line.strip() for line in self._block):
             self._block = []
-            self._ask(goes_on=False)
+            self._go_on(statement=False)
             return
-        self._busy = True
         if self._unfinished:
             self.terminal.write(f"{self._unfinished}\n")
             self._unfinished = ""
@@ -188,15 +206,25 @@ class Prompt(Editor):
             self._block = []
             running.addCallback(self._ended)
         else:
-            self._busy = False
-            self._ask(goes_on=True)
+            self._go_on(statement=True)
+
+    def _not_run(self, failure: Failure) -> None:
+        self._logging = None
+        self._block = []
+        self.show("KeyboardInterrupt\n" if failure.check(CancelledError) else f"{failure.value}\n")
+        self._go_on(statement=False)
 
     def _ended(self, outcome: Outcome) -> None:
-        self._busy = False
         if outcome.leave is not None:
+            self._busy = False
             self._leave(outcome.leave)
             return
-        self._ask(goes_on=False)
+        self._go_on(statement=False)
+
+    def _go_on(self, *, statement: bool) -> None:
+        """Ask for the next line, of the same statement or of a new one; act on what was typed meanwhile."""
+        self._busy = False
+        self._ask(goes_on=statement)
         if self._replaying:
             return
         self._replaying = True

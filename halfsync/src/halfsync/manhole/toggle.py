@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
-import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,28 +11,33 @@ from twisted.internet.defer import Deferred, DeferredLock
 
 from halfsync import flag, flags
 from halfsync.endpoints.listener import Endpoints, Listener
+from halfsync.endpoints.parsing import as_endpoint
 from halfsync.flags import types as flagtypes
 from halfsync.life.errors import StartError
 from halfsync.life.facts import counter, gauge
 from halfsync.life.parts import Part
-from halfsync.logs import get_logger
+from halfsync.logs import get_audit_logger, get_logger
 from halfsync.manhole import keys
+from halfsync.manhole.host_key import default_host_key, load_host_key, read_host_key
+from halfsync.manhole.invitation import ssh_command
 from halfsync.manhole.login import ManholeCounts
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
 
+    from halfsync.endpoints.endpoint import Endpoint
     from halfsync.life.facts import Metric, OpenConnection
     from halfsync.life.parts import Process
     from halfsync.manhole.ssh_server import SSHServer
 
+audit = get_audit_logger(__name__)
 log = get_logger(__name__)
 
 DEFAULT_AUTHORIZED_KEYS = "~/.ssh/authorized_keys"
 
 
 def _check_authorized_keys(path: str) -> str | None:
-    # Who leaves it as it is may never open the manhole, and need not have the file.
+    # A service that leaves the default may never open the manhole, and need not have the file.
     if path == os.path.expanduser(DEFAULT_AUTHORIZED_KEYS) and not FLAGS.open:  # noqa: PTH111  as the flag does
         return None
     try:
@@ -48,7 +51,7 @@ def _check_host_key(path: str) -> str | None:
     if not path:
         return None
     try:
-        keys.read_host_key(path)
+        read_host_key(path)
     except FileNotFoundError:
         return None
     except keys.KeyFileError as fault:
@@ -56,7 +59,7 @@ def _check_host_key(path: str) -> str | None:
     return None
 
 
-@flags.declare(flag.namespace("manhole"))
+@flags.declare(flag.namespace("manhole"), at_start=True)
 class FLAGS:
     """The SSH prompt inside the process."""
 
@@ -90,7 +93,7 @@ class Manhole(Part):
         self,
         process: Process,
         *,
-        listen: Sequence[str],
+        listen: Sequence[Endpoint | str],
         authorized_keys: str,
         host_key: str = "",
         ttl: float = 3600,
@@ -105,9 +108,10 @@ class Manhole(Part):
         super().__init__("manhole")
         self._process = process
         self._reactor = process.reactor
-        self._listen = [_private(text) for text in listen]
+        # Who can connect may at least try.
+        self._listen = [as_endpoint(each).private() for each in listen]
         self._authorized_keys = authorized_keys
-        self._host_key = host_key or keys.default_host_key(process.about.name)
+        self._host_key = host_key or default_host_key(process.about.name)
         self._ttl = ttl
         self._user = user or _user_name()
         self._threaded = threaded
@@ -156,12 +160,15 @@ class Manhole(Part):
         """Close, and end every session, telling it the reason. Harmless when it is closed."""
         await self._in_turn(self._close(reason))
 
-    async def toggle(self) -> None:
-        """Open or close; what prevents it goes to the log, for the caller is a signal."""
+    def toggle(self) -> None:
+        """Open or close, soon; what prevents it goes to the log, for the caller is a signal."""
+        Deferred.fromCoroutine(self._toggle_in_turn())
+
+    async def _toggle_in_turn(self) -> None:
         try:
             await self._in_turn(self._toggle())
         except StartError as error:
-            log.error("manhole.open_failed", problem=str(error))  # noqa: TRY400  the world is wrong, not the code
+            log.error("manhole.open_failed", problem=str(error))  # noqa: TRY400  no bug of ours
 
     def addresses(self) -> list[str]:
         """Give the addresses at which it listens; none while it is closed."""
@@ -172,7 +179,7 @@ class Manhole(Part):
         return self._listener.connections() if self._listener else []
 
     def metrics(self) -> Iterator[Metric]:
-        """Return who is in, and what has happened at the door."""
+        """Return how many sessions there are, and what has been counted."""
         state, counts = self.state(), self.counts
         yield gauge("manhole_open", "1 while it is open.", state["open"])
         yield gauge("manhole_sessions", "People in it.", len(state["sessions"]))
@@ -215,7 +222,7 @@ class Manhole(Part):
             event = "manhole.opened"
             await self._begin()
         self._expire_after(ttl)
-        log.info(event, ttl=ttl, **self._invitation())
+        audit.info(event, ttl=ttl, **self._invitation())
 
     async def _begin(self) -> None:
         if not self._listen:
@@ -230,9 +237,9 @@ class Manhole(Part):
         listener = Listener(
             "manhole", flag="manhole.listen", endpoints=self._listen, factory=server, reactor=self._reactor
         )
+        await listener.bind(self._process.sockets)
         await listener.start()
         self._server, self._listener = server, listener
-        server.tools.begin()
         self.counts.opened += 1
         for line, reason in authorized.unusable():
             log.warning("manhole.key_skipped", file=self._authorized_keys, line=line, reason=reason)
@@ -244,7 +251,7 @@ class Manhole(Part):
         except ImportError as error:
             raise StartError(f"--manhole.open: Twisted[conch] is not installed whole: {error}") from error
         try:
-            host_key = keys.load_host_key(self._host_key)
+            host_key = load_host_key(self._host_key)
         except keys.KeyFileError as fault:
             raise StartError(f"--manhole.host_key: {fault}") from None
         return SSHServer(
@@ -268,7 +275,7 @@ class Manhole(Part):
         await listener.stop()
         server.tools.end()
         self._server = self._listener = self._closes_at = None
-        log.info("manhole.closed", reason=reason, sessions=sessions)
+        audit.info("manhole.closed", reason=reason, sessions=sessions)
 
     def _expire_after(self, ttl: float) -> None:
         if self._expiry and self._expiry.active():
@@ -289,24 +296,6 @@ class Manhole(Part):
             "ssh": commands[0] if len(commands) == 1 else commands,
             "host_key": keys.fingerprint(key.blob()),
         }
-
-
-def ssh_command(address: str, user: str) -> str:
-    """Return what to type, on this machine, to get in at one of the listener's addresses."""
-    tcp = re.search(r"tcp:(\[[^\]]*\]|[^:]*):(\d+)", address)
-    if tcp:
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(tcp[1].strip("[]"), tcp[1].strip("[]"))  # noqa: S104  compared
-        return f"ssh -p {tcp[2]} {user}@{host}"
-    path = shlex.quote(address.rpartition("unix:")[2].rstrip(")"))
-    return f'ssh -o ProxyCommand="nc -U {path}" {user}@manhole'
-
-
-def _private(endpoint: str) -> str:
-    """Return the endpoint, a UNIX socket's with mode 600 when it has none: who connects may at least try."""
-    address, *rest = re.split(r"(?<!\\):", endpoint.removeprefix("unix:"))
-    if not endpoint.startswith("unix:") or any(not re.match("(backlog|lockfile)=", each) for each in rest):
-        return endpoint
-    return ":".join(["unix", address, *rest, "mode=600"])
 
 
 def _user_name() -> str:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from twisted.internet.threads import blockingCallFromThread
 from twisted.python import threadable
 
-from halfsync import logs, stacks
+from halfsync import logs
+from halfsync.life import stacks
 from halfsync.manhole import heap, profiler
-from halfsync.manhole.stalls import Stalls
 from halfsync.manhole.stdout import Redirection
 from halfsync.manhole.threads import in_thread
-from halfsync.manhole.views import Flags, TaskTable, Text
+from halfsync.manhole.views import FlagsView, TaskTable, Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log = logs.get_logger(__name__)
+audit = logs.get_audit_logger(__name__)
 
 HELP = """\
   await …             waits for a Deferred or a coroutine; Ctrl-C cancels
@@ -38,14 +38,14 @@ HELP = """\
   service             the process and its parts, which are here by name, too:
                       {parts}
   tasks               last runs and errors; await tasks["name"].run_now()
-  flags               all; flags.web.threads shows one, … = 8 sets it
+  flags               all; flags.log.level = "debug" sets one that is live
   requests()          the requests in flight
   connections()       the open connections of every listener
   threads()           every thread's stack, and what it works on
   stalls()            when the reactor stood still, and what it was at
   profile(5)          where the threads spend five seconds
   memory()            traces allocations; again: what has grown since
-  refs(x)             who refers to an object
+  refs(x)             what refers to an object
   log(level, for_=s)  sets the level of the log, for so many seconds
   reactor             Twisted's event loop
   help(x)             documentation; the tab key completes names
@@ -78,18 +78,12 @@ class Tools:
         self._reactor = process.reactor
         self._state = state
         self.threaded = threaded
-        self._stalls = Stalls(self._reactor)
         self._growth = heap.Growth()
         self._profiler = profiler.Profiler()
         self.redirection = Redirection()
 
-    def begin(self) -> None:
-        """Watch for stalls, until `end`."""
-        self._stalls.start()
-
     def end(self) -> None:
         """Leave the process as it was: no thread of ours, nothing traced."""
-        self._stalls.stop()
         self._growth.stop()
 
     def namespace(self) -> dict[str, Any]:
@@ -100,7 +94,7 @@ class Tools:
             **{name.replace("-", "_"): part for name, part in self._parts().items()},
             "service": self._process,
             "tasks": TaskTable(self._process.tasks()),
-            "flags": Flags(),
+            "flags": FlagsView(),
             "reactor": self._reactor,
             **{tool.__name__: self._in_reactor(tool) for tool in mine},
             **{tool.__name__: tool for tool in (self.in_thread, self.profile, self.memory)},
@@ -162,11 +156,13 @@ class Tools:
 
     def stalls(self) -> Text:
         """Show the last stalls of the reactor, oldest first, with what it was at, innermost call last."""
-        lines = []
-        for stall in list(self._stalls.seen):
+        watch, lines = self._process.stalls, []
+        if watch is None:
+            return Text("nothing watches: --service.stall=0")
+        for stall in list(watch.seen):
             at = time.strftime("%H:%M:%S UTC", time.gmtime(stall.at))
             lines += [f"{at}: {stall.seconds:.2f} s", *(f"    {frame}" for frame in stall.frames)]
-        return Text("\n".join(lines) or "no stalls since the manhole was opened")
+        return Text("\n".join(lines) or f"no stall of {watch.threshold:g} s or more")
 
     def profile(self, seconds: float = 5, *, waiting: bool = False) -> Deferred[Text]:
         """Show where the threads spend their time. The service runs on meanwhile.
@@ -180,13 +176,13 @@ class Tools:
         return self.in_thread(lambda: Text(self._growth.stop() if stop else self._growth.look()))
 
     def refs(self, thing: object) -> Text:
-        """Show who refers to an object; it asks the collector, which looks at everything there is."""
+        """Show what refers to an object; the collector, which is asked, looks at everything there is."""
         return Text(heap.referrers(thing))
 
     def log(self, level: str, for_: float | None = None, logger: str | None = None) -> Text:
         """Set the level of the log, of one logger or of all; with `for_`, for so many seconds."""
         self._process.log_levels.set(level, logger, for_)
-        log.info("log.level_set", level=level, of=logger, seconds=for_, source="manhole")
+        audit.info("log.level_set", level=level, of=logger, seconds=for_, source="manhole")
         return Text(
             f"{logger or 'everything'} is logged from {level} on" + (f" for {for_} s" if for_ else "")
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.conch.avatar import ConchUser
 
+from halfsync._twisted import logs_to
 from halfsync.manhole.log_filter import conch_log
 
 if TYPE_CHECKING:
@@ -14,10 +15,9 @@ if TYPE_CHECKING:
     from halfsync.manhole.tools import Tools
 
 
+@logs_to(conch_log)
 class User(ConchUser):
     """May open sessions, and nothing else: no forwarding, no files."""
-
-    _log = conch_log
 
     def __init__(self, name: str, key: AuthorizedKey, *, session: type, tools: Tools, reactor: Any) -> None:
         """Prepare to open sessions.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from halfsync import flags, logs
-from halfsync.flags.registry import MASK
 from halfsync.life.parts import Process
 
 if TYPE_CHECKING:
     from halfsync.life.facts import PeriodicTask
 
-log = logs.get_logger(__name__)
+audit = logs.get_audit_logger(__name__)
 
 
 class TaskTable(dict[str, "PeriodicTask"]):
@@ -72,23 +70,11 @@ def _(value: TaskTable) -> str:
 
 @render.register
 def _(value: Deferred) -> str:  # type: ignore[type-arg]  # singledispatch takes the class
-    """Tell those who forgot to wait how to."""
+    """Tell how to wait for it."""
     return f"{value!r}: await _ waits for it"
 
 
-_LITERAL = r"""(?:\w{0,2}(?P<quote>\'\'\'|\"\"\"|'|").*?(?:(?<!\\)(?P=quote)|$)\s*|\d[\w.]*\s*)+"""
-
-
-def masked(line: str) -> str:
-    """Return a line that was typed, for the log: a literal given to the name of a secret flag is left out."""
-    names = {each.name.rpartition(".")[2] for each in flags.states() if each.var.secure}
-    if not names:
-        return line
-    secret = rf"\b((?:{'|'.join(map(re.escape, sorted(names)))})\s*=(?!=)\s*){_LITERAL}"
-    return re.sub(secret, rf"\g<1>'{MASK}'", line)
-
-
-class Flags:
+class FlagsView:
     """The process's flags as attributes: read, or set while it runs, validated as at the start."""
 
     def __init__(self, prefix: str = "") -> None:
@@ -99,9 +85,10 @@ class Flags:
         found = self._settings()
         if full in found:
             setting = found[full]
-            return setting.text if setting.var.secure else setting.var.get()
+            value = setting.text if setting.secret else setting.var.get()
+            return setting.show(value) if isinstance(value, str) else value
         if any(each.startswith(f"{full}.") for each in found):
-            return Flags(f"{full}.")
+            return FlagsView(f"{full}.")
         raise AttributeError(f"no flag is called {full}")
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -110,13 +97,16 @@ class Flags:
         if isinstance(value, (list, tuple)):
             text = " ".join(map(str, value))
         flags.set_live(full, text, "manhole")
-        log.info("flags.set", flag=full, value=self._settings()[full].text, source="manhole")
+        audit.info("flags.set", flag=full, value=self._settings()[full].text, source="manhole")
 
     def __dir__(self) -> list[str]:
         return sorted({each.removeprefix(self._prefix).partition(".")[0] for each in self._settings()})
 
     def __repr__(self) -> str:
-        rows = [f"{name} = {setting.text}  ({setting.source})" for name, setting in self._settings().items()]
+        rows = [
+            f"{name} = {setting.text}  ({setting.source}{', live' if setting.live else ''})"
+            for name, setting in self._settings().items()
+        ]
         return "\n".join(rows) or "no flags"
 
     def _settings(self) -> dict[str, flags.Setting]:

@@ -37,7 +37,8 @@ class _Input(TTransportBase, CReadableTransport):  # type: ignore[misc]  # the r
         self.cstringio_buf.seek(at)
 
     def read(self, size: int) -> bytes:
-        return self.cstringio_buf.read(size)
+        data: bytes = self.cstringio_buf.read(size)
+        return data
 
     def cstringio_refill(self, partial: bytes, size: int) -> NoReturn:
         """Hear from the C codec that the payload is at its end."""

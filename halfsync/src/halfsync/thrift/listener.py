@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from halfsync import flag, flags
 from halfsync.endpoints.connections import idle
 from halfsync.endpoints.listener import Endpoints, Listener
-from halfsync.endpoints.parsing import EndpointError, parse
+from halfsync.endpoints.parsing import as_endpoint
 from halfsync.flags import types as flagtypes
 from halfsync.life.errors import StartError
 from halfsync.life.facts import Metric, OpenConnection, RunningRequest, Sample, counter, gauge
@@ -28,6 +28,7 @@ from halfsync.workers import WorkerPool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from halfsync.endpoints import Endpoint
     from halfsync.life.sockets import Sockets
     from halfsync.thrift.call import Call
 
@@ -117,7 +118,7 @@ class RpcListener(Listener):
         services: Service | Sequence[Service],
         workers: WorkerPool,
         *,
-        endpoints: Sequence[str],
+        endpoints: Sequence[Endpoint | str],
         sasl: Sequence[str] = (),
         users: str = "",
         bounds: Bounds = SAFE,
@@ -148,7 +149,10 @@ class RpcListener(Listener):
         self.server = RpcServer(
             processor, workers, bounds=bounds, logins=self._logins, access_log=access_log, reactor=reactor
         )
-        super().__init__(name, flag="rpc.listen", endpoints=endpoints, factory=self.server, reactor=reactor)
+        every_endpoint = [as_endpoint(each).private() for each in endpoints]
+        super().__init__(
+            name, flag="rpc.listen", endpoints=every_endpoint, factory=self.server, reactor=reactor
+        )
 
     @classmethod
     def from_flags(
@@ -267,11 +271,8 @@ class RpcListener(Listener):
                 self._users.verify()
             except UsersError as error:
                 raise StartError(f"--rpc.users: {error}") from error
-        for text in self._endpoints:
-            try:
-                exposure.require_safe(parse(None, text), self._sasl)
-            except EndpointError as error:
-                raise StartError(f"--rpc.listen: {error}") from error
+        for endpoint in self._endpoints:
+            exposure.require_safe(endpoint, self._sasl)
 
 
 def _at(busy: Any) -> str:

@@ -56,22 +56,14 @@ def client_certificate(transport: Any) -> x509.Certificate | None:
     """Return what the client has shown of itself; None without TLS, or when it was not asked."""
     if not is_tls(transport):
         return None
-    shown = transport.getPeerCertificate()
-    if shown is None or isinstance(shown, x509.Certificate):
-        return shown
-    # Twisted's own TLS gives an object of pyOpenSSL.
-    return cast("x509.Certificate", shown.to_cryptography())
+    return cast("x509.Certificate | None", transport.getPeerCertificate())
 
 
 def server_certificate(transport: Any) -> x509.Certificate | None:
     """Return the certificate that was shown to the client; None without TLS."""
     if not is_tls(transport):
         return None
-    own = getattr(transport, "getOwnCertificate", None)
-    if own is not None:
-        return cast("x509.Certificate | None", own())
-    shown = transport.getHandle().get_certificate(as_cryptography=True)
-    return cast("x509.Certificate | None", shown)
+    return cast("x509.Certificate | None", transport.getOwnCertificate())
 
 
 def end_point(certificate: x509.Certificate) -> bytes:

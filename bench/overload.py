@@ -1,0 +1,164 @@
+"""What is left of a server under more than it can do: `make overload`, about 12 minutes.
+
+Requests arrive at 1 to 10 times the server's capacity (`openloop`); their clients give up after 500 ms.
+Goodput is what was answered within that time. One request in ten says that it is critical, to every server.
+First all servers with 16 threads and a handler of 20 ms; then ours alone with other threads and handlers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import environment as environments
+from .__main__ import cpu, versions
+from .lines import Line, chart
+from .servers import OVERLOADED, THREADS, Died, ours_overloaded, running
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .environment import Environment
+    from .servers import Server
+
+FACTORS = (1, 2, 3, 5, 7.5, 10)
+HANDLER_MS = 20
+MATRIX = (  # threads, milliseconds of the handler, long-tailed
+    (2, 20, False),
+    (64, 20, False),
+    (16, 5, False),
+    (16, 1000, False),
+    (16, 20, True),
+)
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and write, or draw again."""
+    parser = argparse.ArgumentParser(prog="make overload ARGS=", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=8, help="of load each time (%(default)s)")
+    parser.add_argument("--servers", default=",".join(OVERLOADED), help="of %(default)s")
+    parser.add_argument("--quick", action="store_true", help="two loads of 3 s, ours and one peer")
+    parser.add_argument("--redraw", action="store_true", help="only draw again what was measured")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    chosen = parser.parse_args(argv)
+    stored = chosen.output / "overload.json"
+    if not chosen.redraw:
+        results = measure(chosen)
+        chosen.output.mkdir(parents=True, exist_ok=True)
+        stored.write_text(json.dumps(results, indent=1) + "\n")
+    results = json.loads(stored.read_text())
+    (chosen.output / "overload.md").write_text(markdown(results))
+    (chosen.output / "overload.svg").write_text(draw(results))
+    print(f"written: {chosen.output}/overload.md, overload.json, overload.svg")
+
+
+def measure(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Take all figures."""
+    environment = environments.ensure()
+    factors: Sequence[float] = FACTORS
+    matrix: Sequence[tuple[int, int, bool]] = MATRIX
+    names = [name for name in chosen.servers.split(",") if name not in environment.missing]
+    if chosen.quick:
+        chosen.seconds, factors, matrix, names = 3, (1, 5), MATRIX[:1], names[:2]
+    results: dict[str, Any] = {
+        "machine": cpu(),
+        "versions": versions(environment, [name for name in names if name != "ours"]),
+        "seconds": chosen.seconds,
+        "servers": {},
+        "ours": {},
+    }
+    for name in names:
+        results["servers"][name] = [
+            one(OVERLOADED[name], environment, THREADS, HANDLER_MS, factor, chosen.seconds)
+            for factor in factors
+        ]
+    for threads, milliseconds, tailed in matrix:
+        server = ours_overloaded(threads)
+        key = f"{threads} threads, {milliseconds} ms{', long-tailed' if tailed else ''}"
+        # Half of a run is watched: a slow handler needs longer ones to say anything.
+        seconds = max(chosen.seconds, milliseconds / 1000 * 10)
+        results["ours"][key] = [
+            one(server, environment, threads, milliseconds, factor, seconds, tailed=tailed)
+            for factor in (factors[0], factors[-1])
+        ]
+    return results
+
+
+def one(  # noqa: PLR0917  a row of the tables
+    server: Server,
+    environment: Environment,
+    threads: int,
+    milliseconds: int,
+    factor: float,
+    seconds: float,
+    *,
+    tailed: bool = False,
+) -> dict[str, Any]:
+    """Take the figures of one server at one load."""
+    capacity = threads * 1000 / milliseconds
+    # A client waits at least ten times as long as an answer takes.
+    deadline = max(0.5, milliseconds / 1000 * 10)
+    path = f"/wait?ms={milliseconds}" + ("&tail=1" if tailed else "")
+    try:
+        with running(server, environment) as process:
+            command = [sys.executable, "-m", "bench.openloop", process.url(path)]
+            command += ["--rate", str(capacity * factor), "--seconds", str(seconds)]
+            command += ["--deadline", str(deadline)]
+            run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=RESULTS.parents[1])
+            figures: dict[str, Any] = json.loads(run.stdout)
+    except Died as error:
+        figures = {"died": str(error)}
+    figures |= {"factor": factor, "capacity": capacity}
+    print(server.name, figures, flush=True)
+    return figures
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Return the tables."""
+    lines = ["# Under more than it can do", ""]
+    lines += [f"`make overload` on {results['machine']}; {results['seconds']:g} s each.", ""]
+    servers = results["servers"]
+    factors = [each["factor"] for each in next(iter(servers.values()))]
+    for title, key, shown in (
+        ("Answered in time, of the capacity", "goodput", "{:.0%}"),
+        ("p99 of what is answered, in ms", "p99", "{:.0f}"),
+        ("Critical requests answered in time", "critical", "{:.0%}"),
+    ):
+        lines += [f"## {title}", "", f"| load | {' | '.join(servers)} |", "|---" * (len(servers) + 1) + "|"]
+        for index, factor in enumerate(factors):
+            cells = []
+            for rows in servers.values():
+                value = rows[index].get(key)
+                if value is not None and key == "goodput":
+                    value /= rows[index]["capacity"]
+                cells.append("-" if value is None else shown.format(value))
+            lines.append(f"| {factor:g} x | {' | '.join(cells)} |")
+        lines.append("")
+    lines += ["## Ours with other threads and handlers, at 10 times the capacity", ""]
+    lines += ["| | answered in time, of what is at 1 x | p99 at 1 x, 10 x | critical |", "|---|---|---|---|"]
+    for key, (single, tenfold) in results["ours"].items():
+        part = tenfold["goodput"] / min(single["goodput"], single["capacity"])
+        tails = f"{single['p99']:.0f} ms, {tenfold['p99']:.0f} ms" if tenfold["p99"] else "-"
+        lines.append(f"| {key} | {part:.0%} | {tails} | {tenfold['critical']:.0%} |")
+    return "\n".join([*lines, ""])
+
+
+def draw(results: dict[str, Any]) -> str:
+    """Return the plot: goodput over load, a line a server."""
+    lines = [
+        Line(
+            name,
+            [(each["factor"], 100 * each.get("goodput", 0) / each["capacity"]) for each in rows],
+        )
+        for name, rows in results["servers"].items()
+    ]
+    return chart("Answered within 500 ms, % of the capacity", "load, times the capacity", lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+"""One HTTP/1.1 connection: requests one after the other, deadlines, and an answer to all that is refused."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import IO, TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener
+from zope.interface import implementer
+
+from halfsync.endpoints.addresses import address_text
+from halfsync.http.arrival import Arrival, at_once
+from halfsync.http.ends import Ends
+from halfsync.http.h1_stream import H1Stream, refusal
+from halfsync.http.h2_preface import may_be_h2
+from halfsync.http.half_closed import LOOK, HalfClosed
+from halfsync.http.head import Refused
+from halfsync.http.outgoing import Outgoing
+from halfsync.http.parser import END, Parser
+from halfsync.http.rate import LINGER, wait_or_cut
+from halfsync.http.stream import RequestHead
+from halfsync.http.upload import NoRoom
+from halfsync.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from halfsync.http.context import Context
+    from halfsync.http.stream import Stream
+
+log = get_logger(__name__)
+
+MOST_AHEAD = 16 * 1024
+"""Bytes that may come ahead of an answer before no more is read; till then, it is noticed who leaves."""
+
+
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
+class H1Connection(Ends):
+    """One connection."""
+
+    # What a connection does not have of its own costs it no memory, and there may be thousands.
+    asked = 0
+    """Requests whose head has arrived."""
+    closing = False
+    """Nothing more is read from it."""
+    outgoing: Outgoing
+    since = 0.0
+    """When it was opened, in the reactor's seconds."""
+    begun: float | None = None
+    """When the first byte of the present request arrived; None between requests."""
+    stream: H1Stream | None = None
+    """The request that is answered at the moment."""
+    _arrival: Arrival | None = None
+    """Of the body that arrives at the moment."""
+    _half_closed: HalfClosed | None = None
+    """Since the client has closed its side."""
+    _held_back = False
+    """Whether no more is read because so much has come already."""
+    _reading = False
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.deadline = inf
+        self.parser = Parser(context.bounds)
+
+    # Twisted calls these.
+
+    def connectionMade(self) -> None:
+        """Start waiting for a request, or answer at once that there is no room for it."""
+        connections = self.context.connections
+        connections.opened(self)
+        self.since = self.context.seconds()
+        self.deadline = connections.idle_deadline()
+        self.outgoing = Outgoing(self)
+        if connections.flooded:
+            self.abort()
+        elif connections.full:
+            connections.turned_away(self)
+            self.refuse(503)
+
+    def handshakeCompleted(self) -> None:
+        """Make room for HTTP/2 when TLS has agreed on it (ALPN, RFC 7301)."""
+        if self.transport.negotiatedProtocol == b"h2" and not self.closing:
+            self.context.speak_h2(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read what arrives, or drop it when the connection is on its way out."""
+        if self.closing:
+            return
+        self.parser.feed(data)
+        if self.begun is None:
+            self.begun = self.context.seconds()
+        elif self._arrival is not None:
+            self._arrival.pace.taken += len(data)
+        self._read()
+
+    def sank(self, count: int) -> None:
+        """Count bytes of a body that are in the memory that was given for it."""
+        arrival, socket = self._arrival, self.outgoing.socket
+        if arrival is not None and socket is not None:
+            socket.sink = None
+            self._read(lambda: arrival.sank(count))
+
+    def connectionLost(self, reason: Any = None) -> None:
+        """Tell the request and the listener."""
+        del reason
+        self.closing = True
+        self.deadline = inf
+        self._lose_request()
+        self.context.connections.lost(self)
+
+    def readConnectionLost(self) -> None:
+        """Answer what a client has asked before it closed its side of the connection, unless it is gone."""
+        half_closed = self._half_closed = HalfClosed(self)
+        stream = self.stream
+        if self.closing:
+            self.transport.loseConnection()
+        elif stream is None:
+            self._read()
+        elif half_closed.gone:
+            self.abort()
+        else:
+            half_closed.ask(stream)
+            self._set_deadline()
+
+    def writeConnectionLost(self) -> None:
+        """Our own doing."""
+
+    def resumed(self) -> None:
+        """Go on: the client has taken what was written."""
+        stream = self.stream
+        if stream is not None and stream.ended:
+            self.written(stream)
+            return
+        self._set_deadline()
+        if stream is not None and stream.responder is not None:
+            stream.responder.resume()
+
+    # The listener calls these.
+
+    def streams(self) -> list[Stream]:
+        """Return the request that is being answered."""
+        return [] if self.stream is None else [self.stream]
+
+    def wind_down(self, deadline: float) -> None:
+        """Wait for a request no longer than that."""
+        if self.begun is None and not self.closing:
+            self.deadline = min(self.deadline, deadline)
+
+    def expire(self, now: float) -> None:
+        """Do what the deadline is for."""
+        arrival = self._arrival
+        if self.closing or self.outgoing.blocked:
+            self.deadline = wait_or_cut(self, self.outgoing.pace, now)
+        elif self.stream is not None:
+            again = inf if self._half_closed is None else self._half_closed.look(self.stream, now)
+            if again is None:
+                self.abort()
+            else:
+                self.deadline = again
+        elif arrival is not None and (deadline := arrival.pace.judge(now)) is not None:
+            self.deadline = deadline
+        elif self.begun is not None:
+            self.refuse(408)
+        else:
+            self._lose()
+
+    def abort(self) -> None:
+        """Cut the connection, so that the client cannot take what it has for the whole."""
+        self.closing = True
+        self.deadline = inf
+        self._lose_request()
+        self.transport.abortConnection()
+
+    # The stream and the arrival call these.
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the client is gone for both directions, after it has closed its side; for any thread."""
+        return self._half_closed is not None and self._half_closed.gone
+
+    def written(self, stream: H1Stream) -> None:
+        """Go on after a response that has been written, once the client has taken most of it."""
+        if self.closing or self.outgoing.blocked or self.stream is not stream:
+            return
+        self.stream = self.begun = self.outgoing.pace = None
+        now = self.context.answered(stream)
+        stream.release()
+        if not stream.persistent or self.context.connections.draining:
+            self._lose()
+            return
+        if self._held_back:
+            self._held_back = False
+            self.transport.resumeProducing()
+        if self.parser.ahead or self._half_closed is not None:
+            self._read()
+        else:
+            self.deadline = now + self.context.bounds.idle_timeout
+
+    def cut_short(self, stream: H1Stream) -> None:
+        """Close once what there is of a response is sent."""
+        self.stream = None
+        self.context.answered(stream, aborted=True)
+        self._lose()
+
+    def handle(self, head: RequestHead, body: IO[bytes]) -> None:
+        """Have a request answered that has arrived to its last byte."""
+        self._arrival = None
+        since = self.context.seconds() if self.begun is None else self.begun
+        stream = self.stream = H1Stream(self, head, since)
+        self.deadline = inf if self._half_closed is None else self.context.seconds() + LOOK
+        self.context.handle(stream, body)
+
+    def read_on(self, then: Callable[[], object]) -> None:
+        """Make a call that what arrives has waited for, and read on."""
+        if self._reading:
+            # There are no threads, as in memory.
+            then()
+        else:
+            self._read(then)
+
+    # Reading.
+
+    def _read(self, first: Callable[[], object] | None = None) -> None:
+        """Read as many requests as may be answered, one after the other."""
+        # A response that is made at once comes back here.
+        if self._reading:
+            return
+        self._reading = True
+        try:
+            if first is not None:
+                first()
+            self._take_events()
+        except Refused as refused:
+            if refused.code != 505 or not may_be_h2(self):
+                self.refuse(refused.code)
+        except NoRoom as error:
+            # What the client did was right.
+            log.warning("http.spool_failed", problem=str(error))
+            self.refuse(503)
+        except Exception:
+            # A bug of ours costs one connection, and nobody waits for its answer.
+            log.exception("http.parser_failed", peer=address_text(self.client))
+            self.refuse(400)
+        finally:
+            self._reading = False
+        if not self.closing and (self.stream is None or self.parser.ahead):
+            self._after_reading()
+
+    def _take_events(self) -> None:
+        parser = self.parser
+        while self.stream is None and not self.closing:
+            arrival = self._arrival
+            if arrival is not None and arrival.flushing:
+                return
+            event = parser.next()
+            if event is None:
+                return
+            if isinstance(event, RequestHead):
+                self._begin(event)
+            elif arrival is not None:
+                arrival.complete() if event is END else arrival.add(memoryview(event))
+
+    def _after_reading(self) -> None:
+        parser = self.parser
+        if self.stream is not None:
+            if parser.ahead > MOST_AHEAD and not self._held_back:
+                self._held_back = True
+                self.transport.pauseProducing()
+            return
+        if self._arrival is None and parser.between:
+            # Not even a byte of a request: an empty line, at most.
+            self.begun = None
+        elif self.begun is None:
+            self.begun = self.context.seconds()
+        if self._half_closed is None:
+            self._set_deadline()
+        elif self.begun is None:
+            self._lose()
+        else:
+            self.refuse(400)
+
+    def _begin(self, head: RequestHead) -> None:
+        """Have a request answered, or prepare for its body."""
+        self.asked += 1
+        body = at_once(self, head)
+        if body is not None:
+            self.handle(head, body)
+        else:
+            self._arrival = Arrival(self, head)
+            self._arrival.begin()
+
+    # Ends.
+
+    def refuse(self, code: int) -> None:
+        """Answer a request that cannot be read to its end, and close."""
+        if self.closing:
+            return
+        self.outgoing.send(refusal(self, code, self._arrival.head if self._arrival else None))
+        self._lose_request()
+        if self.outgoing.socket is not None and self._half_closed is None:
+            self.closing = True
+            self.transport.unregisterProducer()
+            self.transport.loseWriteConnection()
+        else:
+            self._lose()
+        self.deadline = self.context.seconds() + LINGER
+
+    def _lose(self) -> None:
+        """Close once everything is sent."""
+        if not self.closing:
+            self.closing = True
+            self.deadline = self.outgoing.last()
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def _lose_request(self) -> None:
+        """Tell what is at the present request that there is no client."""
+        arrival, self._arrival = self._arrival, None
+        if self.outgoing.socket is not None:
+            self.outgoing.socket.sink = None
+        if arrival is not None:
+            arrival.close()
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            self.context.answered(stream, aborted=True)
+            stream.lose()
+
+    def _set_deadline(self) -> None:
+        if self.closing or self.outgoing.blocked:
+            # Until then the client has to take what there is.
+            return
+        now = self.context.seconds()
+        if self.stream is not None:
+            self.deadline = inf if self._half_closed is None else now + LOOK
+        elif self._arrival is not None:
+            if not self._arrival.flushing:
+                self.deadline = self._arrival.pace.wait(now)
+        elif self.begun is not None:
+            self.deadline = self.begun + self.context.bounds.request_timeout
+        else:
+            self.deadline = self.context.connections.idle_deadline()

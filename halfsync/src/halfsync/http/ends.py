@@ -1,0 +1,44 @@
+"""The two ends of a connection, as every protocol on it sees them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.protocol import Protocol
+
+if TYPE_CHECKING:
+    from halfsync.endpoints.addresses import Address
+    from halfsync.http.context import Context
+
+
+class Ends(Protocol):
+    """A connection that knows its ends, each looked up once it is asked for."""
+
+    transport: Any
+    context: Context
+    # What a connection does not have of its own costs it no memory, and there may be thousands.
+    _client: Address | None = None
+    _local: Address | None = None
+    _secure: bool | None = None
+
+    @property
+    def client(self) -> Address:
+        """The other end, which behind `haproxy:` is known from the first bytes on."""
+        if self._client is None:
+            self._client = self.transport.getPeer()
+        return self._client
+
+    @property
+    def local(self) -> Address:
+        """Our end."""
+        if self._local is None:
+            self._local = self.context.own_address(self.transport.getHost())
+        return self._local
+
+    @property
+    def secure(self) -> bool:
+        """Whether there is TLS on the connection."""
+        if self._secure is None:
+            self._secure = ISSLTransport(self.transport, None) is not None
+        return self._secure

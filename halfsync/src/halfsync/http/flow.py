@@ -1,0 +1,163 @@
+"""A response that a thread makes piece by piece, on its way to a client that may be slow."""
+
+from __future__ import annotations
+
+from threading import Condition
+from typing import TYPE_CHECKING, Protocol
+
+from halfsync.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from halfsync.http.spool import Spool
+    from halfsync.http.stream import ResponseHead, Stream
+
+log = get_logger(__name__)
+
+SLICE = 64 * 1024
+"""Bytes that are on their way to the reactor at most, and to the client before anything waits for it.
+
+A body in one piece of that size is handed over whole.
+"""
+
+SLOW = 0.5
+"""Seconds that a thread waits for a client before what follows goes to the disk."""
+
+
+class Workers(Protocol):
+    """What the gateway needs of `halfsync.workers.WorkerPool`."""
+
+    def submit(
+        self, call: Callable[[], object], label: str | Callable[[], str], *, patient: bool = False
+    ) -> None:
+        """Have a thread make the call, or raise Busy."""
+
+    def in_reactor(self, function: Callable[..., object], *args: object) -> None:
+        """Make a call in the reactor's thread."""
+
+
+class Disconnected(ConnectionError):  # noqa: N818  said by the application's own frames: no fault of theirs
+    """The client is gone, so the rest of the response has nowhere to go."""
+
+
+class Flow:
+    """The pieces; nothing ever waits for the disk while the lock is held."""
+
+    def __init__(self, stream: Stream, workers: Workers, head: ResponseHead) -> None:
+        self._stream = stream
+        self._workers = workers
+        self._head = head
+        self._lock = Condition()
+        self._gone = False
+        self._paused = False
+        self._behind = 0
+        """Bytes that the reactor has been given and has not taken."""
+        self._spool: Spool | None = None
+        """What follows them on the disk, when the client is slow."""
+        self._ending = False
+        """Whether nothing follows what is in the spool."""
+
+    # In the thread.
+
+    def send(self, data: bytes) -> None:
+        """Hand a piece over when the client has taken enough of those before it, or put it on the disk.
+
+        :raises Disconnected: when the client is gone.
+        """
+        lock, space = self._lock, self._stream.context.disk
+        while True:
+            with lock:
+                spool = self._spool
+                if spool is None and self._wait(self._may_go_on, SLOW):
+                    break
+            if spool is None:
+                spool = space.open()
+                with lock:
+                    if spool is None:
+                        self._wait(self._may_go_on)
+                        break
+                    self._spool = spool
+            if spool.append(data):
+                self._workers.in_reactor(self._feed)
+                return
+            with lock:
+                # The disk is full, or our part of it: the client has to take what is there first.
+                self._wait(lambda: self._spool is None)
+        with lock:
+            self._behind += len(data)
+        self._workers.in_reactor(self._take, data)
+
+    def _wait(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait for the reactor; return False when it took too long."""
+        found = self._lock.wait_for(lambda: self._gone or condition(), timeout)
+        if self._gone:
+            raise Disconnected("the client closed the connection")
+        return found
+
+    def _may_go_on(self) -> bool:
+        return not (self._paused or self._behind >= SLICE)
+
+    # In the reactor.
+
+    def gone(self) -> None:
+        """Stop: there is no client. May be called again, from any thread."""
+        self._gone = True
+        with self._lock:
+            self._lock.notify_all()
+        if self._spool is not None:
+            self._spool.close()
+
+    def pause(self) -> None:
+        """Have the thread wait."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Have the thread go on."""
+        self._paused = False
+        with self._lock:
+            self._lock.notify_all()
+        self._feed()
+
+    def finish(self) -> None:
+        """End the response, once what is on the disk is sent."""
+        if self._gone:
+            return
+        if self._spool is not None:
+            self._ending = True
+            self._feed()
+        else:
+            self._stream.finish()
+
+    def _take(self, data: bytes) -> None:
+        if self._gone:
+            return
+        if self._stream.code:
+            self._stream.write(data)
+        else:
+            self._stream.begin(self._head, data)
+        with self._lock:
+            self._behind -= len(data)
+            self._lock.notify_all()
+        self._feed()
+
+    def _feed(self) -> None:
+        """Send of what waits on the disk as much as the client takes, once it has what came before."""
+        try:
+            while (spool := self._spool) is not None and not (self._gone or self._paused or self._behind):
+                if data := spool.take(SLICE):
+                    self._stream.write(data)
+                elif spool.close_if_empty():
+                    with self._lock:
+                        self._spool = None
+                        self._lock.notify_all()
+                    if self._ending:
+                        self._stream.finish()
+                else:
+                    # A thread is writing to it, and says so when it has.
+                    return
+        except OSError as error:
+            # The disk does not give back what it has taken.
+            log.warning("http.spool_failed", problem=str(error))
+            self.gone()
+            self._stream.abort()

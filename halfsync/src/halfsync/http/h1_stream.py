@@ -1,0 +1,161 @@
+"""One request of an HTTP/1.1 connection, and its response on the wire (RFC 9112 sections 6, 7.1 and 9.6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from halfsync.http.access_log import Asked
+from halfsync.http.stream import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from halfsync.http.context import Context
+    from halfsync.http.h1 import H1
+    from halfsync.http.stream import RequestHead, ResponseHead
+
+JOINED = 16 * 1024
+"""Bytes of a body up to which it is copied behind its head: one piece costs the kernel less than two."""
+
+
+class H1Stream(Stream):
+    """The request that a connection is at."""
+
+    context: Context
+    ended = False
+    """Whether all of the response has been written."""
+    _chunked = False
+    _release: Callable[[], None] | None = None
+
+    def __init__(self, connection: H1, head: RequestHead, since: float) -> None:
+        Stream.__init__(
+            self, connection.context, head, connection.client, connection.local, connection.secure, since
+        )
+        self.connection = connection
+        options = head.special.get("connection")
+        self.persistent = head.version == "HTTP/1.1"
+        """Whether the connection goes on after the response (RFC 9112 section 9.3)."""
+        if options is not None:
+            found = {option.strip("\t ").lower() for option in options.split(",")}
+            self.persistent = "close" not in found and (self.persistent or "keep-alive" in found)
+
+    @property
+    def left(self) -> bool:
+        """Whether the client has closed its side, and is gone for the other one, too."""
+        return self.connection.hung_up
+
+    def answer(
+        self, head: ResponseHead, body: bytes = b"", release: Callable[[], None] | None = None
+    ) -> None:
+        """Send a whole response."""
+        self.sent = len(body)
+        self._release = release
+        data = self._lines(head)
+        if len(body) <= JOINED:
+            self.connection.outgoing.send(data + body)
+        else:
+            self.connection.outgoing.send(data, body)
+        self._end()
+
+    def begin(self, head: ResponseHead, data: bytes = b"") -> None:
+        """Send the head of a response and the first bytes of its body."""
+        if head.length is None and self.has_body(head.code):
+            if self.head.version == "HTTP/1.1":
+                self._chunked = True
+            else:
+                # Where it ends only the end of the connection can tell.
+                self.persistent = False
+        lines = self._lines(head)
+        self.sent = len(data)
+        if not data:
+            self.connection.outgoing.send(lines)
+        elif self._chunked:
+            self.connection.outgoing.send(b"%b%x\r\n" % (lines, len(data)), data, b"\r\n")
+        else:
+            self.connection.outgoing.send(lines, data)
+
+    def write(self, data: bytes) -> None:
+        """Send more of the body."""
+        self.sent += len(data)
+        if not data:
+            return
+        if self._chunked:
+            self.connection.outgoing.send(b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            self.connection.outgoing.send(data)
+
+    def finish(self) -> None:
+        """End the response."""
+        if self._chunked:
+            self.connection.outgoing.send(b"0\r\n\r\n")
+        self._end()
+
+    def abort(self) -> None:
+        """Cut the connection, so that the client cannot take what it has for the whole."""
+        self.connection.abort()
+
+    def cut_short(self) -> None:
+        """Close the connection once what has been written is sent."""
+        self.responder = None
+        self.connection.cut_short(self)
+
+    def lose(self) -> None:
+        """Tell the responder that there is no client."""
+        self.release()
+        responder, self.responder = self.responder, None
+        if responder is not None:
+            responder.gone()
+
+    def release(self) -> None:
+        """Let go of the body that was to be sent."""
+        release, self._release = self._release, None
+        if release is not None:
+            release()
+
+    def _end(self) -> None:
+        self.ended = True
+        # Each holds the other: without this, every request leaves objects to the garbage collector.
+        self.responder = None
+        self.connection.written(self)
+
+    def _lines(self, head: ResponseHead) -> bytes:
+        """Return a head as it goes over the wire."""
+        self.code = code = head.code
+        version = self.head.version
+        lines = [f"{version} {code} {head.reason}\r\n", head.block()]
+        if code == 205:
+            # The client waits for an end that this status does not tell (RFC 9110 section 15.3.6).
+            lines.append("Content-Length: 0\r\n")
+        elif self._chunked:
+            lines.append("Transfer-Encoding: chunked\r\n")
+        elif head.length is not None and code != 204:
+            lines.append(f"Content-Length: {head.length}\r\n")
+        elif version == "HTTP/1.0" and code not in {204, 304}:
+            self.persistent = False
+        if not head.has_date:
+            lines.append(self.context.date_line())
+        if not head.has_request_id:
+            lines.append(f"X-Request-Id: {self.request_id}\r\n")
+        if head.close or self.context.connections.draining:
+            self.persistent = False
+        if not self.persistent:
+            lines.append("Connection: close\r\n\r\n")
+        elif version == "HTTP/1.0":
+            lines.append("Connection: Keep-Alive\r\n\r\n")
+        else:
+            lines.append("\r\n")
+        return "".join(lines).encode("latin-1")
+
+
+def refusal(connection: H1, code: int, read: RequestHead | None) -> bytes:
+    """Account for what is no request, and return a short response to it, the last one on its connection.
+
+    :param read: its head, when it was whole.
+    """
+    context = connection.context
+    asked = Asked.of(read.method, read.target) if read else Asked.begun(connection.parser.waiting)
+    name = context.refused(connection.client, code, asked)
+    head, body = context.plain(code)
+    lines = [f"HTTP/1.1 {code} {head.reason}\r\n", head.block(), f"Content-Length: {head.length}\r\n"]
+    lines += [context.date_line(), f"X-Request-Id: {name}\r\n", "Connection: close\r\n\r\n"]
+    return "".join(lines).encode("latin-1") + (body if asked.method != "HEAD" else b"")

@@ -1,0 +1,63 @@
+"""A connection whose transport was given to another protocol, as a websocket's is."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from halfsync.http.rate import LINGER, socket_of
+
+if TYPE_CHECKING:
+    from halfsync.endpoints.addresses import Address
+    from halfsync.http.connection import H1Connection
+    from halfsync.http.stream import Stream
+
+
+class TakenOver:
+    """It counts as a connection until the transport ends, and ends in a drain, as an idle one does."""
+
+    def __init__(self, before: H1Connection) -> None:
+        """Stand in for the connection that it was before; the request that led to it is over."""
+        stream, before.stream = before.stream, None
+        before.closing = True
+        before.deadline = inf
+        if stream is not None:
+            stream.responder = None
+            stream.code = 101
+            before.context.answered(stream)
+        before.transport.unregisterProducer()
+        self.transport: Any = before.transport
+        self.client: Address = before.client
+        self.since: float = before.since
+        self.asked = before.asked
+        self.deadline = inf
+        self._closing = False
+        connections = before.context.connections
+        connections.replaced(before, self)
+        bottom = socket_of(self.transport)
+        if bottom is None:
+            connections.lost(self)
+        else:
+            bottom.lost = lambda: connections.lost(self)
+
+    def streams(self) -> list[Stream]:
+        """Return nothing: there are no requests."""
+        return []
+
+    def wind_down(self, deadline: float) -> None:
+        """Go on no longer than that."""
+        self.deadline = deadline
+
+    def expire(self, now: float) -> None:
+        """Close; then cut what does not end."""
+        if self._closing:
+            self.abort()
+        else:
+            self._closing = True
+            self.deadline = now + LINGER
+            self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Cut it."""
+        self.deadline = inf
+        self.transport.abortConnection()

@@ -1,0 +1,215 @@
+"""The body of a request, while it arrives and is read: in memory as long as there is room, then on disk.
+
+The socket is read into segments of memory that are used again: fresh memory costs more than the bytes that
+come into it (1 MB uploads: 0.6 of the time).
+"""
+
+from __future__ import annotations
+
+import io
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from halfsync.http.spool import Space
+
+SEGMENT = 256 * 1024
+
+START = 16 * 1024
+"""The first segment of a body whose length is not known."""
+
+KEPT = 64
+"""Segments that are kept for the next bodies: 16 MiB."""
+
+
+class NoRoom(OSError):  # noqa: N818  a state, which the client is told as 503
+    """Neither memory nor disk has room for a body."""
+
+
+class Segments:
+    """Memory for bodies, within what all requests and responses may hold; for any thread."""
+
+    def __init__(self, memory: Space) -> None:
+        self._memory = memory
+        self._free: list[memoryview] = []
+
+    def take(self, size: int) -> memoryview | None:
+        """Return so many bytes of memory, if there is room."""
+        if not self._memory.take(size):
+            return None
+        if size == SEGMENT and self._free:
+            return self._free.pop()
+        return memoryview(bytearray(size))
+
+    def give_back(self, segments: Sequence[memoryview]) -> None:
+        """Return memory that was taken."""
+        self._memory.give_back(sum(map(len, segments)))
+        if len(self._free) < KEPT:
+            self._free.extend(each for each in segments if len(each) == SEGMENT)
+
+
+class Small(io.BytesIO):
+    """A body that arrived in one piece with its head."""
+
+    def __init__(self, data: bytes, memory: Space) -> None:
+        """Hold a body for which room has been taken."""
+        super().__init__(data)
+        self._size, self._memory = len(data), memory
+
+    def close(self) -> None:
+        """Give the room back."""
+        self._memory.give_back(self._size)
+        self._size = 0
+        super().close()
+
+
+class Upload(io.RawIOBase):
+    """A body; `room` and `took`, or `add`, until it is `whole`.
+
+    :param length: what the client declares; None for a chunked body.
+    """
+
+    def __init__(self, segments: Segments, disk: Space, length: int | None) -> None:
+        super().__init__()
+        self._segments = segments
+        self._disk = disk
+        self._length = length
+        self._parts: list[memoryview] = []
+        self._filled = 0
+        """Bytes of the last part."""
+        self._before = 0
+        """Bytes of those before it."""
+        self._file: io.FileIO | None = None
+        self._written = 0
+        self._position = 0
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return self._written + self._before + self._filled
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether it has outgrown the memory, so that `to_disk` is needed before it is whole."""
+        return self._file is not None
+
+    def room(self) -> memoryview | None:
+        """Return where the next bytes may be put; None when `to_disk` has to make room first.
+
+        :raises NoRoom: when there is not even memory for a first piece.
+        """
+        parts = self._parts
+        if parts and self._filled < len(parts[-1]):
+            return parts[-1][self._filled :]
+        if parts and self._file is not None:
+            # What is on the disk already goes on there, by way of one segment.
+            return None
+        if self._length is not None:
+            want = min(SEGMENT, self._length - self.size)
+        else:
+            want = SEGMENT if parts else START
+        segment = self._segments.take(want)
+        if segment is None:
+            if not parts:
+                raise NoRoom("the memory for requests and responses is full")
+            return None
+        self._before += self._filled
+        self._filled = 0
+        parts.append(segment)
+        return segment
+
+    def took(self, count: int) -> None:
+        """Count bytes that are in the room given."""
+        self._filled += count
+
+    def add(self, data: memoryview) -> memoryview:
+        """Take bytes; return what has to wait for a `to_disk`."""
+        while data and (room := self.room()) is not None:
+            count = min(len(room), len(data))
+            room[:count] = data[:count]
+            self.took(count)
+            data = data[count:]
+        return data
+
+    def to_disk(self) -> None:
+        """Write what is in memory to the disk; for any thread, while nothing else is done to the body.
+
+        :raises OSError: when the disk does not take it.
+        """
+        if self._file is None:
+            self._file = TemporaryFile(buffering=0)  # noqa: SIM115  lives with the request
+        size = self._before + self._filled
+        if not self._disk.take(size):
+            raise NoRoom("the disk space for requests is full")
+        self._written += size
+        for part in self._parts:
+            rest = part if part is not self._parts[-1] else part[: self._filled]
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        self._segments.give_back(self._parts[:-1])
+        del self._parts[:-1]
+        self._before = self._filled = 0
+
+    def whole(self) -> IO[bytes]:
+        """Return what an application may read; on the disk only after a last `to_disk`."""
+        if self._file is not None:
+            self._file.seek(0)
+        return io.BufferedReader(self)
+
+    # io.RawIOBase.
+
+    def close(self) -> None:
+        """Give everything back."""
+        parts, self._parts = self._parts, []
+        self._segments.give_back(parts)
+        if self._file is not None:
+            self._file.close()
+            self._disk.give_back(self._written)
+            self._written = 0
+        super().close()
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say that it can be read again."""
+        return True
+
+    def readinto(self, target: Any, /) -> int:
+        """Read on."""
+        if self._file is not None:
+            return self._file.readinto(target) or 0
+        part, offset = self._find(self._position)
+        count = min(len(target), self.size - self._position, len(part) - offset)
+        if count <= 0:
+            return 0
+        target[:count] = part[offset : offset + count]
+        self._position += count
+        return count
+
+    def readall(self) -> bytes:
+        """Read the rest."""
+        if self._file is not None:
+            return self._file.read()
+        rest = []
+        while piece := self.read(SEGMENT):
+            rest.append(piece)
+        return b"".join(rest)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go somewhere else."""
+        if self._file is not None:
+            return self._file.seek(offset, whence)
+        self._position = max(0, offset + (0, self._position, self.size)[whence])
+        return self._position
+
+    def _find(self, position: int) -> tuple[memoryview, int]:
+        """Return the part that holds a position, and where in it that is."""
+        for part in self._parts:
+            if position < len(part):
+                return part, position
+            position -= len(part)
+        return memoryview(b""), 0

@@ -1,0 +1,92 @@
+"""The parser of HTTP/1.1 by itself: bytes in, events out; and beside h11."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from fuzz_parser import SEEDS, check, mutated
+from halfsync.http.bounds import Bounds
+from halfsync.http.head import Refused
+from halfsync.http.parser import END, Parser
+from halfsync.http.stream import RequestHead
+
+TWO = (
+    b"\r\nPOST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+    b"POST /b HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"2\r\nde\r\n1;x=y\r\nf\r\n0\r\nX: y\r\n\r\n"
+    b"GET /c HTTP/1.0\r\n\r\n"
+)
+
+
+def events(parser, data):
+    """Feed bytes; return what comes, pieces of bodies joined."""
+    parser.feed(data)
+    found = []
+    while (event := parser.next()) is not None:
+        if isinstance(event, bytes) and found and isinstance(found[-1], bytes):
+            found[-1] += event
+        else:
+            found.append(event.target if isinstance(event, RequestHead) else event)
+    return found
+
+
+def test_events():
+    """A head, then the body, then its end; a request without a body is its head."""
+    parser = Parser(Bounds())
+    assert events(parser, TWO) == ["/a", b"abc", END, "/b", b"def", END, "/c"]
+    assert parser.between
+
+
+@pytest.mark.parametrize("step", range(1, len(TWO)))
+def test_segmentation(step):
+    """However the bytes are cut."""
+    parser = Parser(Bounds())
+    found = []
+    for start in range(0, len(TWO), step):
+        for event in events(parser, TWO[start : start + step]):
+            if isinstance(event, bytes) and found and isinstance(found[-1], bytes):
+                found[-1] += event
+            else:
+                found.append(event)
+    assert found == ["/a", b"abc", END, "/b", b"def", END, "/c"]
+
+
+def test_nothing_is_read_ahead():
+    """The next request is read when it is asked for."""
+    parser = Parser(Bounds())
+    parser.feed(SEEDS[0] + b"nonsense\r\n\r\n")
+    assert isinstance(parser.next(), RequestHead)
+    assert parser.ahead == len(b"nonsense\r\n\r\n")
+    assert not parser.between
+    with pytest.raises(Refused):
+        parser.next()
+
+
+def test_a_body_that_goes_by():
+    """Of a counted body the connection may take bytes itself."""
+    parser = Parser(Bounds())
+    parser.feed(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+    assert parser.next().length == 10
+    parser.took(4)
+    assert parser.left == 6
+    parser.took(6)
+    assert parser.between
+    assert events(parser, SEEDS[0]) == ["/"]
+
+
+def test_many_small_chunks_are_read_in_linear_time():
+    """Cutting the buffer for each of 20,000 chunks would copy gigabytes."""
+    parser = Parser(Bounds())
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    found = events(parser, head + b"1\r\nx\r\n" * 200_000 + b"0\r\n\r\n")
+    assert found == ["/", b"x" * 200_000, END]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_beside_h11(seed):
+    """Whatever ours takes of bent requests, h11 takes in the same way; `make fuzz` goes on with it."""
+    rng = random.Random(seed)
+    for _ in range(150):
+        check(mutated(rng), rng)
