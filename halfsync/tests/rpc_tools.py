@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -150,7 +151,7 @@ def answer(
     """Have a call answered in this thread; return the payload of the answer, empty when there is none."""
     step = processor.begin(payload, identity, "test", monotonic() if arrived is None else arrived)
     if not isinstance(step, Done):
-        step = processor.run(step)
+        step = copy_context().run(processor.run, step)
     return step.answer[4:]
 
 
@@ -175,7 +176,7 @@ class Workers:
         """Do what waits, and what comes of it; return how many jobs there were."""
         done = 0
         while self.jobs:
-            self.jobs.pop(0)()
+            copy_context().run(self.jobs.pop(0))
             done += 1
         return done
 

@@ -1,9 +1,13 @@
-"""A connection within its bounds: order, batches, pausing, refusals, deadlines, drain. Threads and clock are the test's."""
+"""A connection within its bounds: order, batches, pausing, refusals, deadlines, drain.
+
+Threads and clock are the test's.
+"""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from contextvars import copy_context
 
 import pytest
 from structlog.testing import capture_logs
@@ -46,7 +50,7 @@ def test_order():
 
 
 def test_one_job_at_a_time():
-    """What arrives during a job waits for it, and is the next one; a job is capped, so that others have turns."""
+    """What arrives during a job waits for it; a job is capped, so that others have turns."""
     memory = InMemory()
     connection, transport = memory.connect()
     connection.dataReceived(framed(hello("first")))
@@ -67,7 +71,7 @@ def test_slow_calls_give_way(now):
 
     memory.processor.methods[b"hello"].function = slow
     connection.dataReceived(framed(hello("a")) + framed(hello("b")))
-    memory.workers.jobs.pop(0)()
+    copy_context().run(memory.workers.jobs.pop(0))
     assert results(transport.taken()) == ["a"]
     assert len(memory.workers.jobs) == 1
     memory.workers.work()
@@ -88,7 +92,7 @@ def test_reading_stops():
 
 
 def test_overload():
-    """When no thread and no place is there, each call is answered so, at once; oneway calls are not answered."""
+    """When no thread and no place is there, each call is answered so, at once; oneway calls are not."""
     memory = InMemory()
     memory.workers.places = 0
     note = message(lambda client: client.send_note("x"))
@@ -304,7 +308,7 @@ def test_heavy_calls_have_turns():
     light, transport = memory.connect()
     light.dataReceived(framed(hello()))
     assert len(memory.workers.jobs) == 2
-    memory.workers.jobs.pop(0)()
+    copy_context().run(memory.workers.jobs.pop(0))
     memory.clock.advance(0)
     assert len(memory.workers.jobs) == 2
     clients[2].connectionLost(None)
@@ -332,7 +336,7 @@ def test_zlib_bomb():
 
 
 def test_drain(now):
-    """In a drain, what arrives within the grace is answered, and what arrives later is told to go elsewhere."""
+    """In a drain, what arrives within the grace is answered; what arrives later is told to go elsewhere."""
     memory = InMemory()
     idle, idle_transport = memory.connect()
     busy, transport = memory.connect()
