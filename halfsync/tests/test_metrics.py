@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from prometheus_client import REGISTRY, Counter
 from prometheus_client.openmetrics import parser as openmetrics
@@ -95,6 +97,11 @@ def test_each_part_is_read_at_the_scrape(process):
         ("manhole_sessions",): 0,
     }
     assert {key: found.get(key) for key in expected} == expected
+    _, text = Metrics(process).text("application/openmetrics-text")
+    exemplar = (
+        rb'http_request_seconds_bucket\{le="0.001",listener="web"\} 2.0 # \{request_id="[^"]+"\} [\d.]+ \d'
+    )
+    assert re.search(exemplar, text)
     [info] = [key for key in found if key[0] == "service_info"]
     assert set(info) >= {"hello", "1.2"}
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 
 import pytest
 
@@ -268,3 +269,37 @@ def test_a_user_without_an_entry_and_a_home_starts(tmp_path):
         assert problem.startswith(
             "--manhole.host_key: '~/.local/state/child/manhole_host_key': this user has no"
         )
+
+
+def test_an_inherited_socket_that_nobody_serves_is_told():
+    """Its clients would wait for ever; one that a flag names is served, or will be."""
+    code = """
+from halfsync.endpoints.listener import Endpoints, Listener
+from twisted.internet.protocol import Factory, Protocol
+@flags.declare(flag.namespace("web"))
+class WEB:
+    listen = Endpoints("Where.", default="")
+@flags.declare(flag.namespace("later"))
+class LATER:
+    listen = Endpoints("Where.", default="")
+main(lambda process: process.add(Listener(
+    "web",
+    flag="web.listen",
+    endpoints=WEB.listen,
+    factory=Factory.forProtocol(Protocol),
+    reactor=process.reactor,
+)))
+"""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as served,
+        socket.create_server(("127.0.0.1", 0)) as kept,
+        socket.create_server(("127.0.0.1", 0)) as forgotten,
+    ):
+        numbers = [each.fileno() for each in (served, kept, forgotten)]
+        given = (f"--web.listen=fd:{numbers[0]}", f"--later.listen=fd:{numbers[1]}")
+        with child("from halfsync import flag\n" + code, *given, pass_fds=numbers) as service:
+            told = service.wait_for("listening.unserved")
+            service.signal(signal.SIGTERM)
+            service.end()
+    assert told["descriptor"] == numbers[2]
+    assert [each["event"] for each in service.events].count("listening.unserved") == 1

@@ -64,6 +64,10 @@ class _Worker:
         self.wake.acquire()
 
 
+STUCK = 30.0
+"""Seconds for which every thread must be held before the process is not ready for that."""
+
+
 class WorkerPool(Part):
     """At most `threads` calls at a time, and `queue` more that wait; beyond that `Busy`.
 
@@ -148,6 +152,15 @@ class WorkerPool(Part):
         if not (self._woken or self._handing_over):
             self._woken = True
             self._reactor.callFromThread(self._deliver)
+
+    def problems(self) -> list[str]:
+        """Say when no thread has been free for so long that none may ever be."""
+        held = [worker.held for worker in self._workers]
+        since = [each[1] for each in held if each is not None]
+        least = time() - max(since) if len(since) == self.threads else 0.0
+        return (
+            [f"all {self.threads} threads are held, each for {least:.0f} s or more"] if least > STUCK else []
+        )
 
     def metrics(self) -> Iterator[Metric]:
         """Return how many threads and places there are, and how many are taken."""

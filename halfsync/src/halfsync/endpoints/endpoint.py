@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from halfsync.endpoints.certificates import CertificateError, Certificates
 from halfsync.endpoints.ports import ListeningPort
-from halfsync.endpoints.sockets import ListenError, Source, Unix, same_socket
+from halfsync.endpoints.sockets import Inherited, ListenError, Source, Unix, same_socket
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocolFactory
@@ -48,6 +48,15 @@ class Endpoint:
             self.source.verify()
         except (ListenError, CertificateError) as error:
             raise ListenError(f"{self.text!r}: {error}") from error
+
+    def descriptor(self) -> int | None:
+        """Return the descriptor that was inherited; None for a socket of our own, or when there is none."""
+        if not isinstance(self.source, Inherited):
+            return None
+        try:
+            return self.source.find()
+        except ListenError:
+            return None
 
     def conflicts_with(self, other: Endpoint) -> bool:
         """Say whether both cannot be listened on by different parts of a process."""

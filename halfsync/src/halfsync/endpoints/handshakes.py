@@ -40,7 +40,7 @@ TIMEOUT = 10.0
 """Seconds for PROXY header and handshake together."""
 
 MOST = 1000
-"""Handshakes of a port at a time; beyond it the oldest is cut. One costs OpenSSL up to 60 KB."""
+"""Handshakes of a port at a time; beyond it the oldest is cut. One costs OpenSSL 43 KiB."""
 
 SWEEP = 1.0
 """Seconds between two looks at the deadlines."""

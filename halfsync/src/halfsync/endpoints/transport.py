@@ -50,6 +50,8 @@ class SocketTransport(FileDescriptor):
     lost: Callable[[], None] | None = None
     """Called after the connection has ended, whatever the protocol is by then."""
     connected = 1
+    polled = 0
+    """What a poller looks for."""
     # What a connection does not have of its own costs it no memory, and there may be thousands.
     _queue: SendQueue | None = None
     """None when nothing waits."""

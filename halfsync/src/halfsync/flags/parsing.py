@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from halfsync import flag
 from halfsync.flags import report
-from halfsync.flags.declaring import declare
+from halfsync.flags.declaring import declare, reading
 from halfsync.flags.registry import Registry, Setting
 from halfsync.flags.sources import read_command_line, read_credentials, read_environment, read_file
 from halfsync.flags.types import Action
@@ -63,6 +63,7 @@ def parse(
             assignment.setting.set(assignment.text, assignment.source)
         except FlagError as error:
             errors.append(error)
+    reading.allowed = True
     if FLAGS.help:
         _print_and_exit(report.usage(about, registry.settings, commands))
     if FLAGS.version:
@@ -83,6 +84,7 @@ def parse(
     _settings.update((setting.name, setting) for setting in registry.settings)
     _registries.clear()
     _registries[FLAGS.config] = registry
+    reading.parsed = True
     _act(registry)
     return command[1:]
 
@@ -108,7 +110,9 @@ def set_live(name: str, text: str, source: str = "live") -> None:
     :raises FlagError: when there is no such flag, it is not live, or the value is none that it takes.
     """
     if name not in _settings:
-        raise FlagError(f"--{name}: no such flag")
+        raise FlagError(
+            f"--{name}: no such flag when flags were parsed; what is declared later cannot be set"
+        )
     setting = _settings[name]
     before = setting.var.value
     setting.set(text, source)

@@ -149,7 +149,7 @@ class Context:
         if aborted:
             self.counts.aborted += 1
         else:
-            self.counts.add(stream.head.method, stream.code, seconds, stream.sent)
+            self.counts.add(stream.head.method, stream.code, seconds, stream.sent, stream.request_id)
         if self.access_log:
             log_answer(stream, seconds, aborted=aborted)
         return now

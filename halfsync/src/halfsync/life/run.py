@@ -23,6 +23,7 @@ from halfsync.life.dump import dump, work
 from halfsync.life.errors import StartError
 from halfsync.life.parts import Process
 from halfsync.life.reload import reload_flags
+from halfsync.life.sockets import listening_descriptors, unserved
 from halfsync.life.stalls import Stalls
 from halfsync.life.systemd import Systemd
 from halfsync.logs import get_logger
@@ -97,6 +98,7 @@ class Run:
         self.systemd = process.systemd
         self.reactor: Any = process.reactor
         self.exit_code = CLEAN
+        self._inherited = listening_descriptors()
         self._services = services
         self._drain_timeout = drain_timeout
         self._stop_signals = 0
@@ -156,9 +158,17 @@ class Run:
         else:
             about = self.process.about
             log.info("service.started", name=about.name, version=about.version, pid=os.getpid())
+            self._tell_unserved()
             self.systemd.ready(self._status())
             return True
         return False
+
+    def _tell_unserved(self) -> None:
+        """Say which inherited sockets nobody serves: their clients would wait for ever."""
+        claims = [each for one in flags.states() for each in getattr(one.var, "claims", list)()]
+        claimed = [number for each in claims if (number := each.descriptor()) is not None]
+        for number in unserved(self._inherited, self.process.sockets, claimed):
+            log.warning("listening.unserved", descriptor=number)
 
     async def _build_and_start(self) -> None:
         if self.process.stop_signalled:
