@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from halfsync.thrift.call import Identity
     from halfsync.thrift.login import Login
-    from halfsync.thrift.server import RpcServer
 
 log = get_logger(__name__)
 
@@ -73,7 +72,8 @@ class Connection(Protocol):
     _heavy = False
     """Whether it has one of the turns for heavy calls."""
 
-    def __init__(self, server: RpcServer) -> None:
+    def __init__(self, server: Any) -> None:
+        """Belong to an `RpcServer`, which stands above this module."""
         self.server = server
         self.reader = FrameReader(server.bounds.max_frame)
         self.waiting: deque[tuple[float, bytes]] = deque()

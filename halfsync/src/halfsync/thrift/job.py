@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from halfsync.thrift.counts import log_call
 from halfsync.thrift.errors import FrameError
@@ -17,7 +17,6 @@ from halfsync.thrift.processor import Ready
 if TYPE_CHECKING:
     from collections import deque
 
-    from halfsync.thrift.connection import Connection
     from halfsync.thrift.processor import Done
 
 LONGEST = 0.002
@@ -35,7 +34,7 @@ class Job:
 
     __slots__ = ("answers", "broken", "connection", "done", "frames", "ident", "pending", "running", "size")
 
-    def __init__(self, connection: Connection, frames: deque[tuple[float, bytes]], size: int) -> None:
+    def __init__(self, connection: Any, frames: deque[tuple[float, bytes]], size: int) -> None:
         self.connection = connection
         self.frames = frames
         """When each arrived, and what it is; those that are left when the job ends have not been begun."""
@@ -65,7 +64,7 @@ class Job:
         running = self.running
         return f"{running.method.label if running else 'rpc'} for {self.connection.peer}"
 
-    def _work(self, connection: Connection) -> None:
+    def _work(self, connection: Any) -> None:
         server = connection.server
         processor = server.processor
         identity, peer = connection.identity, connection.peer

@@ -21,7 +21,6 @@ from halfsync.workers import Busy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from halfsync.thrift.connection import Connection
     from halfsync.thrift.mechanisms import Mechanism, Step
     from halfsync.thrift.users import Users
     from halfsync.workers import WorkerPool
@@ -88,7 +87,7 @@ class Logins:
 class Login:
     """The login of one connection; it lives until that is done."""
 
-    def __init__(self, connection: Connection, logins: Logins) -> None:
+    def __init__(self, connection: Any, logins: Logins) -> None:
         self._connection = connection
         self._logins = logins
         self._reader = SaslReader(logins.longest)
