@@ -91,6 +91,40 @@ class TestFloods:
                     client.request([*GET, ("connection", "close")])
         assert failed(client, ErrorCodes.ENHANCE_YOUR_CALM)
 
+    def test_refusals(self):
+        """A request that is answered 431 never earns back what it cost."""
+        client = Client(lambda *_: pytest.fail("served"))
+        asked = 0
+        with capture_logs():
+            while client.open and asked < CREDIT:
+                client.request([*GET, *((f"x-{each}", "1") for each in range(101))])
+                asked += 1
+        assert client.streams[1].status == 431
+        assert asked <= CREDIT // RESET_COST + 1
+        assert failed(client, ErrorCodes.ENHANCE_YOUR_CALM)
+
+    def test_settings_without_a_meaning(self):
+        """Unknown settings are ignored (RFC 9113 section 6.5.2), kept nowhere, and paid for by number."""
+        client = Client()
+        wire = b"".join(each.to_bytes(2) + bytes(4) for each in range(7, 2007))
+        frame = len(wire).to_bytes(3) + b"\x04\x00" + bytes(4) + wire
+        client.send_bytes(frame)
+        assert client.request().ended
+        for _ in range(100):
+            if client.open:
+                client.send_bytes(frame)
+        assert failed(client, ErrorCodes.ENHANCE_YOUR_CALM)
+
+    def test_a_table_of_ours_is_not_asked_for(self):
+        """However large a table the client offers, our encoder has none: answers keep their length."""
+        client = Client()
+        client.send(SettingsFrame(0, settings={SettingsFrame.HEADER_TABLE_SIZE: 2**32 - 1}))
+        client.request()
+        client.request()
+        sizes = {len(each.data) for each in client.frames if isinstance(each, HeadersFrame)}
+        # The first of a connection says by one byte that there is no table.
+        assert max(sizes) - min(sizes) <= 1
+
     @pytest.mark.parametrize(
         "frame",
         [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from io import BytesIO
 from math import inf
 from typing import TYPE_CHECKING
@@ -89,6 +90,8 @@ class H2Stream(Stream):
         self._reset: ErrorCode | None = None
         self._paused = False
         self._release: Callable[[], None] | None = None
+        self._refused = False
+        """Whether it came to nothing by the client's fault, who has paid for it and earns nothing back."""
         self._pace = Pace(context.bounds)
         """How the client takes what has found its window shut."""
 
@@ -156,7 +159,7 @@ class H2Stream(Stream):
         """Have the request answered."""
         self._whole = True
         if self._lingering:
-            self.connection.forget(self, answered=True)
+            self.connection.forget(self, answered=not self._refused)
         if self.closing or self._read is None:
             return
         if self._read.length is not None and self._read.length != self._received:
@@ -294,7 +297,8 @@ class H2Stream(Stream):
             self._rest = self._rest[BUFFER - FRAME :]
         end = self._ended and not buffer
         session.send_data(self.number, data, end_stream=end)
-        session.earn(DATA_CREDIT)
+        if not self._refused:
+            session.earn(DATA_CREDIT)
         if self._pace.waiting:
             self._pace.taken += len(data)
             if not buffer:
@@ -316,7 +320,7 @@ class H2Stream(Stream):
             self.handled = False
             self.context.answered(self)
         if self._whole:
-            self.connection.forget(self, answered=True)
+            self.connection.forget(self, answered=not self._refused)
         else:
             # The client need not send the rest (RFC 9113 section 8.1), but curl 7.88, told so by a reset
             # at once, drops the answer.
@@ -384,12 +388,14 @@ class H2Stream(Stream):
         asked = Asked.of(read.method.decode("ascii"), read.target.decode("ascii")) if read else Asked()
         self.request_id = self.context.refused(self.client, code, asked)
         self.lose()
+        self._refused = code < HTTPStatus.INTERNAL_SERVER_ERROR
         head, body = self.context.plain(code)
         if asked.method == "HEAD":
             body = b""
         self.begin(head, body)
         self.finish()
-        self.connection.spend_on_reset()
+        if self._refused:
+            self.connection.spend_on_reset()
 
     def abort(self) -> None:
         """Break the response off so that the client can tell."""
