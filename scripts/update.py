@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["cookiecutter>=2.7,<3"]
+# ///
 """Bring a service up to this template; `make update` of a service runs it in a clone of the template.
 
 It is a three-way merge by git, as if two commits had been made:

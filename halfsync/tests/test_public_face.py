@@ -166,6 +166,7 @@ from halfsync import (
     flag,
     flags,
     get_logger,
+    hold_signals,
     run,
     serve_resource,
     serve_wsgi,
@@ -234,6 +235,7 @@ ABOUT = About("shop", version="1.4")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    hold_signals()
     arrange_reactor("shop")
     return run(ABOUT, parts, argv=argv)
 

@@ -1,12 +1,15 @@
-"""`python -m` and the pex run the same `main`."""
+"""`python -m` and the pex begin here: what comes ahead of the other imports, which take a while."""
 
 import sys
 
-from halfsync import hold_signals
+import halfsync
 
-# The imports below take a while, in which a signal would be lost, or end the process.
-hold_signals()
+# A signal until the service runs does no harm; one to stop is obeyed then.
+halfsync.hold_signals()
+# --service.reactor chooses, whatever imports the reactor first.
+halfsync.arrange_reactor("{{ cookiecutter.package_name }}")
 
-from .main import main  # noqa: E402  see above
+from .main import main  # noqa: E402 - see above
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

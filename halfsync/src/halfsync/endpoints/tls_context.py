@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
+class ServerContext(ssl.SSLContext):
+    """A context that knows the certificate that it shows: `ssl` tells it to clients only."""
+
+    certificate: x509.Certificate
+
+
 def server_context(
     certificate: x509.Certificate,
     key: Any,
@@ -27,14 +33,15 @@ def server_context(
     *,
     authorities: Sequence[x509.Certificate] = (),
     protocols: Sequence[bytes] = (),
-) -> ssl.SSLContext:
+) -> ServerContext:
     """Return a context that shows a certificate with its chain.
 
     :param authorities: with any, only clients are served whose certificate one of these has signed.
     :param protocols: what is spoken here, the best first, for ALPN.
     :raises ssl.SSLError: when OpenSSL refuses the certificate or its key; it finds one too weak, for example.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    context.certificate = certificate
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     if protocols:

@@ -19,6 +19,7 @@ from twisted.internet.main import CONNECTION_DONE
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from halfsync.endpoints.tls_context import ServerContext
 from halfsync.endpoints.transport import SocketTransport
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ class TlsTransport(SocketTransport):
         """Return the certificate that the client has shown; None when it was not asked for one."""
         shown = self.socket.getpeercert(binary_form=True)
         return x509.load_der_x509_certificate(shown) if shown else None
+
+    def getOwnCertificate(self) -> x509.Certificate | None:
+        """Return the certificate that was shown to the client; None when it is not known."""
+        context = self.socket.context
+        return context.certificate if isinstance(context, ServerContext) else None
 
     # Reading.
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 KNOWN = 64
 """Blocks of a connection that are remembered."""
 
+LONGEST_KNOWN = 100
+"""Bytes of one that is: a browser's takes 10 to 30, and each of them may stand for a header."""
+
 PAIRS = 512
 """Response headers whose encoding is remembered by all connections."""
 
@@ -72,7 +75,7 @@ class FieldReader:
             raise H2Error(ErrorCode.COMPRESSION_ERROR, str(error)) from error
         if _only_looks_up(block):
             # The same bytes say the same until something is added to the table.
-            if len(self._known) < KNOWN:
+            if len(self._known) < KNOWN and len(block) <= LONGEST_KNOWN:
                 self._known[block] = fields
         else:
             self._known.clear()

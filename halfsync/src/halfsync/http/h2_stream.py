@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from io import BytesIO
 from math import inf
 from typing import TYPE_CHECKING
@@ -28,6 +29,9 @@ log = get_logger(__name__)
 
 BUFFER = 64 * 1024
 """Bytes that wait for the client before whoever makes them is paused."""
+
+HEAD_COPIES = 2
+"""A head that waits for its body is in memory as it came, and as handlers get it."""
 
 FRAME = 16 * 1024
 """Bytes of a body that a stream sends when it is its turn."""
@@ -89,6 +93,10 @@ class H2Stream(Stream):
         self._reset: ErrorCode | None = None
         self._paused = False
         self._release: Callable[[], None] | None = None
+        self._held = 0
+        """Bytes of the memory that are accounted for: of a head without its body, of an answer untaken."""
+        self._refused = False
+        """Whether it came to nothing by the client's fault, who has paid for it and earns nothing back."""
         self._pace = Pace(context.bounds)
         """How the client takes what has found its window shut."""
 
@@ -119,6 +127,8 @@ class H2Stream(Stream):
             self.reject(413)
         elif head.method == b"CONNECT":
             self.reject(501)
+        elif not (bodiless or self._hold(HEAD_COPIES * head.size)):
+            self.reset(ErrorCode.REFUSED_STREAM)
         else:
             self.head = head.request(0 if bodiless else head.length)
             if not bodiless and self.head.special.get("expect", "").lower() == "100-continue":
@@ -156,7 +166,7 @@ class H2Stream(Stream):
         """Have the request answered."""
         self._whole = True
         if self._lingering:
-            self.connection.forget(self, answered=True)
+            self.connection.forget(self, answered=not self._refused)
         if self.closing or self._read is None:
             return
         if self._read.length is not None and self._read.length != self._received:
@@ -211,6 +221,8 @@ class H2Stream(Stream):
     def _handle(self) -> None:
         self._continue = False
         self.deadline = inf
+        # From here on the bound on requests in threads, and before them, is one on their heads, too.
+        self._hold(0)
         body, self._body = self._body, None
         if body is not None and self.head.length is None:
             self.head.length = self._received
@@ -230,6 +242,7 @@ class H2Stream(Stream):
         self._rest = memoryview(b"")
         self._drop_body()
         self._let_go()
+        self._hold(0)
         responder, self.responder = self.responder, None
         if self.handled:
             self.handled = False
@@ -286,6 +299,9 @@ class H2Stream(Stream):
         window = session.local_flow_control_window(self.number)
         if window <= 0:
             self.deadline = self._pace.wait(self.context.seconds())
+            if self._release is None and not self._hold(len(buffer)):
+                log.info("http.stalled", peer=address_text(self.client), unsent=len(buffer))
+                self.reset(ErrorCode.CANCEL)
             return False
         data = bytes(buffer[: min(window, session.max_outbound_frame_size, FRAME)])
         del buffer[: len(data)]
@@ -294,12 +310,14 @@ class H2Stream(Stream):
             self._rest = self._rest[BUFFER - FRAME :]
         end = self._ended and not buffer
         session.send_data(self.number, data, end_stream=end)
-        session.earn(DATA_CREDIT)
+        if not self._refused:
+            session.earn(DATA_CREDIT)
         if self._pace.waiting:
             self._pace.taken += len(data)
             if not buffer:
                 self._pace.go_on(self.context.seconds())
                 self.deadline = inf
+                self._hold(0)
         if end:
             self._close()
             return False
@@ -309,14 +327,25 @@ class H2Stream(Stream):
                 self.responder.resume()
         return bool(buffer)
 
+    def _hold(self, size: int) -> bool:
+        """Account for so many bytes instead of those before; say whether there is room for them."""
+        more, memory = size - self._held, self.context.memory
+        if more > 0 and not memory.take(more):
+            return False
+        if more < 0:
+            memory.give_back(-more)
+        self._held = size
+        return True
+
     def _close(self) -> None:
         """Be done with a response that is sent to its end."""
         self._let_go()
+        self._hold(0)
         if self.handled:
             self.handled = False
             self.context.answered(self)
         if self._whole:
-            self.connection.forget(self, answered=True)
+            self.connection.forget(self, answered=not self._refused)
         else:
             # The client need not send the rest (RFC 9113 section 8.1), but curl 7.88, told so by a reset
             # at once, drops the answer.
@@ -384,12 +413,14 @@ class H2Stream(Stream):
         asked = Asked.of(read.method.decode("ascii"), read.target.decode("ascii")) if read else Asked()
         self.request_id = self.context.refused(self.client, code, asked)
         self.lose()
+        self._refused = code < HTTPStatus.INTERNAL_SERVER_ERROR
         head, body = self.context.plain(code)
         if asked.method == "HEAD":
             body = b""
         self.begin(head, body)
         self.finish()
-        self.connection.spend_on_reset()
+        if self._refused:
+            self.connection.spend_on_reset()
 
     def abort(self) -> None:
         """Break the response off so that the client can tell."""

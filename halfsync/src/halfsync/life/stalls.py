@@ -1,7 +1,7 @@
 """Reactor stalls: seen while they last, with what the reactor is at.
 
 The reactor notes the time twice in each threshold, and a thread looks whether it has.
-Both together take 0.1 % of a core at the default threshold, less than a tenth of what a busy service logs.
+Both together take 0.18 % of a core at the default threshold (measured over 10 s of an idle service).
 """
 
 from __future__ import annotations
