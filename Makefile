@@ -15,7 +15,7 @@ ARGS =
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test bench overload fuzz restarts lint format wheel locks clean setup
+.PHONY: help demo test bench overload fuzz newest restarts lint format wheel locks clean setup
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ overload: setup ## ours beside its peers under 1 to 10 times what they can do (1
 
 fuzz: setup ## read requests that are bent at random beside h11 for 60 s, or ARGS=600
 	@PYTHONPATH=halfsync/src .venv/bin/python halfsync/tests/fuzz_parser.py $(or $(ARGS),60)
+
+newest: setup ## run the library's quick tests with the newest releases of what it stands on, caps or not
+	@.venv/bin/python scripts/newest.py
 
 restarts: setup ## restart and hand over a real pex under load for 75 s, and count the lost requests: none
 	@.venv/bin/python -m bench.restarts $(ARGS)

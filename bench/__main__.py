@@ -20,7 +20,7 @@ from .load import find_wrk
 from .plot import svg
 from .report import markdown, readme, table
 from .scenarios import RUNNABLE, SCENARIOS, Settings, raise_limits
-from .servers import SERVERS, Died, running
+from .servers import Died, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from .scenarios import Figures, Scenario
 
 RESULTS = Path(__file__).parent / "results"
+
+NAMES = list(dict.fromkeys(name.partition(",")[0] for name in RUNNABLE))
+"""Servers, without what a scenario has them do otherwise."""
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -44,10 +47,10 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--servers",
-        type=_names(SERVERS),
-        default=list(SERVERS),
+        type=_names(NAMES),
+        default=NAMES,
         metavar="SERVER,SERVER",
-        help=f"of {', '.join(SERVERS)}",
+        help=f"of {', '.join(NAMES)}",
     )
     parser.add_argument(
         "--rounds", type=int, default=3, help="rounds, alternating between servers (%(default)s)"
@@ -168,7 +171,10 @@ def describe(chosen: argparse.Namespace, settings: Settings) -> Results:
 
 def versions(environment: Environment, servers: Sequence[str]) -> dict[str, str]:
     """Return the versions of the peers, and of what ours stands on."""
-    packages = {SERVERS[name].package for name in servers} - {None, *environment.missing}
+    packages = {each.package for name, each in RUNNABLE.items() if name.partition(",")[0] in servers} - {
+        None,
+        *environment.missing,
+    }
     return {name: environment.version(name) for name in sorted({"flask", "twisted", *filter(None, packages)})}
 
 

@@ -49,16 +49,32 @@ def find_wrk() -> str:
     return path
 
 
-def wrk(url: str, *, seconds: float, connections: int = CONNECTIONS, body: int = 0) -> Load:
+def wrk(
+    url: str,
+    *,
+    seconds: float,
+    connections: int = CONNECTIONS,
+    body: int = 0,
+    browser: bool = False,
+    close: bool = False,
+) -> Load:
     """Send requests on so many keep-alive connections for so long.
 
     :param body: bytes to POST; 0 for a GET.
+    :param close: whether to make a connection for each request.
+    :param browser: whether with the ten headers of a browser instead of Host alone.
     """
     command = [find_wrk(), "--threads", str(min(2, connections)), "--connections", str(connections)]
     whole = max(1, round(seconds))
     command += ["--duration", f"{whole}s", "--timeout", "2s", "--script", str(HERE / "wrk.lua"), url]
+    if close:
+        command += ["--header", "Connection: close"]
     run = subprocess.run(
-        [*command, "--", str(body)], capture_output=True, text=True, check=False, timeout=whole + 30
+        [*command, "--", str(body), "browser" if browser else ""],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=whole + 30,
     )
     found = [line for line in run.stdout.splitlines() if line.startswith("JSON ")]
     if not found:

@@ -29,9 +29,15 @@ def middle(results: Results, scenario: str, server: str, figure: str) -> Spread 
     return spread(list(values(results, scenario, server, figure).values()))
 
 
+def _own(results: Results, scenario: str) -> str:
+    """Return what the others are compared with."""
+    return OURS if OURS in results["scenarios"][scenario] else f"{OURS}, tls"
+
+
 def compared(results: Results, scenario: str, server: str) -> Spread | None:
     """Return how many times a server's rate ours is, paired by round."""
-    mine = values(results, scenario, OURS, "rate") if OURS in results["scenarios"][scenario] else {}
+    own = _own(results, scenario)
+    mine = values(results, scenario, own, "rate") if own in results["scenarios"][scenario] else {}
     return spread(ratios(mine, values(results, scenario, server, "rate")))
 
 
@@ -100,10 +106,10 @@ def table(results: Results, name: str) -> list[str]:
     lines = [_row(heads), _row(["---", *["---:"] * (len(heads) - 2), "---"])]
     for server in ranked(results, name):
         rate = middle(results, name, server, "rate")
-        times = compared(results, name, server) if server != OURS else None
+        times = compared(results, name, server) if server != _own(results, name) else None
         if times and not times.median:
             times = None  # ours has no rate: that is said in its own row
-        cells = [f"**{server}**" if server == OURS else server]
+        cells = [f"**{server}**" if server == _own(results, name) else server]
         cells.append(_number(rate.median) if rate else "-")
         cells.append(f"{_number(rate.low)} to {_number(rate.high)}" if rate else "")
         cells.append(f"{times.median:.2f} x ({times.low:.2f} to {times.high:.2f})" if times else "")

@@ -10,9 +10,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .load import hold_unread, slow_readers, wrk
+from .load import CONNECTIONS, find_wrk, hold_unread, slow_readers, wrk
 from .memory import group_rss
-from .servers import OURS, SERVE, SERVERS, VARIANTS, Died
+from .servers import OURS, SERVE, SERVERS, TLS, VARIANTS, Died
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,12 +51,39 @@ class Scenario:
     """The figure that is compared; empty when none is."""
 
 
-def _steady(path: str, *, body: int = 0) -> Callable[[Running, Settings], Figures]:
+def _steady(
+    path: str, *, body: int = 0, connections: int = CONNECTIONS, browser: bool = False
+) -> Callable[[Running, Settings], Figures]:
     def measure(server: Running, settings: Settings) -> Figures:
         warm(server)
-        return _figures(wrk(server.url(path), seconds=settings.seconds, body=body))
+        load = wrk(
+            server.url(path), seconds=settings.seconds, body=body, connections=connections, browser=browser
+        )
+        return _figures(load)
 
     return measure
+
+
+def handshakes(server: Running, settings: Settings) -> Figures:
+    """Make a connection over TLS for each request."""
+    warm(server)
+    return _figures(wrk(server.url("/hello"), seconds=settings.seconds, close=True))
+
+
+BLOCKED = 12
+
+
+def beside(server: Running, settings: Settings) -> Figures:
+    """Ask on two connections while handlers that wait hold most of the threads."""
+    warm(server)
+    command = [find_wrk(), "--threads", "1", "--connections", str(BLOCKED), "--timeout", "2s"]
+    command += ["--duration", f"{round(settings.seconds) + 2}s", server.url("/blocking")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as others:
+        try:
+            time.sleep(0.5)
+            return _figures(wrk(server.url("/hello"), seconds=settings.seconds, connections=2))
+        finally:
+            others.kill()
 
 
 def _figures(load: Load) -> Figures:
@@ -67,7 +94,12 @@ def _figures(load: Load) -> Figures:
 
 def warm(server: Running) -> None:
     """Have the interpreter specialise what it runs often."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    if server.tls:
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            "127.0.0.1", server.port, timeout=10, context=server.tls
+        )
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     for _ in range(200):
         connection.request("GET", "/hello")
         connection.getresponse().read()
@@ -166,6 +198,39 @@ SCENARIOS = {
             servers=BARE,
             columns=P99,
         ),
+        Scenario(
+            "headers",
+            "13 bytes, 32 connections, the ten headers of a browser",
+            _steady("/hello", browser=True),
+            columns=P99,
+        ),
+        Scenario(
+            "crowd",
+            "13 bytes, 256 connections",
+            _steady("/hello", connections=256),
+            columns={**P99, "failed": "failed"},
+        ),
+        Scenario(
+            "tls",
+            "13 bytes over TLS, 32 keep-alive connections",
+            _steady("/hello"),
+            servers=(*TLS,),
+            columns=P99,
+        ),
+        Scenario(
+            "handshakes",
+            "13 bytes over TLS, a handshake each, 32 at a time",
+            handshakes,
+            servers=(*TLS,),
+            columns=P99,
+        ),
+        Scenario("one", "13 bytes, one connection", _steady("/hello", connections=1), columns=P99),
+        Scenario(
+            "beside",
+            f"13 bytes, two connections beside {BLOCKED} handlers that wait 20 ms",
+            beside,
+            columns=P99,
+        ),
         Scenario("blocking", "A handler that waits 20 ms; ideal: 800/s", _steady("/blocking"), columns=P99),
         Scenario("big", "1 MB response, 32 connections", _steady("/big"), columns=P99),
         Scenario(
@@ -208,7 +273,7 @@ SCENARIOS = {
     )
 }
 
-RUNNABLE = {**SERVERS, **VARIANTS}
+RUNNABLE = {**SERVERS, **VARIANTS, **TLS}
 
 SPARE = 500
 """File descriptors that a server needs besides its idle connections."""

@@ -7,14 +7,21 @@ Where a peer's default would measure something else, the option that mends it st
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from .environment import CACHE
 
@@ -41,6 +48,7 @@ class Server:
     command: Command
     package: str | None = None
     """Whose version is told; None for ours."""
+    tls: bool = False
 
 
 def _script(name: str, *arguments: object) -> Command:
@@ -62,6 +70,31 @@ def _ours(*flags: str) -> Command:
         ]
 
     return command
+
+
+def _ours_tls(environment: Environment, port: int) -> list[str]:
+    pem = certificate()
+    return [
+        *_ours("--web.access_log=false")(environment, port),
+        f"--web.listen=ssl:{port}:privateKey={pem}:interface=127.0.0.1",
+    ]
+
+
+def _gunicorn_tls(environment: Environment, port: int) -> list[str]:
+    *command, application = _gunicorn(environment, port)
+    return [*command, f"--certfile={certificate()}", f"--keyfile={certificate()}", application]
+
+
+def _granian_tls(environment: Environment, port: int) -> list[str]:
+    *command, application = _granian(environment, port)
+    return [*command, f"--ssl-certificate={certificate()}", f"--ssl-keyfile={certificate()}", application]
+
+
+def _hypercorn_tls(environment: Environment, port: int) -> list[str]:
+    command = [environment.program("hypercorn"), f"--bind=127.0.0.1:{port}", "--workers=1"]
+    # It runs WSGI in threads of asyncio's default executor.
+    command += [f"--certfile={certificate()}", f"--keyfile={certificate()}", f"--keep-alive={IDLE}"]
+    return [*command, "--backlog=1024", "--log-level=error", "wsgi:app:application"]
 
 
 def _gunicorn(environment: Environment, port: int) -> list[str]:
@@ -124,6 +157,18 @@ VARIANTS = {
 """What only some scenarios run."""
 
 
+TLS = {
+    server.name: server
+    for server in (
+        Server("ours, tls", _ours_tls, tls=True),
+        Server("gunicorn, tls", _gunicorn_tls, "gunicorn", tls=True),
+        Server("hypercorn, tls", _hypercorn_tls, "hypercorn", tls=True),
+        Server("granian, tls", _granian_tls, "granian", tls=True),
+    )
+}
+"""What the scenarios with TLS run."""
+
+
 OVERLOADED = {
     server.name: server
     for server in (
@@ -146,14 +191,15 @@ class Died(Exception):  # noqa: N818  what a server does
 class Running:
     """A server that runs."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path, *, tls: bool = False) -> None:
         self.process = process
         self.port = port
         self.log = log
+        self.tls = trusting() if tls else None
 
     def url(self, path: str) -> str:
         """Return the URL of a path."""
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}{path}"
 
     def wait(self, patience: float = 20.0) -> None:
         """Return when it answers.
@@ -173,6 +219,8 @@ class Running:
     def ask(self, path: str) -> socket.socket:
         """Return a connection on which a request was sent."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=5)
+        if self.tls:
+            connection = self.tls.wrap_socket(connection)
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
         return connection
 
@@ -203,12 +251,46 @@ def running(server: Server, environment: Environment) -> Iterator[Running]:
             # Some only look for the application on the path.
             env={**os.environ, "PYTHONPATH": str(SERVE), "PYTHONDONTWRITEBYTECODE": "1"},
         )
-    run = Running(process, port, log)
+    run = Running(process, port, log, tls=server.tls)
     try:
         run.wait()
         yield run
     finally:
         run.kill()
+
+
+def certificate() -> Path:
+    """Return a file with a key of the kind that is most used, ECDSA on P-256, and its certificate."""
+    path = CACHE / "certificate.pem"
+    if not path.exists():
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+        now = dt.datetime.now(dt.UTC)
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(days=1))
+            .not_valid_after(now + dt.timedelta(days=3650))
+            .sign(key, hashes.SHA256())
+        )
+        pem = serialization.Encoding.PEM
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(
+            made.public_bytes(pem)
+            + key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        )
+    return path
+
+
+def trusting() -> ssl.SSLContext:
+    """Return what a client needs that trusts anyone: as wrk does."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def free_port() -> int:

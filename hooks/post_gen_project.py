@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -46,13 +47,18 @@ def vendor(library: Path, folder: Path, locks: list[Path]) -> Path:
     return wheel
 
 
-def remember(project: Path, answers: dict[str, str], wheel: Path) -> None:
+def remember(project: Path, template: Path, answers: dict[str, str], wheel: Path) -> None:
     """Write down what the project was made from, for `make update` and for people."""
-    made = {
+    made: dict[str, object] = {
         "template": "cookiecutter-twisted-service",
         "version": wheel.name.split("-")[1].partition("+")[0],
-        "answers": answers,
     }
+    if (template / ".git").exists() and (git := shutil.which("git")):
+        command = [git, "-C", str(template), "rev-parse", "HEAD"]
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+        if asked.returncode == 0:
+            made["commit"] = asked.stdout.strip()
+    made["answers"] = answers
     text = json.dumps(made, indent=2, ensure_ascii=False) + "\n"
     (project / ".template.json").write_text(text, encoding="utf-8")
 
@@ -71,7 +77,7 @@ def main(answers: dict[str, str], library: Path, project: Path) -> None:
     if answers["web"] == "none":
         drop(project, answers)
     wheel = vendor(library, project / "vendor", [project / "requirements.lock"])
-    remember(project, answers, wheel)
+    remember(project, library.parent, answers, wheel)
     tidy(project)
     sys.stdout.write(
         f"{answers['project_slug']} is ready in {project}\n"

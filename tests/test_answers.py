@@ -177,6 +177,16 @@ def test_text_survives_as_data(
     assert [path.name for path in tmp_path.iterdir()] == ["hello-service"]
 
 
+@pytest.mark.parametrize("web", ["wsgi", "async", "none"])
+def test_the_longest_names(bake: Bake, web: str) -> None:
+    """A project whose names are as long as they may be is formatted and lints as any other."""
+    project = bake(project_slug="s" * 63, package_name="p" * 63, web=web)
+    ruff = Path(sys.executable).with_name("ruff")
+    for command in (["format", "--diff", "."], ["check", "--quiet", "."]):
+        run = subprocess.run([ruff, *command], cwd=project, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stdout
+
+
 def test_text_is_the_same_in_a_configuration_file(
     bake: Bake, cookiecutter_config: Path, tmp_path: Path
 ) -> None:

@@ -30,7 +30,18 @@ def project(request: pytest.FixtureRequest, bake: Bake) -> tuple[Path, str, str]
 
 def files(project: Path) -> list[Path]:
     """Return the files that were generated."""
-    made = {".tools", ".build", ".venv", "dist", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
+    made = {
+        ".tools",
+        ".build",
+        ".venv",
+        "vendor",
+        ".template.json",
+        "dist",
+        "__pycache__",
+        ".mypy_cache",
+        ".ruff_cache",
+        ".pytest_cache",
+    }
     return [
         path
         for path in project.rglob("*")

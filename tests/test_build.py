@@ -46,7 +46,7 @@ def test_pex_holds_what_runs_and_nothing_else(pex: Path, baked: Path) -> None:
         sources = {name for name in archive.namelist() if name.startswith("hello_service/")}
     on_disk = {
         path.relative_to(baked / "src").as_posix()
-        for path in (baked / "src").rglob("*")
+        for path in (baked / "src" / "hello_service").rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
     assert {name for name in sources if not name.endswith("/")} == on_disk

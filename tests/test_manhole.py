@@ -124,10 +124,9 @@ def ssh(running: Running, *rest: str, stdin: str = "", **how: str) -> subprocess
 
 
 def test_closed_it_costs_nothing(running: Running) -> None:
-    """No port, no thread; that nothing of conch is imported is seen when it is open, by what came first."""
+    """No port; that nothing of conch is imported is seen when it is open, by what came first."""
     assert listening(running) == 2
     assert json.loads(running.get("admin", "/manhole"))["addresses"] == []
-    assert '"stalls"' not in running.get("admin", "/threads")
 
 
 def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one session
@@ -219,7 +218,7 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
         enter("import time")
         enter("& threading.current_thread().name[:7]", "\n'manhole'")
         enter("await in_thread(time.sleep, 0.01)")
-        enter("time.sleep(1.1)", "[held the reactor for 1.1 s; with & before it")
+        enter("time.sleep(1.1)", "[held the reactor for 1.", " s; with & before it")
         enter("stalls()", "UTC: ", "time.sleep(1.1)")
         enter("from halfsync.manhole import time_limit; bound = time_limit.time_limit.__wrapped__")
         enter("bound.__defaults__ = (0.3,)")
@@ -266,11 +265,8 @@ def test_it_is_accounted_for(running: Running) -> None:
     assert [each for each in running.events if each["logger"] in ("stdout", "stderr")] == []
     (refused,) = [each for each in running.events if each["event"] == "manhole.refused"]
     assert refused["reason"] == "the key is not in authorized_keys"
-    stalls = [each for each in running.events if each["event"] == "reactor.stalled"]
-    assert any("time.sleep(1.1)" in each["stack"][-1] for each in stalls)
-    while '"stalls"' in running.get("admin", "/threads"):
-        # It may be about to look at the reactor once more.
-        pass
+    # At most one in ten seconds, of whatever held the reactor first; the prompt has shown all of them.
+    assert [each for each in running.events if each["event"] == "reactor.stalled"]
     assert listening(running) == 2
     assert ssh(running, "1").returncode == 255
 

@@ -142,7 +142,7 @@ def test_what_a_person_set_for_pip_does_no_harm(
     """pip's settings for other installs, in the environment or in its file, do not break `make setup`."""
     project = bake()
     (project / ".tools").symlink_to(baked / ".tools")
-    # What was fetched before stands in for the registry; the one dependency that comes as source is built again.
+    # What was fetched before stands in for the registry; what comes as source is built again.
     shelf = shutil.copytree(baked / ".build" / "source", tmp_path / "shelf")
     built = {path.name.split("-")[0].replace(".", "_") for path in shelf.iterdir()}
     for wheel in (baked / ".build" / "wheels").iterdir():

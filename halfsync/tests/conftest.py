@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from halfsync import flag
-from halfsync.flags import parsing
+from halfsync.flags import declaring, parsing
 from house import House, make_keys, start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _flags_have_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a test, flags can be read and declared whenever it likes."""
+    monkeypatch.setattr(declaring.reading, "allowed", True)
+    monkeypatch.setattr(declaring.reading, "parsed", False)
 
 
 @pytest.fixture

@@ -619,7 +619,7 @@ class SocketTests(TestCase):
         finally:
             release.set()
             await pool.drain()
-            await process.stop()
+            await process.close()
 
     async def test_a_taken_port_is_named(self):
         """The start fails in one line that names the flag."""

@@ -26,7 +26,7 @@ from halfsync.admin import Admin
 from halfsync.http.listener import WebListener
 from halfsync.http.wsgi import Gateway, workers_from_flags
 from halfsync.life.about import About
-from halfsync.life.run import run
+from halfsync import run
 
 ABOUT = About(name="shop", package="shop", version="1", summary="A shop.")
 

@@ -21,16 +21,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import TestCase
 
 from certificates import make_certificate, write
-from halfsync.endpoints import EndpointError, ListenError, check, parse, parsing, sockets
+from halfsync.endpoints import EndpointError, ListenError, parse, parsing, sockets
 from halfsync.endpoints.certificates import Files, Folder
+from halfsync.life.sockets import Sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from halfsync.endpoints.ports import Bound
+    from halfsync.endpoints import ListeningPort
 
 WRONG = {
     "": "is no endpoint; write for example tcp:8080",
@@ -100,7 +101,7 @@ WRONG = {
 def test_a_wrong_string_is_refused_in_one_line_that_says_what_would_be_right(text: str) -> None:
     """Nothing but EndpointError comes out, whatever Twisted would have raised."""
     with pytest.raises(EndpointError) as caught:
-        check(text)
+        parse(text)
     message = str(caught.value)
     assert message.startswith(repr(text)), message
     assert WRONG[text] in message
@@ -126,13 +127,14 @@ def test_a_wrong_string_is_refused_in_one_line_that_says_what_would_be_right(tex
 )
 def test_a_string_means_what_it_means_to_twisted(text: str) -> None:
     """The grammar is Twisted's, whose own parser is the measure."""
-    ours = parse(reactor, text).source
+    ours = parse(text).source
     twisteds = serverFromString(reactor, text)
     if isinstance(ours, sockets.Tcp):
         assert (ours.host, ours.port) == (twisteds._interface, twisteds._port)
     else:
         assert isinstance(ours, sockets.Unix)
-        assert (ours.path, ours.mode) == (twisteds._address, twisteds._mode)
+        mode = sockets.DEFAULT_MODE if ours.mode is None else ours.mode
+        assert (ours.path, mode) == (twisteds._address, twisteds._mode)
     if "backlog" in text or text.endswith(":9"):
         assert ours.backlog == twisteds._backlog
 
@@ -152,23 +154,23 @@ def test_a_string_means_what_it_means_to_twisted(text: str) -> None:
 )
 def test_an_ipv6_address_is_taken_as_a_person_types_it(text: str, host: str) -> None:
     """No backslashes are needed, with brackets or without."""
-    source = parse(reactor, text).source
+    source = parse(text).source
     assert isinstance(source, sockets.Tcp)
     assert source.host == host
 
 
 def test_tls_goes_over_any_endpoint() -> None:
     """The key file defaults to the certificate file; any endpoint stands inside; escapes are honoured."""
-    endpoint = parse(reactor, r"tls-over:cert=/a\:b.pem:unix:/run/x\:y")
+    endpoint = parse(r"tls-over:cert=/a\:b.pem:unix:/run/x\:y")
     assert endpoint.certificates == Files("/a:b.pem", "/a:b.pem")
-    assert endpoint.source == sockets.Unix("/run/x:y", 0o666, int(parsing.BACKLOG))
-    endpoint = parse(reactor, "tls-over:chain=/h:key=/k:cert=/c:haproxy:fd:3")
+    assert endpoint.source == sockets.Unix("/run/x:y", None, int(parsing.BACKLOG))
+    endpoint = parse("tls-over:chain=/h:key=/k:cert=/c:haproxy:fd:3")
     assert endpoint.certificates == Files("/c", "/k", "/h")
     assert endpoint.proxied
     assert endpoint.source.inherited == "fd:3"
-    assert parse(reactor, "ssl:443:privateKey=/k:certKey=/c").certificates == Files("/c", "/k")
-    assert parse(reactor, "ssl:443").certificates == Files("server.pem", "server.pem")
-    assert parse(reactor, "tls:/etc/tls").certificates == Folder("/etc/tls")
+    assert parse("ssl:443:privateKey=/k:certKey=/c").certificates == Files("/c", "/k")
+    assert parse("ssl:443").certificates == Files("server.pem", "server.pem")
+    assert parse("tls:/etc/tls").certificates == Folder("/etc/tls")
 
 
 # The world
@@ -192,25 +194,26 @@ def world_faults(tmp_path: Path) -> Iterator[tuple[str, str]]:
     yield "fd:99999", "file descriptor 99999 is not open"
 
 
-def test_what_is_wrong_with_the_world_is_said_in_one_line_by_check_and_by_listen(tmp_path: Path) -> None:
+def test_what_is_wrong_with_the_machine_is_said_in_one_line_by_verify_and_by_bind(tmp_path: Path) -> None:
     """It is ListenError, begins with the string, and nothing has been made."""
     for text, reason in world_faults(tmp_path):
         with pytest.raises(ListenError) as caught:
-            check(text)
+            parse(text).verify()
         said = str(caught.value)
         assert said.startswith(f"{text!r}: ")
         assert reason in said
         assert "\n" not in said
-        failure = SynchronousTestCase().failureResultOf(parse(reactor, text).listen(Factory()), ListenError)
-        assert str(failure.value) == said
+        with pytest.raises(ListenError) as caught:
+            listen(text)
+        assert str(caught.value) == said
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "empty", tmp_path / "file"]
 
 
 def test_check_binds_and_writes_nothing(tmp_path: Path) -> None:
     """A port that the running service holds is no fault of the configuration."""
     with socket.create_server(("127.0.0.1", 0)) as busy:
-        check(f"tcp:{busy.getsockname()[1]}:interface=127.0.0.1")
-    check(f"unix:{tmp_path}/x.sock")
+        parse(f"tcp:{busy.getsockname()[1]}:interface=127.0.0.1").verify()
+    parse(f"unix:{tmp_path}/x.sock").verify()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -235,13 +238,39 @@ def test_only_a_listening_stream_socket_can_be_inherited(what: str, tmp_path: Pa
             "closed": "is not open",
         }.get(what, "is a socket that does not listen")
         with pytest.raises(ListenError, match=expected):
-            check(f"fd:{number}")
+            parse(f"fd:{number}").verify()
         for thing in things.values():
             os.fstat(thing.fileno())
             thing.close()
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("tcp:80", "tcp:80", True),
+        ("tcp:80", "ssl:80:interface=127.0.0.1", True),
+        ("tcp:80:interface=127.0.0.1", "tcp:80:interface=127.0.0.2", False),
+        ("tcp6:80", "tcp:80:interface=127.0.0.1", True),
+        ("tcp:80", "tcp:80:interface=::1", False),
+        ("tcp:0", "tcp:0", False),
+        ("tcp:80", "tcp:81", False),
+        ("fd:3", "tls-over:cert=/c:fd:3", True),
+        ("fd:3", "fd:4", False),
+        ("unix:/run/x", "unix:/run/x:mode=600", True),
+        ("unix:/run/x", "tcp:80", False),
+    ],
+)
+def test_it_is_known_which_strings_mean_one_socket(one: str, other: str, *, same: bool) -> None:
+    """Wherever no two could listen; port 0 is another one each time."""
+    assert parse(one).conflicts_with(parse(other)) is same
+    assert parse(other).conflicts_with(parse(one)) is same
+
+
 # Serving
+
+
+def listen(text: str, factory: Any = None) -> ListeningPort:
+    return parse(text).listen(factory or Factory(), reactor, Sockets())
 
 
 class Counted(Protocol):
@@ -321,8 +350,8 @@ class Serving(TestCase):
         if self.factory.connections:
             await self.factory.idle
 
-    async def bind(self, text: str) -> Bound:
-        bound = await parse(reactor, text).listen(self.factory)
+    async def bind(self, text: str) -> ListeningPort:
+        bound = listen(text, self.factory)
         self.addCleanup(lambda: Deferred.fromCoroutine(bound.close()))
         return bound
 
@@ -362,22 +391,22 @@ class Serving(TestCase):
         with socket.create_server(("127.0.0.1", 0)) as busy:
             port = busy.getsockname()[1]
             text = f"tcp:{port}:interface=127.0.0.1"
-            error = await self.assertFailure(parse(reactor, text).listen(self.factory), ListenError)
-        assert str(error) == f"{text!r}: port {port} is already in use"
+            with pytest.raises(ListenError) as caught:
+                listen(text, self.factory)
+        assert str(caught.value) == f"{text!r}: port {port} is already in use"
         assert self.factory.starts == 0
 
     async def test_address_of_another_machine(self) -> None:
         """An address that is not ours (TEST-NET-1, RFC 5737) is named."""
-        error = await self.assertFailure(
-            parse(reactor, "tcp:0:interface=192.0.2.1").listen(self.factory), ListenError
-        )
-        assert "'192.0.2.1' is no address of this machine" in str(error)
+        with pytest.raises(ListenError, match=r"'192\.0\.2\.1' is no address of this machine"):
+            listen("tcp:0:interface=192.0.2.1", self.factory)
 
     async def test_a_factory_that_cannot_start_leaves_nothing_behind(self) -> None:
         """The socket is closed, its path is gone."""
         self.factory.startFactory = lambda: 1 / 0
         path = self.folder / "x.sock"
-        await self.assertFailure(parse(reactor, f"unix:{path}").listen(self.factory), ZeroDivisionError)
+        with pytest.raises(ZeroDivisionError):
+            listen(f"unix:{path}", self.factory)
         assert not path.exists()
 
     async def test_last_accepts(self) -> None:
@@ -424,15 +453,16 @@ class Serving(TestCase):
             ("group=g-x", "there is no group g-x"),
         ):
             with pytest.raises(ListenError, match=reason):
-                check(f"unix:{self.folder}/y.sock:{owner}")
+                parse(f"unix:{self.folder}/y.sock:{owner}").verify()
 
     async def test_an_owner_that_it_may_not_have(self) -> None:
         """The refusal leaves no path behind."""
         path = self.folder / "x.sock"
-        endpoint = parse(reactor, f"unix:{path}:user={pwd.getpwuid(os.geteuid()).pw_name}")
-        with mock.patch("os.chown", side_effect=PermissionError(errno.EPERM, "Operation not permitted")):
-            error = await self.assertFailure(endpoint.listen(self.factory), ListenError)
-        assert str(error).endswith(f"cannot listen on {path}: Operation not permitted")
+        endpoint = parse(f"unix:{path}:user={pwd.getpwuid(os.geteuid()).pw_name}")
+        refusal = PermissionError(errno.EPERM, "Operation not permitted")
+        with mock.patch("os.chown", side_effect=refusal), pytest.raises(ListenError) as caught:
+            endpoint.bind(self.factory, reactor, Sockets())
+        assert str(caught.value).endswith(f"cannot listen on {path}: Operation not permitted")
         assert list(self.folder.iterdir()) == []
 
     async def test_stale_unix_socket(self) -> None:
@@ -453,10 +483,9 @@ class Serving(TestCase):
             live.listen(0)
             clients = []
             for _ in range(3):
-                error = await self.assertFailure(
-                    parse(reactor, f"unix:{path}").listen(self.factory), ListenError
-                )
-                assert str(error) == f"'unix:{path}': {path} is already in use"
+                with pytest.raises(ListenError) as caught:
+                    listen(f"unix:{path}", self.factory)
+                assert str(caught.value) == f"'unix:{path}': {path} is already in use"
                 clients.append(socket.socket(socket.AF_UNIX))
                 clients[-1].settimeout(0)
                 assert clients[-1].connect_ex(str(path)) in (0, errno.EAGAIN)
@@ -600,7 +629,7 @@ class Serving(TestCase):
             f"tls:{self.folder}:0:interface=127.0.0.1",
             f"tls-over:cert={certificate}:key={key}:tcp:0:interface=127.0.0.1",
         ):
-            bound = await parse(reactor, text).listen(site)
+            bound = listen(text, site)
             agreed = await deferToThread(agree, bound.port, ("http/1.1",))
             assert agreed == "http/1.1"
             await bound.close()
@@ -615,11 +644,10 @@ class Serving(TestCase):
             with capture_logs() as events:
                 listening.shutdown(socket.SHUT_RDWR)
                 assert bound.problem() == "its socket was shut down, perhaps by a process that shares it"
-                while bound._accepting.connected:
+                while bound._acceptor.connected:
                     await deferToThread(lambda: None)
             assert [event["event"] for event in events] == ["listening.broken"]
             assert bound.problem() == "its socket was shut down, perhaps by a process that shares it"
-            assert self.factory.stops == 1
             await bound.close()
             assert self.factory.stops == 1
             assert bound.problem() is None
@@ -627,7 +655,7 @@ class Serving(TestCase):
     async def test_descriptor_closed_behind_its_back(self) -> None:
         """A number that was closed, or given to something else, is noticed."""
         bound = await self.bind("tcp:0:interface=127.0.0.1")
-        number = bound._accepting.fileno()
+        number = bound._acceptor.fileno()
         kept, other = os.dup(number), os.open(os.devnull, os.O_RDONLY)
         os.close(number)
         assert bound.problem() == "its file descriptor was closed behind its back"
@@ -641,7 +669,7 @@ class Serving(TestCase):
     async def test_no_longer_reading(self) -> None:
         """A port that someone stopped is not ready."""
         bound = await self.bind("tcp:0:interface=127.0.0.1")
-        bound._accepting.stopReading()
+        bound._acceptor.stopReading()
         assert bound.problem() == "it no longer accepts"
 
 

@@ -4,23 +4,27 @@ import socket
 
 import pytest
 
-from halfsync.endpoints.exposure import is_shared_unix, private_unix, public_address
+from halfsync.endpoints.exposure import is_shared_unix, public_address
 from halfsync.endpoints.parsing import parse
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "mode"),
     [
-        ("unix:/run/m.sock", "unix:/run/m.sock:mode=600"),
-        ("unix:/run/a\\:b:backlog=5", "unix:/run/a\\:b:backlog=5:mode=600"),
-        ("unix:/run/m.sock:mode=660", "unix:/run/m.sock:mode=660"),
-        ("unix:/run/m.sock:660", "unix:/run/m.sock:660"),
-        ("tcp:8022", "tcp:8022"),
+        ("unix:/run/m.sock", 0o600),
+        ("unix:/run/a\\:b:backlog=5", 0o600),
+        ("unix:/run/m.sock:mode=660", 0o660),
+        ("unix:/run/m.sock:660", 0o660),
     ],
 )
-def test_a_unix_socket_is_private_unless_it_is_said(text, expected):
-    """Mode 600; every other endpoint, and every mode that was chosen, stay as they are."""
-    assert private_unix(text) == expected
+def test_a_unix_socket_is_private_unless_it_is_said(text, mode):
+    """Mode 600; every mode that was chosen stays as it is."""
+    assert parse(text).private().source.mode == mode
+
+
+def test_other_endpoints_stay_as_they_are():
+    """Privacy is about UNIX sockets."""
+    assert parse("tcp:8022").private() == parse("tcp:8022")
 
 
 @pytest.mark.parametrize(
@@ -39,28 +43,28 @@ def test_a_unix_socket_is_private_unless_it_is_said(text, expected):
 )
 def test_who_can_reach_it_shows_in_the_string(text, address):
     """Loopback and UNIX sockets are this machine's; everything else is public."""
-    assert public_address(parse(None, text).source) == address
+    assert public_address(parse(text).source) == address
 
 
 def test_an_inherited_socket_is_asked(tmp_path):
     """It is what it was bound to, whatever its number; one that is none is not judged."""
     for host, address in (("127.0.0.1", None), ("0.0.0.0", "0.0.0.0")):
         with socket.create_server((host, 0)) as listening:
-            source = parse(None, f"fd:{listening.fileno()}").source
+            source = parse(f"fd:{listening.fileno()}").source
             assert (public_address(source), is_shared_unix(source)) == (address, False)
     path = tmp_path / "sock"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
         listening.listen()
-        source = parse(None, f"fd:{listening.fileno()}").source
+        source = parse(f"fd:{listening.fileno()}").source
         for mode, shared in ((0o600, False), (0o660, True)):
             path.chmod(mode)
             assert (public_address(source), is_shared_unix(source)) == (None, shared)
-    assert public_address(parse(None, "fd:999").source) is None
+    assert public_address(parse("fd:999").source) is None
 
 
 def test_a_unix_socket_is_shared_by_its_mode():
     """With those who may connect."""
-    assert is_shared_unix(parse(None, "unix:/run/m.sock:mode=660").source)
-    assert not is_shared_unix(parse(None, private_unix("unix:/run/m.sock")).source)
-    assert not is_shared_unix(parse(None, "tcp:80").source)
+    assert is_shared_unix(parse("unix:/run/m.sock:mode=660").source)
+    assert not is_shared_unix(parse("unix:/run/m.sock").private().source)
+    assert not is_shared_unix(parse("tcp:80").source)

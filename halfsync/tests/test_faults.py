@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from children import PATIENCE, Child, child
+from children import PATIENCE, Child, child, until
 from disks import mount_over, needs_mount, seen_by, with_disk
 
 if TYPE_CHECKING:
@@ -103,6 +103,8 @@ main(lambda process: process.add(listener(process)))
         assert seconds_on_the_cpu(service.process.pid) - before < 0.25
         for client in held:
             client.close()
+        # Until it has noticed, there may still be no descriptor for whoever comes.
+        until(lambda: descriptors(service.process.pid) < 40)
         for _ in range(20):
             with connect(port) as client:
                 assert ask(client) == b"HTTP/1.1 200"

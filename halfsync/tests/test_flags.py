@@ -4,9 +4,12 @@ import errno
 import io
 import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
+from children import SOURCES
 from halfsync import flag, flags
 from halfsync.endpoints.listener import Endpoints
 from halfsync.flags import types as flagtypes
@@ -71,7 +74,8 @@ def printed(capsys, argv, environ=None) -> str:
 def test_defaults(web):
     """A flag that nobody set has its default."""
     flags.parse(ABOUT, [], {})
-    assert (web.threads, web.listen, web.access_log, web.idle_timeout) == (16, ["tcp:8080"], True, 60)
+    assert (web.threads, web.access_log, web.idle_timeout) == (16, True, 60)
+    assert [str(each) for each in web.listen] == ["tcp:8080"]
 
 
 @pytest.mark.parametrize(
@@ -272,6 +276,16 @@ def test_a_required_flag(own_flags, capsys):
     ]
     flags.parse(ABOUT, ["--db.dsn=x"], {})
     assert FLAGS.dsn == "x"
+
+
+def test_one_socket_for_two_listeners_is_found_by_a_check(web, admin, capsys):
+    """In one line, that names both flags; each of them alone is right."""
+    assert refused(capsys, ["--check_config", "--web.listen=tcp:8081", "--admin.listen=tcp:8081"]) == [
+        "--web.listen: 'tcp:8081': --admin.listen has 'tcp:8081', which is the same socket (command line)"
+    ]
+    with pytest.raises(SystemExit) as stop:
+        flags.parse(ABOUT, ["--check_config", "--web.listen=tcp:8082"], {})
+    assert stop.value.code == 0
 
 
 def test_a_secret_is_never_shown(tasks, capsys, tmp_path):
@@ -684,3 +698,55 @@ def test_chosen_reads_one_flag_early(web, monkeypatch):
     assert flags.chosen("hello_service", "web.threads") == "5"
     assert flags.chosen("hello_service", "web.idle_timeout") == "7"
     assert flags.chosen("hello_service", "web.listen") is None
+
+
+def in_a_process(folder: pathlib.Path, main: str, *argv: str) -> tuple[int, str]:
+    """Run a service of two modules whose `late` declares a flag; return its exit code and standard error."""
+    package = folder / "shop"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "late.py").write_text(
+        "from halfsync import flag, flags\n\n\n@flags.declare(flag.namespace(__name__))\n"
+        "class FLAGS:\n    url = flag.String('x', default='default')\n"
+    )
+    (package / "__main__.py").write_text(f"from halfsync import About, flags\n{main}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "shop", *argv],
+        cwd=folder,
+        env={"PYTHONPATH": str(SOURCES)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def test_a_flag_that_is_read_too_early(tmp_path):
+    """Its default would stand for whatever was given: the error names the flag, and what to do."""
+    main = "from shop.late import FLAGS\nENGINE = FLAGS.url\nflags.parse(About('shop'))"
+    code, err = in_a_process(tmp_path, main, "--late.url=x")
+    assert code == 1
+    assert "FlagException: the flag shop.late.url is read before flags.parse" in err
+    assert "make_app, parts or a handler" in err
+
+
+def test_a_flag_that_is_read_in_time(tmp_path):
+    main = "from shop.late import FLAGS\nflags.parse(About('shop'))\nassert FLAGS.url == 'x'"
+    assert in_a_process(tmp_path, main, "--late.url=x") == (0, "")
+
+
+def test_a_flag_that_is_given_before_it_is_declared(tmp_path):
+    """The module that would declare it is named."""
+    code, err = in_a_process(tmp_path, "flags.parse(About('shop'))\nimport shop.late", "--late.url=x")
+    assert (code, err) == (
+        2,
+        "shop: --late.url: no such flag; shop.late declares flags too late: import it before flags.parse\n",
+    )
+
+
+def test_a_flag_that_is_declared_too_late(tmp_path):
+    """A warning says where."""
+    code, err = in_a_process(tmp_path, "flags.parse(About('shop'))\nimport shop.late")
+    assert code == 0
+    assert "late.py:4: RuntimeWarning: the flags of shop.late are declared after flags.parse" in err

@@ -246,10 +246,10 @@ class TestRequests:
         class Full(Inline):
             full = True
 
-            def submit(self, call, label, *, patient=False):
+            def submit(self, call, label, **how):
                 if self.full:
                     raise Busy
-                super().submit(call, label, patient=patient)
+                super().submit(call, label, **how)
 
         workers = Full()
         client = Client(resource=Gateway(hello, workers))
@@ -307,15 +307,9 @@ class TestRequests:
         ]
         assert resource.requests[1]._disconnected
 
-    def test_without_the_package(self, monkeypatch):
-        """Where h2 is not installed, it is not offered."""
-        site = Connection().site
-        assert site.acceptableProtocols() == [b"h2", b"http/1.1"]
-        monkeypatch.setattr(site.context, "has_h2", False)
-        assert site.acceptableProtocols() == [b"http/1.1"]
-        connection = Connection()
-        connection.site.context.has_h2 = False
-        assert connection.send(PREFACE).startswith(b"HTTP/1.1 505 ")
+    def test_it_is_offered(self):
+        """Over TLS, ahead of HTTP/1.1 (ALPN)."""
+        assert Connection().site.acceptableProtocols() == [b"h2", b"http/1.1"]
 
     def test_prior_knowledge(self):
         """A connection without TLS may begin as HTTP/2, and only begin."""

@@ -91,6 +91,40 @@ class TestFloods:
                     client.request([*GET, ("connection", "close")])
         assert failed(client, ErrorCodes.ENHANCE_YOUR_CALM)
 
+    def test_refusals(self):
+        """A request that is answered 431 never earns back what it cost."""
+        client = Client(lambda *_: pytest.fail("served"))
+        asked = 0
+        with capture_logs():
+            while client.open and asked < CREDIT:
+                client.request([*GET, *((f"x-{each}", "1") for each in range(101))])
+                asked += 1
+        assert client.streams[1].status == 431
+        assert asked <= CREDIT // RESET_COST + 1
+        assert failed(client, ErrorCodes.ENHANCE_YOUR_CALM)
+
+    def test_settings_without_a_meaning(self):
+        """Unknown settings are ignored (RFC 9113 section 6.5.2), kept nowhere, and paid for by number."""
+        client = Client()
+        wire = b"".join(each.to_bytes(2) + bytes(4) for each in range(7, 2007))
+        frame = len(wire).to_bytes(3) + b"\x04\x00" + bytes(4) + wire
+        client.send_bytes(frame)
+        assert client.request().ended
+        for _ in range(100):
+            if client.open:
+                client.send_bytes(frame)
+        assert failed(client, ErrorCodes.ENHANCE_YOUR_CALM)
+
+    def test_a_table_of_ours_is_not_asked_for(self):
+        """However large a table the client offers, our encoder has none: answers keep their length."""
+        client = Client()
+        client.send(SettingsFrame(0, settings={SettingsFrame.HEADER_TABLE_SIZE: 2**32 - 1}))
+        client.request()
+        client.request()
+        sizes = {len(each.data) for each in client.frames if isinstance(each, HeadersFrame)}
+        # The first of a connection says by one byte that there is no table.
+        assert max(sizes) - min(sizes) <= 1
+
     @pytest.mark.parametrize(
         "frame",
         [
@@ -158,17 +192,18 @@ class TestFloods:
         assert failed(client, ErrorCodes.ENHANCE_YOUR_CALM)
 
     def test_too_many_streams(self):
-        """There is a bound on requests at a time; the client was told."""
+        """One more than may be is refused, as an error of that stream only (RFC 9113 section 5.1.2)."""
         resource = Slow()
         client = Client(resource=resource)
         for _ in range(MAX_STREAMS):
             client.request()
         assert client.open
         assert len(client.site.in_flight()) == MAX_STREAMS
-        client.request()
+        one_more = client.request()
         assert resource.asked == MAX_STREAMS
-        assert not client.open
-        assert client.site.in_flight() == []
+        assert one_more.reset == ErrorCodes.REFUSED_STREAM
+        assert client.open
+        assert len(client.site.in_flight()) == MAX_STREAMS
 
     def test_work_by_the_side(self):
         """A client that does work may send as many control frames as belong to it."""
@@ -179,6 +214,44 @@ class TestFloods:
             client.send(WindowUpdateFrame(0, 50_000), WindowUpdateFrame(0, 50_000), PingFrame(0, b"12345678"))
         assert client.open
         assert client.site.counts.requests == {("GET", 200): 3000}
+
+
+class TestMemory:
+    """What all clients together make us hold is bounded by `--web.memory`, and given back."""
+
+    def test_one_cookie_and_many_references(self):
+        """Heads that wait for their bodies count while they do; beyond the bound streams are refused."""
+        client = Client(memory=256 * 1024)
+        head = [*POST, ("cookie", "c" * 4000)]
+        responses = [client.request(head, end=False) for _ in range(MAX_STREAMS)]
+        refused = [each for each in responses if each.reset == ErrorCodes.REFUSED_STREAM]
+        assert MAX_STREAMS / 2 < len(refused) < MAX_STREAMS
+        assert client.site.context.memory.taken <= 256 * 1024
+        assert client.open
+        client.lose()
+        assert client.site.context.memory.taken == 0
+
+    def test_shut_windows(self):
+        """Answers that nobody takes count; beyond the bound the streams that wait are cut, others served."""
+        client = Client(lambda e, s: (s("200 OK", []), [b"x" * 60_000])[1], memory=512 * 1024)
+        client.send(SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 0}))
+        with capture_logs():
+            responses = [client.request() for _ in range(MAX_STREAMS)]
+        assert len([each for each in responses if each.reset == ErrorCodes.CANCEL]) > MAX_STREAMS / 2
+        assert client.site.context.memory.taken <= 512 * 1024
+        client.send(SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 100_000}))
+        client.send(WindowUpdateFrame(0, 10**7))
+        client.receive()
+        assert all(each.ended or each.reset is not None for each in responses)
+        assert any(each.body == b"x" * 60_000 for each in responses)
+        assert client.site.context.memory.taken == 0
+
+    def test_a_request_with_a_body(self):
+        """Nothing is left of a request that is answered."""
+        client = Client()
+        for _ in range(3):
+            assert client.request([*POST, ("cookie", "c" * 4000)], b"body").ended
+        assert client.site.context.memory.taken == 0
 
 
 class TestBrokenFrames:
@@ -197,7 +270,7 @@ class TestBrokenFrames:
             ("PROTOCOL_ERROR", ContinuationFrame(1, b"x").serialize()),
             ("PROTOCOL_ERROR", HeadersFrame(2, b"\x82", flags=["END_HEADERS"]).serialize()),
             (
-                "PROTOCOL_ERROR",
+                "COMPRESSION_ERROR",
                 HeadersFrame(1, b"\xff\xff\xff\xff\xff\xff", flags=["END_HEADERS"]).serialize(),
             ),
             ("PROTOCOL_ERROR", PushPromiseFrame(1, 2, b"\x82", flags=["END_HEADERS"]).serialize()),

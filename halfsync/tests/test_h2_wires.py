@@ -24,6 +24,7 @@ from twisted.internet.threads import deferToThread
 
 from certificates import make_certificate, write
 from halfsync.endpoints import parse
+from halfsync.life.sockets import Sockets
 from http_tools import ServerCase, hello, resident
 
 CHUNK = b"x" * 65536
@@ -86,7 +87,7 @@ class H2Test(ServerCase):
             "ssl": f"ssl:0:privateKey={pem}:certKey={pem}:interface=127.0.0.1",
             "tls": f"tls:{folder}:0:interface=127.0.0.1",
         }
-        bound = self.successResultOf(parse(reactor, texts[kind]).listen(self.site))
+        bound = parse(texts[kind]).listen(self.site, reactor, Sockets())
         self.addCleanup(lambda: Deferred.fromCoroutine(bound.close()))
         self.tls_port = int(re.search(r":(\d+) ", bound.address)[1])
         self.url = f"https://localhost:{self.tls_port}"

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CODE = """
-from halfsync.life import handover
 from halfsync.endpoints import listener
 from twisted.internet.protocol import Factory, Protocol
 class Hello(Protocol):
@@ -37,6 +36,9 @@ def parts(process):
 {first}
 main(parts)
 """
+
+
+IMPATIENT = "from halfsync.handover import part; part.ANSWER = 0.2"
 
 
 class Processes:
@@ -137,7 +139,7 @@ def test_one_that_is_stopped_at_once_while_it_waits_for_the_old_one(processes: P
     old = processes.start()
     old.wait_for("service.started")
     first = """
-from halfsync.life.handover import Relief
+from halfsync.handover.part import Relief
 def ready(self, real=Relief.connectionMade):
     real(self)
     print("ready", flush=True)
@@ -242,7 +244,9 @@ def test_an_old_one_that_is_stuck(processes: Processes):
     old = processes.start()
     old.wait_for("service.started")
     old.signal(signal.SIGSTOP)
-    code, _, err = processes.start(first="handover.ANSWER = 0.2").end()
+    code, _, err = processes.start(
+        first="from halfsync.handover import part as handover; handover.ANSWER = 0.2"
+    ).end()
     assert (code, err) == (
         1,
         f"child: --service.handover: process {old.process.pid} did not hand over: timed out\n",
@@ -253,7 +257,7 @@ def test_an_old_one_that_is_stuck_when_the_new_one_is_ready(processes: Processes
     """The new one serves and can be followed by another; the old one retires once it comes round."""
     old = processes.start()
     old.wait_for("service.started")
-    new = processes.start_held(first="handover.ANSWER = 0.2")
+    new = processes.start_held(first=IMPATIENT)
     old.signal(signal.SIGSTOP)
     processes.release()
     new.wait_for("handover.unconfirmed")

@@ -67,7 +67,7 @@ def test_parts_stop_in_reverse_each_awaited():
     process = process_of(Recorder("a", said), Recorder("b", said, {"stop": slow}))
     Deferred.fromCoroutine(process.start())
     del said[:]
-    Deferred.fromCoroutine(process.stop())
+    Deferred.fromCoroutine(process.close())
     assert said == ["stop b"]
     slow.callback(None)
     assert said == ["stop b", "stop b: done", "stop a", "stop a: done"]
@@ -121,7 +121,7 @@ def test_one_parts_bug_does_not_keep_the_others(when):
     broken: Deferred[None] = Deferred()
     process = process_of(Recorder("a", said), Recorder("b", said, {when: broken}))
     Deferred.fromCoroutine(process.start())
-    done = Deferred.fromCoroutine(getattr(process, when)())
+    done = Deferred.fromCoroutine((process.drain if when == "drain" else process.close)())
     broken.errback(RuntimeError("bug"))
     assert done.called
     assert f"{when} a: done" in said

@@ -17,6 +17,7 @@ from twisted.trial.unittest import TestCase
 
 from certificates import make_certificate, write
 from children import child
+from halfsync.endpoints import EndpointError
 from halfsync.endpoints.listener import Listener
 from halfsync.life.errors import StartError
 
@@ -89,11 +90,9 @@ class Listening(TestCase):
         assert events == []
 
     async def test_wrong_string(self) -> None:
-        """A string that the flags did not judge is named the same way."""
-        with pytest.raises(
-            StartError, match=r"^--web\.listen: 'tpc:80' is no endpoint; write for example tcp:8080"
-        ):
-            await self.listener("tpc:80").start()
+        """A string that the flags did not judge is refused when the listener is made."""
+        with pytest.raises(EndpointError, match=r"^'tpc:80' is no endpoint; write for example tcp:8080"):
+            self.listener("tpc:80")
 
     async def test_drain_then_stop(self) -> None:
         """Accepting ends everywhere before the factory drains; it is aborted when the part stops."""
@@ -139,6 +138,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 assert "halfsync" not in sys.modules
+from halfsync.endpoints import EndpointError
 from halfsync.endpoints.listener import Listener
 
 class Hello(Protocol):
@@ -266,7 +266,7 @@ say("addresses", addresses=listener.addresses(), text=text)
 def test_a_descriptor_closed_behind_its_back_closes_nothing_else() -> None:
     """What took its number stays open when the listener stops."""
     main = """
-number = listener._bound[0]._accepting.fileno()
+number = listener._ports[0]._acceptor.fileno()
 os.dup2(os.open(os.devnull, os.O_RDONLY), number)
 say("problem", problems=listener.problems())
 await listener.drain()

@@ -452,8 +452,8 @@ def test_what_prevents_opening_at_start_fails_the_start(folder, flag, expected):
     with socket.create_server(("127.0.0.1", 0)) as busy:
         known = {"folder": folder, "port": busy.getsockname()[1]}
         with start(folder, "--manhole.open", flag.format(**known)) as service:
-            _, err = service.process.communicate(timeout=PATIENCE)
-    assert service.process.returncode == 1
+            code, _, err = service.end()
+    assert code == 1
     assert err.startswith(f"child: {expected.format(**known)}")
     assert err.count("\n") == 1
 

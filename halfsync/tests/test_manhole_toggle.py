@@ -16,7 +16,6 @@ from halfsync.life.errors import StartError
 from halfsync.life.parts import Process
 from halfsync.manhole import toggle
 from halfsync.manhole.invitation import ssh_command
-from halfsync.manhole.stalls import Stalls
 from halfsync.manhole.toggle import Manhole
 
 
@@ -30,9 +29,11 @@ class FakeListener:
         self.factory = factory
         self.calls = []
 
-    async def start(self):
+    async def bind(self, _sockets):
         if FakeListener.fail:
             raise StartError(FakeListener.fail)
+
+    async def start(self):
         self.factory.doStart()
 
     async def drain(self):
@@ -53,7 +54,6 @@ class ToggleTests(TestCase):
     def setUp(self):
         self.clock = Clock()
         self.patch(toggle, "Listener", FakeListener)
-        self.patch(Stalls, "start", lambda _: None)
         self.patch(toggle.time, "time", self.clock.seconds)
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -132,7 +132,7 @@ class ToggleTests(TestCase):
         """Open, closed, open again."""
         manhole = self.manhole()
         for expected in (True, False, True, False):
-            self.run_now(manhole.toggle())
+            manhole.toggle()
             assert manhole.state()["open"] == expected
         assert manhole.counts.opened == 2
 
@@ -164,13 +164,13 @@ class ToggleTests(TestCase):
         manhole = self.manhole(open_at_start=True)
         assert "already in use" in self.refused(manhole.start())
         with capture_logs() as logs:
-            self.run_now(manhole.toggle())
+            manhole.toggle()
         assert [(each["event"], each["log_level"], each["problem"]) for each in logs] == [
             ("manhole.open_failed", "error", FakeListener.fail)
         ]
         assert self.clock.getDelayedCalls() == []
         self.patch(FakeListener, "fail", None)
-        self.run_now(manhole.toggle())
+        manhole.toggle()
         assert manhole.state()["open"]
 
     def test_drain_leaves_it_open_and_stop_closes(self):
@@ -262,8 +262,7 @@ assert reactor.getReaders() == readers and not reactor.getDelayedCalls()
 def test_a_closed_manhole_imports_nothing_of_conch():
     """It costs no memory, no start-up time, no thread, no timer, no port, and no attack surface."""
     with child(CLOSED) as process:
-        out, err = process.process.communicate(timeout=30)
-        modules, threads = out.splitlines()
+        _, (modules, threads), err = process.end()
         assert modules.split() == [
             f"halfsync.manhole.{each}"
             for each in ("host_key", "invitation", "keys", "login", "options", "toggle")
@@ -279,8 +278,8 @@ main(lambda process: None)
 
 def check_config(*argv: str) -> tuple[int, str, str]:
     with child(CHECKED, "--check_config", *argv) as process:
-        out, err = process.process.communicate(timeout=30)
-        return process.process.returncode, out, err
+        code, lines, err = process.end()
+        return code, "".join(f"{line}\n" for line in lines), err
 
 
 def test_check_config_looks_at_the_keys(tmp_path):

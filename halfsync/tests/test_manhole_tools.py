@@ -6,7 +6,6 @@ import os
 import re
 import sys
 import threading
-import time
 
 import pytest
 from twisted.internet import reactor as real_reactor
@@ -21,8 +20,9 @@ from halfsync.endpoints.listener import Listener
 from halfsync.life.about import About
 from halfsync.life.facts import OpenConnection, RunningRequest
 from halfsync.life.parts import Part, Process
+from halfsync.life.stalls import Stall, Stalls
 from halfsync.logs.sink import Sink
-from halfsync.manhole import completion, heap, profiler, stalls, views
+from halfsync.manhole import completion, heap, profiler, views
 from halfsync.manhole.tools import Tools
 from halfsync.manhole.views import render
 from halfsync.tasks import Periodic
@@ -45,13 +45,6 @@ class Reactor(Clock):
             threading.Thread(target=lambda: self.answers.wait(PATIENCE) and call(*arguments)).start()
 
 
-def until(true) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 @pytest.fixture
 def tools():
     process = Process(About("svc", "svc", "1", ""), Reactor())
@@ -61,34 +54,12 @@ def tools():
     made.end()
 
 
-def a_function_that_holds_the_reactor(answers):
-    time.sleep(0.1)
-    answers.set()
-
-
-def test_a_stall_is_seen_with_its_stack():
-    """How long the reactor did not answer, and the line that it was at."""
-    reactor = Reactor()
-    watch = stalls.Stalls(reactor, interval=0.01, threshold=0.02)
-    watch.start()
-    try:
-        reactor.answers.clear()
-        a_function_that_holds_the_reactor(reactor.answers)
-        until(lambda: watch.seen)
-    finally:
-        watch.stop()
-    (stall,) = watch.seen
-    assert stall.seconds > 0.02
-    assert "a_function_that_holds_the_reactor: time.sleep(0.1)" in stall.frames[-1]
-    until(lambda: not [each for each in threading.enumerate() if each.name == "stalls"])
-
-
-def test_no_stall_no_news(tools):
-    """And the thread is there only between the manhole's opening and its end."""
-    tools.begin()
-    assert tools.stalls() == "no stalls since the manhole was opened"
-    assert [each.name for each in threading.enumerate()].count("stalls") == 1
-    tools._stalls.seen.append(stalls.Stall(0, 1.5, ["x.py:1 f: g()"]))
+def test_stalls_are_shown(tools):
+    """When each was, how long it took, and what the reactor was at."""
+    assert tools.stalls() == "nothing watches: --service.stall=0"
+    watch = tools._process.stalls = Stalls(tools._reactor, 0.2)
+    assert tools.stalls() == "no stall of 0.2 s or more"
+    watch.seen.append(Stall(0, 1.5, ["x.py:1 f: g()"]))
     assert tools.stalls() == "00:00:00 UTC: 1.50 s\n    x.py:1 f: g()"
 
 

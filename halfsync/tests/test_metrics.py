@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from prometheus_client import REGISTRY, Counter
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from structlog.testing import capture_logs
@@ -9,16 +12,17 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.web.resource import Resource
 
 from certificates import make_certificate, write
-from halfsync.endpoints import tls
-from halfsync.endpoints.certificates import Files
+from halfsync.endpoints.listener import Listener
 from halfsync.http.bounds import Bounds
 from halfsync.http.part import HttpListener
 from halfsync.http.site import Site
 from halfsync.life.about import About
+from halfsync.life.errors import StartError
+from halfsync.life.facts import Exemplar, Metric, Sample
 from halfsync.life.parts import Process
 from halfsync.manhole import Manhole
 from halfsync.metrics import Metrics
@@ -57,7 +61,7 @@ def process():
 
 def samples(process):
     """Parse the exposition as Prometheus would."""
-    families = list(text_string_to_metric_families(Metrics(process).text().decode()))
+    families = list(text_string_to_metric_families(Metrics(process).text()[1].decode()))
     names = [family.name for family in families]
     assert len(names) == len(set(names))
     return {
@@ -93,6 +97,11 @@ def test_each_part_is_read_at_the_scrape(process):
         ("manhole_sessions",): 0,
     }
     assert {key: found.get(key) for key in expected} == expected
+    _, text = Metrics(process).text("application/openmetrics-text")
+    exemplar = (
+        rb'http_request_seconds_bucket\{le="0.001",listener="web"\} 2.0 # \{request_id="[^"]+"\} [\d.]+ \d'
+    )
+    assert re.search(exemplar, text)
     [info] = [key for key in found if key[0] == "service_info"]
     assert set(info) >= {"hello", "1.2"}
 
@@ -142,18 +151,23 @@ def test_the_end_of_each_certificate_in_use(process, tmp_path):
     pairs = [make_certificate("a.test", days=days) for days in (20, 90)]
     path = write(tmp_path / "a.pem", *pairs[0])
     assert [name for name in samples(process) if name[0] == key] == []
-    factory = tls.TlsFactory(Files(str(path), str(path)), Factory(), Clock())
-    factory.startFactory()
-    try:
-        for certificate, private in pairs:
-            write(path, certificate, private)
-            tls.reload_all()
-            assert samples(process)[key, str(path)] == certificate.not_valid_after_utc.timestamp()
-        path.write_text("broken")
-        tls.reload_all()
-        assert samples(process)[key, str(path)] == pairs[-1][0].not_valid_after_utc.timestamp()
-    finally:
-        factory.stopFactory()
+    endpoint = f"ssl:0:interface=127.0.0.1:privateKey={path}"
+    reactor = MemoryReactorClock()
+    listener = process.add(
+        Listener("tls", flag="x", endpoints=[endpoint], factory=Factory(), reactor=reactor)
+    )
+    with capture_logs():
+        Deferred.fromCoroutine(listener.bind(process.sockets))
+        try:
+            for certificate, private in pairs:
+                write(path, certificate, private)
+                process.reload()
+                assert samples(process)[key, str(path)] == certificate.not_valid_after_utc.timestamp()
+            path.write_text("broken")
+            process.reload()
+            assert samples(process)[key, str(path)] == pairs[-1][0].not_valid_after_utc.timestamp()
+        finally:
+            Deferred.fromCoroutine(listener.unbind())
     assert [name for name in samples(process) if name[0] == key] == []
 
 
@@ -161,3 +175,46 @@ def test_a_bare_process_has_figures():
     """Nothing is assumed of a process."""
     process = Process(About(name="hello", package="hello", version="1", summary=""), Clock())
     assert samples(process)["service_ready",] == 0
+
+
+def test_openmetrics_is_for_those_who_ask(process):
+    """Whole, with its end marked once; others, and those who ask strangely, get the old format."""
+    content_type, text = Metrics(process).text("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert text.count(b"# EOF") == 1
+    families = {family.name for family in openmetrics.text_string_to_metric_families(text.decode())}
+    assert {"service_ready", "http_requests", "process_open_fds"} <= families
+    for accept in ("", "text/html", "application/openmetrics-text;version=x"):
+        content_type, text = Metrics(process).text(accept)
+        assert content_type == "text/plain; version=0.0.4; charset=utf-8"
+        assert b"# EOF" not in text
+
+
+def test_an_exemplar_leads_from_a_bucket_to_a_request(process):
+    """In OpenMetrics; the older format has no place for it."""
+    exemplar = Exemplar(0.07, 1e9, {"request_id": "abc"})
+    slow = Metric(
+        "histogram", "x_seconds", "X.", [Sample(0.08, counts=[1, 1], exemplars=[None, exemplar])], [0.05]
+    )
+    process.part("workers").metrics = lambda: [slow]
+    _, text = Metrics(process).text("application/openmetrics-text;version=1.0.0")
+    assert b'x_seconds_bucket{le="+Inf"} 2.0 # {request_id="abc"} 0.07 1000000000.0\n' in text
+    assert b"abc" not in Metrics(process).text()[1]
+
+
+def test_a_metric_of_ours_cannot_be_made_again(process):
+    """By the service: it is refused where it is made, or at the start when it has been made before."""
+    metrics = Metrics(process)
+    metrics.reserve()
+    try:
+        with pytest.raises(ValueError, match="http_requests_total"):
+            Counter("http_requests", "Mine.")
+        assert samples(process)["service_ready",] == 1
+    finally:
+        metrics.release()
+    mine = Counter("http_requests", "Mine.")
+    try:
+        with pytest.raises(StartError, match="'http_requests' is a metric of halfsync's"):
+            metrics.reserve()
+    finally:
+        REGISTRY.unregister(mine)

@@ -19,7 +19,8 @@ class TestTooMany(ServerCase):
         await first.bytes(b"hello")
         second = await self.connect(GET)
         reply = parse(await second.closed())
-        assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
+        assert reply.status == 503
+        assert 1 <= int(reply.headers["Retry-After"]) <= 3
         assert reply.headers["Connection"] == "close"
         first.transport.write(GET)
         await first.bytes(b"hello", 2)
@@ -83,7 +84,7 @@ class TestSlowReaders(ServerCase):
         client = await self.connect()
         client.transport.pauseProducing()
         client.transport.write(GET)
-        while not any(each._blocked for each in self.site.context.connections):
+        while not any(each.outgoing.blocked for each in self.site.context.connections):
             await deferToThread(int)
         while spool and (made[0] < 1600 or self.pool.busy):
             await deferToThread(int)

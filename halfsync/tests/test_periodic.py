@@ -396,3 +396,60 @@ class ThreadTests(TestCase):
         works[0].open[0].callback(None)
         await DeferredList([drained])
         await tasks.stop()
+
+
+def test_a_critical_task_decides_whether_the_process_is_ready():
+    """Not before it has succeeded, not after it has failed, and not while a run does not end."""
+    clock = Clock()
+    outcomes: list[Deferred[None]] = []
+
+    async def check():
+        outcomes.append(Deferred())
+        await outcomes[-1]
+
+    tasks = Tasks(Periodic("check", 10, check, critical=True, jitter=0, reactor=clock))
+    Deferred.fromCoroutine(tasks.start())
+    assert tasks.problems() == ["check: no run has ended yet"]
+    outcomes[-1].callback(None)
+    assert tasks.problems() == []
+    clock.advance(10)
+    with capture_logs():
+        outcomes[-1].errback(ValueError("no database"))
+    assert tasks.problems() == ["check: the last run failed: ValueError: no database"]
+    while len(outcomes) < 3:
+        clock.advance(10)
+    outcomes[-1].callback(None)
+    assert tasks.problems() == []
+    while len(outcomes) < 4:
+        clock.advance(10)
+    clock.advance(31)
+    assert tasks.problems() == ["check: a run has gone on for 31 s"]
+
+
+def test_a_task_that_is_not_critical_is_no_problem():
+    clock = Clock()
+
+    async def fail():
+        raise ValueError
+
+    tasks = Tasks(Periodic("sweep", 10, fail, reactor=clock))
+    with capture_logs():
+        Deferred.fromCoroutine(tasks.start())
+    assert tasks.problems() == []
+
+
+def test_a_run_that_takes_too_long_has_failed():
+    """It is cancelled, and counts as failed; one that a drain cancels is still told as that."""
+    clock = Clock()
+
+    async def hang():
+        await Deferred()
+
+    task = Periodic("hang", 10, hang, critical=True, timeout=2, reactor=clock)
+    with capture_logs():
+        Deferred.fromCoroutine(task.start())
+        clock.advance(2)
+    assert (task.busy, task.failures) == (False, 1)
+    assert task.last_error == "TimeoutError: the run took longer than 2 s"
+    with pytest.raises(ValueError, match="timeout of the task x is 0"):
+        Periodic("x", 1, hang, timeout=0, reactor=clock)

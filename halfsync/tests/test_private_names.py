@@ -1,6 +1,6 @@
-"""The private names of Twisted, h2 and hpack that the library uses still mean what they meant.
+"""The private names of Twisted that the library uses still mean what they meant; of hpack it uses none.
 
-One test a name, in the order of `_twisted.py` and `_h2.py`.
+One test a name, in the order of `_twisted.py`.
 When one fails after an update, the module that owns the name says what it is for.
 """
 

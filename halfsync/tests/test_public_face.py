@@ -29,7 +29,7 @@ MEMBERS = {
     "Manhole": ["from_flags"],
     "Part": ["__init__", "start", "drain", "stop", "problems"],
     "Periodic": ["__init__"],
-    "Process": ["add", "part", "problems"],
+    "Process": ["add", "part", "problems", "stop", "draining", "on_drain"],
     "StartError": [],
     "Tasks": ["__init__"],
     "WebListener": ["from_flags", "addresses", "url"],
@@ -166,6 +166,7 @@ from halfsync import (
     flag,
     flags,
     get_logger,
+    hold_signals,
     run,
     serve_resource,
     serve_wsgi,
@@ -234,6 +235,7 @@ ABOUT = About("shop", version="1.4")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    hold_signals()
     arrange_reactor("shop")
     return run(ABOUT, parts, argv=argv)
 

@@ -21,6 +21,7 @@ from halfsync.http.bounds import Bounds
 from halfsync.http.proxies import Proxies
 from halfsync.http.site import Site
 from halfsync.http.wsgi import Gateway
+from halfsync.life.sockets import Sockets
 from http_tools import Inline
 from http_tools import parse as parse_response
 
@@ -47,7 +48,7 @@ class TestRemoteAddress(TestCase):
         site = Site(Gateway(tell, Inline()), bounds=Bounds(), access_log=False, reactor=reactor)
         if "trusted" in options:
             site.proxies = Proxies(options["trusted"])
-        bound = await parse(reactor, endpoint).listen(site)
+        bound = parse(endpoint).listen(site, reactor, Sockets())
         head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + options.get("headers", b"") + b"\r\n"
 
         def ask() -> tuple[Any, bytes]:

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 
 import pytest
 
-from children import child
+from children import PRELUDE, child
 
 IDLE = """
 main(lambda process: process.add(Part("idle")))
@@ -238,3 +239,67 @@ def test_a_clock_that_is_set_moves_no_timer(kind, hours):
         service.wait_for("service.stopped")
         assert "too early" not in [event["event"] for event in service.events]
         assert service.end()[0] == 0
+
+
+NOBODY = """
+import os
+os.environ.pop("HOME", None)
+os.getuid = lambda: 54321
+"""
+
+
+def test_a_user_without_an_entry_and_a_home_starts(tmp_path):
+    """As containers may run it; the manhole is closed, and says in a line why it does not open."""
+    code = """
+    from halfsync.manhole import Manhole
+    main(lambda process: process.add(Manhole.from_flags(process)))
+    """
+    with child(code, prelude=NOBODY + PRELUDE) as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGUSR2)
+        assert "authorized_keys" in service.wait_for("manhole.open_failed")["problem"]
+        service.signal(signal.SIGTERM)
+        assert service.end()[0] == 0
+    keys = tmp_path / "keys"
+    keys.touch(0o600)
+    with child(code, f"--manhole.authorized_keys={keys}", prelude=NOBODY + PRELUDE) as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGUSR2)
+        problem = service.wait_for("manhole.open_failed")["problem"]
+        assert problem.startswith(
+            "--manhole.host_key: '~/.local/state/child/manhole_host_key': this user has no"
+        )
+
+
+def test_an_inherited_socket_that_nobody_serves_is_told():
+    """Its clients would wait for ever; one that a flag names is served, or will be."""
+    code = """
+from halfsync.endpoints.listener import Endpoints, Listener
+from twisted.internet.protocol import Factory, Protocol
+@flags.declare(flag.namespace("web"))
+class WEB:
+    listen = Endpoints("Where.", default="")
+@flags.declare(flag.namespace("later"))
+class LATER:
+    listen = Endpoints("Where.", default="")
+main(lambda process: process.add(Listener(
+    "web",
+    flag="web.listen",
+    endpoints=WEB.listen,
+    factory=Factory.forProtocol(Protocol),
+    reactor=process.reactor,
+)))
+"""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as served,
+        socket.create_server(("127.0.0.1", 0)) as kept,
+        socket.create_server(("127.0.0.1", 0)) as forgotten,
+    ):
+        numbers = [each.fileno() for each in (served, kept, forgotten)]
+        given = (f"--web.listen=fd:{numbers[0]}", f"--later.listen=fd:{numbers[1]}")
+        with child("from halfsync import flag\n" + code, *given, pass_fds=numbers) as service:
+            told = service.wait_for("listening.unserved")
+            service.signal(signal.SIGTERM)
+            service.end()
+    assert told["descriptor"] == numbers[2]
+    assert [each["event"] for each in service.events].count("listening.unserved") == 1

@@ -9,8 +9,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from halfsync.life.about import About
+from halfsync.life.dump import dump
 from halfsync.life.parts import Part, Process
-from halfsync.stacks import dump, thread_stacks
+from halfsync.life.stacks import thread_stacks
 from halfsync.tasks import Periodic, Tasks
 from halfsync.workers import WorkerPool
 
@@ -68,7 +69,7 @@ class DumpTests(TestCase):
             dump(process)
         release.set()
         await pool.drain()
-        await process.stop()
+        await process.close()
         [held] = [event for event in events if event.get("holds")]
         assert (held["event"], held["holds"], held["thread"]) == ("stacks.thread", "GET /slow", "workers-1")
         assert any("release.wait(10)" in line for line in held["stack"])

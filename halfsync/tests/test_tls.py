@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -11,9 +12,7 @@ import ssl
 import subprocess
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import pytest
 from cryptography import x509
@@ -28,12 +27,13 @@ from twisted.trial.unittest import TestCase
 from twisted.web.pages import errorPage
 from twisted.web.server import Site
 
-from certificates import make_certificate, pem, write
-from halfsync.endpoints import ListenError, check, parse, tls
+from certificates import Pair, make_certificate, pem, write
+from halfsync.endpoints import ListenError, parse, tls
 from halfsync.endpoints.certificates import CertificateError, Files, Folder
+from halfsync.life.sockets import Sockets
 
 if TYPE_CHECKING:
-    from halfsync.endpoints.ports import Bound
+    from halfsync.endpoints import ListeningPort
 
 TESTSSL = shutil.which("testssl") or shutil.which("testssl.sh")
 
@@ -44,20 +44,38 @@ OTHER = make_certificate("other.test")
 # Reading
 
 
+def chain_to(root: Pair, context: ssl.SSLContext, name: str = "site.test") -> x509.Certificate:
+    """Shake hands in memory as a client that knows only a root; return the certificate that it was shown."""
+    trusting = ssl.create_default_context(cadata=pem(root[0]).decode())
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting.wrap_bio(to_client, to_server, server_hostname=name)
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    for side in (client, server, client, server):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    shown = client.getpeercert(binary_form=True)
+    assert shown
+    return x509.load_der_x509_certificate(shown)
+
+
 def test_one_file_may_hold_chain_and_key(tmp_path: Path) -> None:
     """The first certificate is the site's, the others its chain, wherever the key stands."""
-    ca = make_certificate("ca.test")
-    site = make_certificate("site.test", ca)
-    write(tmp_path / "all.pem", site[1], site[0], ca[0])
-    options = Files(f"{tmp_path}/all.pem", f"{tmp_path}/all.pem").load()
-    assert options.certificate == site[0]
-    assert options.extraCertChain == [ca[0]]
+    root = make_certificate("root.test", authority=True)
+    between = make_certificate("between.test", root, authority=True)
+    site = make_certificate("site.test", between)
+    write(tmp_path / "all.pem", site[1], site[0], between[0])
     write(tmp_path / "site.pem", site[0])
     write(tmp_path / "key.pem", site[1])
-    write(tmp_path / "ca.pem", ca[0])
-    options = Files(f"{tmp_path}/site.pem", f"{tmp_path}/key.pem", f"{tmp_path}/ca.pem").load()
-    assert options.certificate == site[0]
-    assert options.extraCertChain == [ca[0]]
+    write(tmp_path / "between.pem", between[0])
+    for files in (
+        Files(f"{tmp_path}/all.pem", f"{tmp_path}/all.pem"),
+        Files(f"{tmp_path}/site.pem", f"{tmp_path}/key.pem", f"{tmp_path}/between.pem"),
+    ):
+        loaded = files.load()
+        assert loaded.shown == [site[0]]
+        assert chain_to(root, loaded.context) == site[0]
+    with pytest.raises(ssl.SSLCertVerificationError):
+        chain_to(root, Files(f"{tmp_path}/site.pem", f"{tmp_path}/key.pem").load().context)
 
 
 @pytest.mark.parametrize("kind", ["rsa", "ed25519", "ec"])
@@ -127,18 +145,19 @@ def test_an_unreadable_key_is_said(tmp_path: Path) -> None:
 
 def test_a_folder_is_sorted_out_by_names_and_keys(tmp_path: Path) -> None:
     """Keys find their certificates in other files, chains are built, and the renewed certificate wins."""
-    ca = make_certificate("ca.test")
-    old = make_certificate("site.test", ca)
-    new = make_certificate("site.test", ca, key=old[1], days=180)
+    root = make_certificate("root.test", authority=True)
+    between = make_certificate("between.test", root, authority=True)
+    old = make_certificate("site.test", between)
+    new = make_certificate("site.test", between, key=old[1], days=180)
     (tmp_path / "live").mkdir()
-    write(tmp_path / "live" / "new.pem", new[0], ca[0])
+    write(tmp_path / "live" / "new.pem", new[0], between[0])
     write(tmp_path / "live" / "old.pem", old[0])
     write(tmp_path / "live" / "privkey.pem", old[1])
     write(tmp_path / "orphan.pem", OTHER[1])
     (tmp_path / "README").write_text("no certificate")
-    options = Folder(str(tmp_path)).load()
-    assert options.certificate == new[0]
-    assert options.extraCertChain == [ca[0]]
+    loaded = Folder(str(tmp_path)).load()
+    assert loaded.shown == [new[0]]
+    assert chain_to(root, loaded.context) == new[0]
 
 
 # Shaking hands
@@ -152,12 +171,12 @@ class Serving(TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
 
-    async def bind(self, text: str, factory: Factory | None = None) -> Bound:
-        bound = await parse(reactor, text).listen(factory or Factory.forProtocol(Closing))
+    async def bind(self, text: str, factory: Factory | None = None) -> ListeningPort:
+        bound = parse(text).listen(factory or Factory.forProtocol(Closing), reactor, Sockets())
         self.addCleanup(bound._end)
         return bound
 
-    async def shown(self, bound: Bound, name: str = "site.test") -> x509.Certificate:
+    async def shown(self, bound: ListeningPort, name: str = "site.test") -> x509.Certificate:
         return await deferToThread(lambda: shake_hands(bound.port, name)[0])
 
     async def test_only_modern_tls(self) -> None:
@@ -188,7 +207,7 @@ class Serving(TestCase):
 
             write(path, OTHER[0])
             with capture_logs() as events:
-                tls.reload_all()
+                bound.tls.reload()
             (refused,) = events
             assert refused["event"] == "tls.reload_refused"
             assert refused["log_level"] == "error"
@@ -198,20 +217,17 @@ class Serving(TestCase):
 
             path.unlink()
             with capture_logs() as events:
-                tls.reload_all()
+                bound.tls.reload()
             assert [event["event"] for event in events] == ["tls.reload_refused"]
             assert SITE[0] == await self.shown(bound)
 
             write(path, OTHER[0])
             write(key, OTHER[1])
             with capture_logs() as events:
-                tls.reload_all()
+                bound.tls.reload()
             assert [event["event"] for event in events] == ["tls.reloaded"]
             assert OTHER[0] == await self.shown(bound)
             await bound.close()
-            with capture_logs() as events:
-                tls.reload_all()
-            assert events == []
 
     async def test_folder(self) -> None:
         """The name that the client asks for chooses; a wildcard covers one label; strangers get the first."""
@@ -230,11 +246,11 @@ class Serving(TestCase):
             assert expected[0] == await self.shown(bound, name), name
         renewed = make_certificate("other.test")
         write(self.folder / "b.pem", *renewed)
-        tls.reload_all()
+        bound.tls.reload()
         assert renewed[0] == await self.shown(bound, "other.test")
         shutil.rmtree(self.folder)
         with capture_logs() as events:
-            tls.reload_all()
+            bound.tls.reload()
         assert events[0]["reason"] == f"there is no folder {self.folder}"
         assert renewed[0] == await self.shown(bound, "other.test")
         self.folder.mkdir()
@@ -293,7 +309,7 @@ class Serving(TestCase):
                     refused = deferToThread(shake_hands, bound.port, name, certificate=certificate)
                     await self.assertFailure(refused, ssl.SSLError)
         with pytest.raises(ListenError, match="holds no certificate in PEM format"):
-            check(f"ssl:0:privateKey={pem}:clientCA={__file__}")
+            parse(f"ssl:0:privateKey={pem}:clientCA={__file__}").verify()
 
 
 # Watching
@@ -309,33 +325,32 @@ def test_a_certificate_that_expires_soon_is_told_twice_a_day(tmp_path: Path, clo
     near = make_certificate("near.test", days=13.5)
     write(tmp_path / "a.pem", *SITE)
     write(tmp_path / "b.pem", *near)
-    factory = tls.TlsFactory(Folder(str(tmp_path)), Factory(), clock)
-    assert factory.expires == near[0].not_valid_after_utc.timestamp()
+    server = tls.ServerTls(Folder(str(tmp_path)), (), clock)
+    assert server.expires == near[0].not_valid_after_utc.timestamp()
     with capture_logs() as events:
-        factory.startFactory()
+        server.start()
         clock.advance(tls.REMINDER)
-    assert tls.in_use() == [factory]
     expected = {"event": "tls.expires_soon", "log_level": "warning", "path": str(tmp_path), "days": 13.5}
     assert events == [expected, expected]
     write(tmp_path / "b.pem", *make_certificate("near.test", days=-0.5))
     with capture_logs() as events:
-        factory.reload()
+        server.reload()
     assert [event["event"] for event in events] == ["tls.reloaded", "tls.expired"]
     write(tmp_path / "b.pem", *OTHER)
     with capture_logs() as events:
-        factory.reload()
+        server.reload()
         clock.advance(tls.REMINDER)
     assert [event["event"] for event in events] == ["tls.reloaded"]
-    factory.stopFactory()
+    server.stop()
     assert clock.getDelayedCalls() == []
 
 
 def test_changed_files_are_loaded_when_a_flag_says_so(tmp_path: Path, clock: Clock) -> None:
     """Once each time they change; when half of a change is there, the rest is waited for."""
     path, key = write(tmp_path / "site.pem", SITE[0]), write(tmp_path / "site.key", SITE[1])
-    factory = tls.TlsFactory(Files(str(path), str(key)), Factory(), clock)
-    with mock.patch.object(tls, "FLAGS", SimpleNamespace(certificate_watch=5)), capture_logs() as events:
-        factory.startFactory()
+    server = tls.ServerTls(Files(str(path), str(key)), (), clock, watch=5)
+    with capture_logs() as events:
+        server.start()
         clock.pump([5, 5])
         assert events == []
         write(path, OTHER[0])
@@ -344,13 +359,13 @@ def test_changed_files_are_loaded_when_a_flag_says_so(tmp_path: Path, clock: Clo
         clock.pump([5, 5])
         write(key, OTHER[1])
         clock.pump([5, 5])
-        factory.stopFactory()
+        server.stop()
     assert [event["event"] for event in events] == [
         "tls.reload_refused",
         "tls.reload_refused",
         "tls.reloaded",
     ]
-    assert factory._options.certificate == OTHER[0]
+    assert server._loaded.shown == [OTHER[0]]
     assert clock.getDelayedCalls() == []
 
 

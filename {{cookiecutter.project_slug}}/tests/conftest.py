@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 PYTHON = ROOT / ".venv" / "bin" / "python"
-COMMAND = [str(PYTHON) if PYTHON.exists() else sys.executable, "-m", "{{ cookiecutter.package_name }}"]
+PACKAGE = "{{ cookiecutter.package_name }}"
+COMMAND = [str(PYTHON) if PYTHON.exists() else sys.executable, "-m", PACKAGE]
+# Without .venv (under Pants) the service stands where the tests do.
+PATHS = {} if PYTHON.exists() else {"PYTHONPATH": os.pathsep.join(sys.path)}
 
 PATIENCE = 30
 """Seconds after which a service that does not do what is awaited has failed."""
@@ -74,7 +78,7 @@ def service(tmp_path: Path) -> Iterator[Running]:
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
-        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", **PATHS},
     )
     with process:
         running = Running(process)

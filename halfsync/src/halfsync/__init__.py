@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from halfsync.life.errors import StartError
     from halfsync.life.parts import Part, Process
     from halfsync.life.reactors import arrange_reactor
+    from halfsync.life.signals import hold_signals
     from halfsync.logs import get_logger
     from halfsync.manhole import Manhole
     from halfsync.serving import run, serve_resource, serve_wsgi
@@ -56,6 +57,7 @@ __all__ = [
     "flag",
     "flags",
     "get_logger",
+    "hold_signals",
     "run",
     "serve_resource",
     "serve_wsgi",
@@ -81,6 +83,7 @@ _HOMES = {
     "WorkerPool": "workers",
     "arrange_reactor": "life.reactors",
     "get_logger": "logs",
+    "hold_signals": "life.signals",
     "run": "serving",
     "serve_resource": "serving",
     "serve_wsgi": "serving",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from twisted.plugins.twisted_core import systemdEndpointParser
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -47,3 +49,13 @@ def waiting(transport: FileDescriptor) -> int:
     inside: Any = transport
     count: int = len(inside.dataBuffer) - inside.offset + inside._tempDataLen  # noqa: SLF001  see above
     return count
+
+
+def systemd_sockets() -> list[tuple[int, str]]:
+    """Return descriptor and name of each socket that systemd handed over, in its order.
+
+    Twisted takes LISTEN_FDS out of the environment when it is imported, so only its parser knows.
+    What it tells publicly lacks all but one of the sockets that have one name.
+    """
+    known = systemdEndpointParser._sddaemon  # noqa: SLF001  see above
+    return list(zip(known.inheritedDescriptors(), known._names, strict=True))  # noqa: SLF001  see above

@@ -11,16 +11,18 @@ They live in the library's default registry, with its figures of the process, th
 from __future__ import annotations
 
 import platform
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client import Metric
 from prometheus_client.core import REGISTRY, InfoMetricFamily
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 from twisted import __version__ as twisted_version
 
-from halfsync.endpoints import tls
+from halfsync.life.errors import StartError
 from halfsync.life.facts import gauge
 from halfsync.logs import get_logger
 
@@ -32,31 +34,54 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_CERTIFICATE = "When the first certificate expires (epoch)."
-
-
-class Metrics(Collector):
+class Metrics:
     """The figures of a process; see the module's text."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
+        self._reserved: _Reserved | None = None
 
-    def text(self) -> bytes:
-        """Return everything in Prometheus' text format; what a service's own collector breaks is left out."""
-        own = generate_latest(self._registry)
+    def text(self, accept: str = "") -> tuple[str, bytes]:
+        """Return a content type and everything in it; what a service's own collector breaks is left out.
+
+        :param accept: the header of the request: OpenMetrics for those who ask for it, which has exemplars.
+        """
+        found = list(self.collect())
         try:
-            return own + generate_latest(REGISTRY)
+            found += REGISTRY.collect()
         except Exception:
             log.exception("metrics.failed")
-            return own
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (ValueError, TypeError):
+            # A version that is no number.
+            encode, content_type = choose_encoder("")
+        return content_type, encode(_Found(found))
 
-    def describe(self) -> list[Metric]:
-        """Declare no names in advance: there may be no parts yet."""
-        return []
+    def reserve(self) -> None:
+        """Have a metric of the service's own that is called as one of ours refused when it is made.
+
+        :raises StartError: when there is one already.
+        """
+        names = list(self.collect())
+        self._reserved = _Reserved(names)
+        try:
+            REGISTRY.register(self._reserved)
+        except ValueError:
+            self._reserved = None
+            clash = sorted({each.name for each in names} & {each.name for each in REGISTRY.collect()})
+            # Without one, the names are reserved by another process object of this interpreter.
+            if clash:
+                raise StartError(
+                    f"metrics: {clash[0]!r} is a metric of halfsync's, and of the service's own; rename that"
+                ) from None
+
+    def release(self) -> None:
+        """Reserve the names no more."""
+        if self._reserved is not None:
+            REGISTRY.unregister(self._reserved)
+            self._reserved = None
 
     def collect(self) -> Iterator[Metric]:
         """Read every part."""
@@ -70,11 +95,30 @@ class Metrics(Collector):
         yield InfoMetricFamily("service", "What runs here.", about)
         ready = gauge("service_ready", "1 while it is ready for work.", not process.problems())
         began = gauge("service_started_seconds", "When it began (epoch).", process.started)
-        expiries = [
-            gauge("tls_certificate_expires_seconds", _CERTIFICATE, each.expires, path=each.path)
-            for each in tls.in_use()
-        ]
-        yield from _families([ready, began, *expiries, *process.metrics()])
+        yield from _families([ready, began, *process.metrics()])
+
+
+class _Found(Collector):
+    """What was collected already."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> list[Metric]:
+        return self._metrics
+
+
+class _Reserved(Collector):
+    """Names without figures."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> list[Metric]:
+        return self._metrics
+
+    def collect(self) -> list[Metric]:
+        return []
 
 
 def _families(metrics: Iterable[facts.Metric]) -> Iterable[Metric]:
@@ -86,11 +130,18 @@ def _families(metrics: Iterable[facts.Metric]) -> Iterable[Metric]:
             labels = dict(sample.labels)
             if metric.kind == "histogram":
                 bounds = [*map(floatToGoString, metric.bounds), "+Inf"]
-                for bound, count in zip(bounds, accumulate(sample.counts), strict=True):
-                    family.add_sample(f"{metric.name}_bucket", {**labels, "le": bound}, count)
+                counted = zip_longest(bounds, accumulate(sample.counts), sample.exemplars)
+                for bound, count, exemplar in counted:
+                    family.add_sample(
+                        f"{metric.name}_bucket", {**labels, "le": bound}, count, exemplar=_exemplar(exemplar)
+                    )
                 family.add_sample(f"{metric.name}_count", labels, sum(sample.counts))
                 family.add_sample(f"{metric.name}_sum", labels, sample.value)
             else:
                 suffix = "_total" if metric.kind == "counter" else ""
                 family.add_sample(metric.name + suffix, labels, sample.value)
     return families.values()
+
+
+def _exemplar(exemplar: facts.Exemplar | None) -> Exemplar | None:
+    return Exemplar(dict(exemplar.labels), exemplar.value, exemplar.at) if exemplar else None

@@ -10,15 +10,19 @@ Exit codes: 0 a clean stop, 1 failed to start, 2 bad flags, 3 a forced stop.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload, runtime_checkable
 
 from halfsync import flags
+from halfsync.commands import run_command, summary
+from halfsync.handover import Handover
 from halfsync.life import run as life
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from wsgiref.types import WSGIApplication
 
+    from halfsync.commands import Command
     from halfsync.http.listener import WebResource
     from halfsync.life.about import About
     from halfsync.life.parts import Process
@@ -34,17 +38,35 @@ class KleinLike(Protocol):
         """Return the resource that answers for the application."""
 
 
-def run(about: About, parts: Parts, *, argv: Sequence[str] | None = None) -> int:
+def run(
+    about: About,
+    parts: Parts,
+    *,
+    commands: Mapping[str, Command] = MappingProxyType({}),
+    argv: Sequence[str] | None = None,
+) -> int:
     """Parse the flags, run the service until a signal stops it, and return its exit code.
+
+    With `run NAME` after the flags, run that command instead: with flags and log, and without a listener.
 
     :param parts: adds the parts to the process, in the order in which they start; they stop in reverse.
         It is called after the flags are parsed and the reactor is installed, and before that runs.
+    :param commands: functions by the names that may follow `run`; each gets the arguments after its name,
+        and returns an exit code or None. A plain one may block; a coroutine function runs in the reactor.
     :param argv: the arguments without the program's name; None for those of the process.
     :raises SystemExit: 0 when all that was asked for is printed (`--help` and its like);
         2 when a flag is wrong, each told in a line on standard error.
     """
-    flags.parse(about, argv)
-    return life.run(about, parts)
+    told = {name: summary(command) for name, command in commands.items()}
+    words = flags.parse(about, argv, commands=told)
+    if words:
+        return run_command(about, commands[words[0]], words[1:])
+
+    def every(process: Process) -> None:
+        process.add(Handover.from_flags(process))
+        parts(process)
+
+    return life.run(about, every)
 
 
 @overload
@@ -54,6 +76,7 @@ def serve_wsgi(
     *,
     factory: Literal[False] = False,
     parts: Parts | None = None,
+    commands: Mapping[str, Command] = MappingProxyType({}),
     argv: Sequence[str] | None = None,
 ) -> int: ...
 
@@ -65,6 +88,7 @@ def serve_wsgi(
     *,
     factory: Literal[True],
     parts: Parts | None = None,
+    commands: Mapping[str, Command] = MappingProxyType({}),
     argv: Sequence[str] | None = None,
 ) -> int: ...
 
@@ -75,6 +99,7 @@ def serve_wsgi(
     *,
     factory: bool = False,
     parts: Parts | None = None,
+    commands: Mapping[str, Command] = MappingProxyType({}),
     argv: Sequence[str] | None = None,
 ) -> int:
     """Serve a WSGI application (Flask, Django, ...) from worker threads, and return the exit code.
@@ -84,6 +109,7 @@ def serve_wsgi(
     :param app: the application; its threads may block.
     :param factory: whether `app` makes the application, once the flags are parsed.
     :param parts: adds parts of the service's own, which start after these, and stop before them.
+    :param commands: as for `run`.
     :param argv: the arguments without the program's name; None for those of the process.
     :raises SystemExit: as `run` does.
     """
@@ -100,7 +126,7 @@ def serve_wsgi(
         if parts is not None:
             parts(process)
 
-    return run(about, every, argv=argv)
+    return run(about, every, commands=commands, argv=argv)
 
 
 @overload
@@ -110,6 +136,7 @@ def serve_resource(
     *,
     factory: Literal[False] = False,
     parts: Parts | None = None,
+    commands: Mapping[str, Command] = MappingProxyType({}),
     argv: Sequence[str] | None = None,
 ) -> int: ...
 
@@ -121,6 +148,7 @@ def serve_resource(
     *,
     factory: Literal[True],
     parts: Parts | None = None,
+    commands: Mapping[str, Command] = MappingProxyType({}),
     argv: Sequence[str] | None = None,
 ) -> int: ...
 
@@ -131,6 +159,7 @@ def serve_resource(
     *,
     factory: bool = False,
     parts: Parts | None = None,
+    commands: Mapping[str, Command] = MappingProxyType({}),
     argv: Sequence[str] | None = None,
 ) -> int:
     """Serve a klein application, or a resource of twisted.web, in the reactor; return the exit code.
@@ -140,6 +169,7 @@ def serve_resource(
     :param resource: a resource, or a klein application; it must not block.
     :param factory: whether `resource` makes it, once the flags are parsed.
     :param parts: adds parts of the service's own, which start after these, and stop before them.
+    :param commands: as for `run`.
     :param argv: the arguments without the program's name; None for those of the process.
     :raises SystemExit: as `run` does.
     """
@@ -155,7 +185,7 @@ def serve_resource(
         if parts is not None:
             parts(process)
 
-    return run(about, every, argv=argv)
+    return run(about, every, commands=commands, argv=argv)
 
 
 def _tools() -> Parts:

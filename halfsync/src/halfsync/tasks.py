@@ -38,6 +38,10 @@ MOST_BACKOFF = 10
 """Times the interval."""
 
 
+LATE = 3
+"""Intervals that a run of a critical task may take before the process is not ready."""
+
+
 class TaskStoppedError(Exception):
     """The task has stopped, or is about to, and is not run any more."""
 
@@ -59,6 +63,8 @@ class Periodic(Part):
         *,
         jitter: float = 0.1,
         now: bool = True,
+        critical: bool = False,
+        timeout: float | None = None,
         reactor: Any,
         pool: WorkerPool | None = None,
     ) -> None:
@@ -68,6 +74,10 @@ class Periodic(Part):
         :param jitter: each run but the first starts up to this part of the interval after its beat,
             so that many processes do not do the same thing at once.
         :param now: whether the first run is at the start, or an interval later.
+        :param critical: the process is ready only after a run has succeeded, and while none has failed since.
+            So a check of the service's own is a task: it raises when something is wrong.
+        :param timeout: seconds after which a run counts as failed (`TimeoutError`);
+            a coroutine is cancelled, and a call in a thread left to itself.
         :param pool: the threads for a plain function; None for one of its own.
         :raises ValueError: when the interval or the jitter makes no sense.
         """
@@ -75,8 +85,11 @@ class Periodic(Part):
             raise ValueError(f"the interval of the task {name} is {interval} seconds; it must be above 0")
         if not 0 <= jitter < 1:
             raise ValueError(f"the jitter of the task {name} is {jitter}; it must be a part of 1")
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"the timeout of the task {name} is {timeout} seconds; it must be above 0")
         super().__init__(name)
         self.interval = interval
+        self.critical = critical
         self.runs = 0
         """Runs that have ended, the failed ones too."""
         self.failures = 0
@@ -90,6 +103,7 @@ class Periodic(Part):
         """Of the last run; None when that succeeded."""
         self._fn = fn
         self._blocking = _refusing_waitables(fn)
+        self._timeout = timeout
         self._jitter = jitter
         self._now = now
         self._reactor = reactor
@@ -104,6 +118,7 @@ class Periodic(Part):
         """The run that waits for its jitter to pass."""
         self._run: Deferred[object] | None = None
         self._joined: list[Deferred[object]] = []
+        self._began = 0.0
         self._failed_in_a_row = 0
         self._not_before = 0.0
         self._stopping = False
@@ -164,6 +179,19 @@ class Periodic(Part):
             self._begin()
         return joined
 
+    def problems(self) -> list[str]:
+        """Say what is wrong with a critical task: it failed, was never done, or a run does not end."""
+        if not self.critical:
+            return []
+        if self.last_error:
+            return [f"{self.label}: the last run failed: {self.last_error}"]
+        if not self.runs:
+            return [f"{self.label}: no run has ended yet"]
+        late = self._reactor.seconds() - self._began if self.busy else 0.0
+        if late > LATE * self.interval:
+            return [f"{self.label}: a run has gone on for {late:.0f} s"]
+        return []
+
     def workers(self) -> list[WorkerThread]:
         """Return the thread of its own, if there is one, and what it runs."""
         return self._own_pool.workers() if self._own_pool else []
@@ -213,12 +241,19 @@ class Periodic(Part):
             self.skipped += 1
 
     def _begin(self) -> None:
-        began = self._reactor.seconds()
+        began = self._began = self._reactor.seconds()
         self.last_started = time.time()
         log.debug("task.started", task=self.label)
         # Assigned before its callbacks: a function that does not wait ends before the next line.
         run = self._run = maybeDeferred(self._call)
+        if self._timeout is not None:
+            run.addTimeout(self._timeout, self._reactor, self._timed_out)
         run.addBoth(self._end, began)
+
+    def _timed_out(self, result: object, timeout: float) -> object:
+        if isinstance(result, Failure) and result.check(CancelledError):
+            return Failure(TimeoutError(f"the run took longer than {timeout:g} s"))
+        return result
 
     def _call(self) -> Deferred[Any]:
         if self._pool is None:
@@ -301,6 +336,10 @@ class Tasks(Part):
         """Cancel what still runs."""
         for task in self:
             await task.stop()
+
+    def problems(self) -> list[str]:
+        """Say what is wrong with the critical tasks."""
+        return [problem for task in self for problem in task.problems()]
 
     def tasks(self) -> list[PeriodicTask]:
         """Return every task."""

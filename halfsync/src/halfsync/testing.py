@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
 
@@ -30,6 +30,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
+from halfsync.flags.declaring import reading
 from halfsync.flags.registry import Registry
 from halfsync.http.bounds import Bounds
 from halfsync.http.connection import H1Connection
@@ -80,6 +81,7 @@ class AsyncClient:
     """
 
     def __init__(self, app: Any, *, bounds: Bounds | None = None) -> None:
+        reading.allowed = True  # the application finds the defaults of flags
         if IResource.providedBy(app):
             resource = app
         elif hasattr(app, "resource"):
@@ -171,11 +173,13 @@ class Client:
 
 
 @contextmanager
-def flags_set(values: Mapping[str, str]) -> Iterator[None]:
+def flags_set(values: Mapping[str, str] = MappingProxyType({})) -> Iterator[None]:
     """Give flags other values, by name and as text, until the block ends.
 
+    Without any, what reads flags finds their defaults.
     :raises FlagError: when there is no such flag, or the text is none that it takes.
     """
+    reading.allowed = True
     settings = [(_setting(name), text) for name, text in values.items()]
     before = [(setting.var, setting.var.value) for setting, _ in settings]
     try:
@@ -198,11 +202,20 @@ class _Inline:
     """Makes every call at once, where a service has threads."""
 
     def submit(
-        self, call: Callable[[], object], label: str | Callable[[], str], *, patient: bool = False
+        self,
+        call: Callable[[], object],
+        label: str | Callable[[], str],
+        *,
+        patient: bool = False,
+        deadline: float | None = None,
+        critical: bool = False,
     ) -> None:
-        del label, patient
+        del label, patient, deadline, critical
         # As the threads of the pool do.
         copy_context().run(call)
+
+    def retry_after(self) -> int:
+        return 1
 
     def in_reactor(self, function: Callable[..., object], *args: object) -> None:
         function(*args)

@@ -19,16 +19,17 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from math import inf
+from random import randrange
 from threading import Lock, Thread
 from time import time
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 
 from halfsync.life.facts import WorkerThread, counter, gauge
 from halfsync.life.parts import Part
 from halfsync.logs import get_logger
+from halfsync.worker_calls import Busy, DeferredCall
 from halfsync.worker_queue import CallQueue, Job
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
     from halfsync.life.facts import Metric
     from halfsync.worker_queue import Label
+
+__all__ = ["Busy", "WorkerPool"]
 
 log = get_logger(__name__)
 
@@ -47,16 +50,6 @@ HANDSHAKE = 0.001
 
 STOPPING = 1.0
 """Seconds that the end waits for calls that have been told to give up: for their `finally` to run."""
-
-
-class Busy(Exception):  # noqa: N818  a state of the pool, not an error of anybody's
-    """Every thread is taken and every place in the queue, or the pool has stopped."""
-
-    retry_after = 1
-    """Seconds after which it is worth trying again."""
-
-    def __init__(self) -> None:
-        super().__init__("every worker thread and every place in the queue is taken")
 
 
 class _Worker:
@@ -72,38 +65,8 @@ class _Worker:
         self.wake.acquire()
 
 
-class _Call(Generic[T]):
-    """A call in a thread whose result comes back as a Deferred."""
-
-    __slots__ = ("deferred", "function", "pool")
-
-    def __init__(self, pool: WorkerPool, function: Callable[[], T]) -> None:
-        self.pool = pool
-        self.function = function
-        self.deferred: Deferred[T] = Deferred()
-
-    def __call__(self) -> None:
-        result: T | Failure
-        try:
-            result = self.function()
-        except BaseException:  # noqa: BLE001  SystemExit, too, belongs to who asked for the call
-            result = Failure()
-        self.pool.in_reactor(self._fire, result)
-
-    def _fire(self, result: T | Failure) -> None:
-        # It may have been cancelled meanwhile.
-        if not self.deferred.called:
-            self.deferred.callback(result)
-
-    def discard(self) -> None:
-        """Tell whatever waits that the call will not be made."""
-        if not self.deferred.called:
-            self.deferred.errback(Failure(CancelledError("the workers stopped first")))
-
-    def expire(self) -> None:
-        """Tell whatever waits that the call has waited too long."""
-        if not self.deferred.called:
-            self.deferred.errback(Failure(Busy()))
+STUCK = 30.0
+"""Seconds for which every thread must be held before the process is not ready for that."""
 
 
 class WorkerPool(Part):
@@ -119,7 +82,7 @@ class WorkerPool(Part):
         self.threads = threads
         self.queue = queue
         self._reactor = reactor
-        self._jobs = CallQueue(room=self._places, timeout=queue_timeout, reactor=reactor)
+        self._jobs = CallQueue(least=queue, room=self._places, timeout=queue_timeout, reactor=reactor)
         self._idle: list[_Worker] = []
         self._workers: list[_Worker] = []
         self._results: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
@@ -148,7 +111,15 @@ class WorkerPool(Part):
         """How many calls wait for a thread."""
         return len(self._jobs)
 
-    def submit(self, call: Callable[[], object], label: Label, *, patient: bool = False) -> None:
+    def submit(
+        self,
+        call: Callable[[], object],
+        label: Label,
+        *,
+        patient: bool = False,
+        deadline: float | None = None,
+        critical: bool = False,
+    ) -> None:
         """Have a thread make the call; for the reactor's thread.
 
         An error that the call raises is logged; its result is dropped.
@@ -156,10 +127,13 @@ class WorkerPool(Part):
         `discard` when the pool stops, `expire` when it has waited for longer than `queue_timeout`.
         :param label: what to show for the thread while it is held.
         :param patient: whether to wait for a place for as long as the queue moves; then it has `expire`.
+        :param deadline: on the monotonic clock; past it the call is not made, and told to `expire`.
+        :param critical: whether it is made before all that are not, and has places of its own.
         :raises Busy: when there is no thread and no place to wait.
         """
-        if self._stopped or not self._jobs.add(Job(call, label), patient=patient):
-            raise Busy
+        job = Job(call, label, deadline=deadline, critical=critical)
+        if self._stopped or not self._jobs.add(job, patient=patient):
+            raise Busy(self.retry_after())
         if not self._workers and not self._hire():
             self._jobs.empty()
             raise Busy
@@ -174,9 +148,15 @@ class WorkerPool(Part):
             when the pool stops before the call was made, with Busy when it waited too long.
         :raises Busy: when there is no thread and no place to wait.
         """
-        call: _Call[T] = _Call(self, partial(copy_context().run, fn, *args, **kwargs))
+        call: DeferredCall[T] = DeferredCall(
+            self.in_reactor, partial(copy_context().run, fn, *args, **kwargs)
+        )
         self.submit(call, getattr(fn, "__qualname__", repr(fn)))
         return call.deferred
+
+    def retry_after(self) -> int:
+        """Return after how many seconds to try again: as long as calls wait, and not all clients at once."""
+        return 1 + min(10, int(self._jobs.oldest())) + randrange(3)  # noqa: S311  no secret
 
     def in_reactor(self, function: Callable[..., object], *args: object) -> None:
         """Make a call in the reactor's thread, after those asked for before it; for any thread.
@@ -189,6 +169,15 @@ class WorkerPool(Part):
             self._woken = True
             self._reactor.callFromThread(self._deliver)
 
+    def problems(self) -> list[str]:
+        """Say when no thread has been free for so long that none may ever be."""
+        held = [worker.held for worker in self._workers]
+        since = [each[1] for each in held if each is not None]
+        least = time() - max(since) if len(since) == self.threads else 0.0
+        return (
+            [f"all {self.threads} threads are held, each for {least:.0f} s or more"] if least > STUCK else []
+        )
+
     def metrics(self) -> Iterator[Metric]:
         """Return how many threads and places there are, and how many are taken."""
         pool = self.label
@@ -196,6 +185,12 @@ class WorkerPool(Part):
         yield gauge("workers_busy", "Threads that hold something.", self.busy, pool=pool)
         yield gauge("workers_waiting", "Calls that wait for a thread.", self.waiting, pool=pool)
         yield gauge("workers_waiting_limit", "Calls that may wait.", self.queue, pool=pool)
+        yield gauge(
+            "workers_shedding",
+            "Whether calls that wait too long are not made.",
+            int(self._jobs.shedding),
+            pool=pool,
+        )
         yield counter("workers_refused", "Calls for which there was no room.", self.refused, pool=pool)
 
     def workers(self) -> list[WorkerThread]:

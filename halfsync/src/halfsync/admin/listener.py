@@ -9,10 +9,11 @@ from halfsync.admin.access import Access
 from halfsync.admin.body import LONGEST
 from halfsync.admin.handler import AdminHandler
 from halfsync.admin.pages import Pages
+from halfsync.admin.probe import probe
 from halfsync.admin.token import check_token_file
-from halfsync.endpoints.exposure import is_shared_unix, private_unix, public_address
+from halfsync.endpoints.exposure import is_shared_unix, public_address
 from halfsync.endpoints.listener import Endpoints
-from halfsync.endpoints.parsing import parse
+from halfsync.endpoints.parsing import as_endpoint
 from halfsync.flags import types as flagtypes
 from halfsync.http.bounds import Bounds
 from halfsync.http.part import HttpListener
@@ -22,7 +23,9 @@ from halfsync.life.errors import StartError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from halfsync.endpoints.endpoint import Endpoint
     from halfsync.life.parts import Process
+    from halfsync.life.sockets import Sockets
 
 
 class AdminEndpoints(Endpoints):
@@ -49,13 +52,23 @@ class FLAGS:
     )
 
 
-def exposed(endpoints: Sequence[str]) -> str | None:
+@flags.declare(flag.namespace(""), at_start=True)
+class COMMAND:
+    """What is asked of the process that runs."""
+
+    probe = flags.Action(
+        "Ask the process that runs with these flags whether it is ready; exit 0 or 1.",
+        act=lambda: probe(FLAGS.listen),
+    )
+
+
+def exposed(endpoints: Sequence[Endpoint]) -> str | None:
     """Say which endpoint other machines could ask; None when there is none."""
-    for text in endpoints:
-        address = public_address(parse(None, text).source)
+    for endpoint in endpoints:
+        address = public_address(endpoint.source)
         if address:
             return (
-                f"{text!r}: other machines can connect to {address}, and could open the manhole;"
+                f"{endpoint.text!r}: other machines can connect to {address}, and could open the manhole;"
                 " add interface=127.0.0.1, or name a file with a token by --admin.token_file"
             )
     return None
@@ -64,37 +77,51 @@ def exposed(endpoints: Sequence[str]) -> str | None:
 class Admin(HttpListener):
     """The part `admin`: the interface on the endpoints of `--admin.listen`."""
 
-    def __init__(self, process: Process, *, listen: Sequence[str], token_file: str = "") -> None:
+    def __init__(self, process: Process, *, listen: Sequence[Endpoint | str], token_file: str = "") -> None:
         """Prepare; the parameters are those of the flags."""
         self._token_file = token_file
-        listen = [private_unix(text) for text in listen]
+        self._listen = [as_endpoint(each).private() for each in listen]
         access = Access(
             token_file=token_file,
-            unix_is_private=not any(is_shared_unix(parse(None, text).source) for text in listen),
+            unix_is_private=not any(is_shared_unix(each.source) for each in self._listen),
         )
         bounds = Bounds(max_body=LONGEST, idle_timeout=60, request_timeout=10, write_timeout=30)
-        site = Site(
-            AdminHandler(Pages(process, access)), bounds=bounds, access_log=False, reactor=process.reactor
+        pages = Pages(process, access)
+        self._metrics = pages.metrics
+        site = Site(AdminHandler(pages), bounds=bounds, access_log=False, reactor=process.reactor)
+        super().__init__(
+            "admin", flag="admin.listen", endpoints=self._listen, site=site, reactor=process.reactor
         )
-        super().__init__("admin", flag="admin.listen", endpoints=listen, site=site, reactor=process.reactor)
 
     @classmethod
     def from_flags(cls, process: Process) -> Admin:
         """Listen where the flags say."""
         return cls(process, listen=FLAGS.listen, token_file=FLAGS.token_file)
 
-    async def start(self) -> None:
-        """Listen on every endpoint, or on none.
+    async def bind(self, sockets: Sockets) -> None:
+        """Bind every endpoint, or none.
 
         :raises StartError: naming the flag; also when other machines could ask, and there is no token.
         """
         fault = check_token_file(self._token_file)
         if fault:
             raise StartError(f"--admin.token_file: {fault}")
-        fault = None if self._token_file else exposed(self._endpoints)
+        fault = None if self._token_file else exposed(self._listen)
         if fault:
             raise StartError(f"--admin.listen: {fault}")
-        await super().start()
+        await super().bind(sockets)
+
+    async def ready(self) -> None:
+        """Keep the names of the library's metrics from being used once more, now that all parts are there.
+
+        :raises StartError: when one is.
+        """
+        self._metrics.reserve()
+
+    async def stop(self) -> None:
+        """Close the endpoints, and the connections that are left."""
+        self._metrics.release()
+        await super().stop()
 
     async def drain(self) -> None:
         """Go on until the very end: a probe must hear that the process drains."""

@@ -10,12 +10,13 @@ from urllib.parse import unquote
 
 from structlog.contextvars import bind_contextvars
 
-from halfsync import flags, logs, stacks
+from halfsync import flags, logs
 from halfsync.admin import body, overview
 from halfsync.admin.info import info
 from halfsync.admin.message import AdminResponse, RefusedError, json_response, prefers_html
+from halfsync.life import stacks
 from halfsync.life.errors import StartError
-from halfsync.metrics import CONTENT_TYPE, Metrics
+from halfsync.metrics import Metrics
 from halfsync.tasks import TaskStoppedError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Pages:
     def __init__(self, process: Process, access: Access) -> None:
         self._process = process
         self._access = access
-        self._metrics = Metrics(process)
+        self.metrics = Metrics(process)
         self._paths: dict[str, tuple[str, dict[str, Page]]] = {
             "/": ("these paths; a page for people in a browser", {"GET": self._index}),
             "/health/live": ("200 while the process answers", {"GET": self._live}),
@@ -106,7 +107,7 @@ class Pages:
             # Whatever comes of it says in the log by whom it was wanted.
             bind_contextvars(peer=request.peer)
             arguments.append(request.body)
-        return await page(*([request] if path == "/" else arguments))
+        return await page(*([request] if path in {"/", "/metrics"} else arguments))
 
     async def _index(self, request: AdminRequest) -> Answer:
         if prefers_html(request.values("accept")):
@@ -127,8 +128,9 @@ class Pages:
         problems = self._process.problems()
         return (503 if problems else 200), {"ready": not problems, "problems": problems}
 
-    async def _show_metrics(self) -> Answer:
-        return AdminResponse(200, CONTENT_TYPE, self._metrics.text())
+    async def _show_metrics(self, request: AdminRequest) -> Answer:
+        content_type, text = self.metrics.text(",".join(request.values("accept")))
+        return AdminResponse(200, content_type, text, {"Vary": "Accept"})
 
     async def _info(self) -> Answer:
         return 200, info(self._process)

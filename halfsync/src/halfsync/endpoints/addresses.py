@@ -44,7 +44,9 @@ def ip_address(host: str, port: int) -> IPv4Address | IPv6Address:
 
 
 def from_socket(name: Any) -> Address:
-    """Return the address that accept(2), getpeername(2) or getsockname(2) gave, in the kernel's spelling."""
+    """Return the address that accept(2), getpeername(2) or getsockname(2) gave; an address is one already."""
+    if isinstance(name, (IPv4Address, IPv6Address, UNIXAddress)):
+        return name
     if isinstance(name, tuple):
         host, port = name[:2]
         if ":" not in host:

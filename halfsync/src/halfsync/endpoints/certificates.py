@@ -1,7 +1,5 @@
 """Certificates and keys, read from PEM files and judged as a whole.
 
-Only TLS 1.2 and 1.3, and in TLS 1.2 only forward secrecy (ECDHE) with authenticated encryption
-(RFC 9325, sections 3.1.1 and 4.2).
 With a file of client authorities, only clients are served whose certificate one of these has signed.
 """
 
@@ -9,33 +7,28 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from OpenSSL import SSL
-from twisted.internet.ssl import (
-    AcceptableCiphers,
-    Certificate,
-    CertificateOptions,
-    TLSVersion,
-    trustRootFromCertificates,
-)
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from halfsync.endpoints.tls_context import choose_by_name, server_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-CIPHERS = AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20")
+    from collections.abc import Sequence
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
 
-class Options(CertificateOptions):
-    """What a handshake needs, and the certificates that it may show."""
+class Loaded(NamedTuple):
+    """What handshakes need."""
 
-    shown: Sequence[x509.Certificate] = ()
+    context: ssl.SSLContext
+    shown: list[x509.Certificate]
+    """The certificates that a client may be shown."""
 
 
 class CertificateError(Exception):
@@ -52,9 +45,10 @@ class Certificates(Protocol):
     def files(self) -> list[str]:
         """Name the files that are read."""
 
-    def load(self) -> Options:
+    def load(self, protocols: Sequence[bytes] = ()) -> Loaded:
         """Read everything.
 
+        :param protocols: what is spoken behind TLS, the best first (ALPN).
         :raises CertificateError: when a file is missing or no PEM, or a key is not its certificate's.
         """
 
@@ -75,7 +69,7 @@ class Files:
         """Name the files that are read."""
         return [each for each in (self.path, self.key, self.chain, self.client_ca) if each]
 
-    def load(self) -> Options:
+    def load(self, protocols: Sequence[bytes] = ()) -> Loaded:
         """Read the files; see `Certificates.load`."""
         certificate, *chain = _certificates(self.path)
         if self.chain is not None:
@@ -83,7 +77,8 @@ class Files:
         key = _key(_read(self.key), self.key)
         if key.public_key() != certificate.public_key():
             raise CertificateError(f"the key in {self.key} is not that of the certificate in {self.path}")
-        return _options(self.path, certificate, key, chain, client_ca=self.client_ca)
+        context = _context(self.path, certificate, key, chain, client_ca=self.client_ca, protocols=protocols)
+        return Loaded(context, [certificate])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +98,7 @@ class Folder:
             *([self.client_ca] if self.client_ca else []),
         ]
 
-    def load(self) -> Options:
+    def load(self, protocols: Sequence[bytes] = ()) -> Loaded:
         """Read the folder; see `Certificates.load`."""
         if not Path(self.path).is_dir():
             raise CertificateError(f"there is no folder {self.path}")
@@ -117,57 +112,50 @@ class Folder:
                     found.append(_certificate(block[0], str(file)))
         # When a certificate was renewed with the same key, the later one counts.
         found.sort(key=lambda certificate: certificate.not_valid_after_utc)
-        by_name: dict[str, CertificateOptions] = {}
+        by_name: dict[str, ssl.SSLContext] = {}
         shown: list[x509.Certificate] = []
-        first: tuple[str, x509.Certificate, Any] | None = None
+        first: ssl.SSLContext | None = None
         for path, key in keys:
             own = [one for one in found if one.public_key() == key.public_key()]
             if own:
-                first = first or (path, own[-1], key)
+                context = _context(
+                    path,
+                    own[-1],
+                    key,
+                    _chain(own[-1], found),
+                    client_ca=self.client_ca,
+                    protocols=protocols,
+                )
+                first = first or context
                 shown.append(own[-1])
-                options = _options(path, own[-1], key, _chain(own[-1], found), client_ca=self.client_ca)
-                by_name.update(dict.fromkeys(_names(own[-1]), options))
+                by_name.update(dict.fromkeys(_names(own[-1]), context))
         if first is None:
             raise CertificateError(f"{self.path} holds no .pem file with a certificate and its key")
 
-        def choose(name: bytes | None) -> SSL.Context | None:
-            asked = (name or b"").decode("ascii", "replace").lower()
-            options = by_name.get(asked) or by_name.get("*." + asked.partition(".")[2])
-            return options.getContext() if options else None
+        def choose(name: str | None) -> ssl.SSLContext | None:
+            asked = (name or "").lower()
+            return by_name.get(asked) or by_name.get("*." + asked.partition(".")[2])
 
-        chosen = _options(*first, _chain(first[1], found), client_ca=self.client_ca, choose=choose)
-        chosen.shown = shown
-        return chosen
+        choose_by_name(first, choose)
+        return Loaded(first, shown)
 
 
-def _options(
+def _context(
     path: str,
     certificate: x509.Certificate,
     key: Any,
     chain: Sequence[x509.Certificate],
     *,
     client_ca: str | None,
-    choose: Callable[[bytes | None], SSL.Context | None] | None = None,
-) -> Options:
+    protocols: Sequence[bytes],
+) -> ssl.SSLContext:
     authorities = _certificates(client_ca) if client_ca else []
-    trusted = [Certificate.loadPEM(each.public_bytes(Encoding.PEM)) for each in authorities]
-    options = Options(
-        privateKey=key,
-        certificate=certificate,  # type: ignore[arg-type]  # X509 says Twisted; pyOpenSSL deprecates that
-        extraCertChain=chain,  # type: ignore[arg-type]
-        raiseMinimumTo=TLSVersion.TLSv1_2,
-        acceptableCiphers=CIPHERS,
-        contextForServerName=choose,
-        trustRoot=trustRootFromCertificates(trusted) if trusted else None,
-    )
-    options.shown = [certificate]
     try:
-        # Now, not at the first client: OpenSSL finds for example a 1024-bit RSA key "ee key too small".
-        options.getContext()
-    except SSL.Error as error:
-        reason = error.args[0][0][2] if error.args and error.args[0] else "no reason given"
+        return server_context(certificate, key, chain, authorities=authorities, protocols=protocols)
+    except ssl.SSLError as error:
+        # For example "ee key too small", for an RSA key of 1024 bits.
+        reason = (error.reason or str(error)).lower().replace("_", " ")
         raise CertificateError(f"OpenSSL refuses the certificate for {path}: {reason}") from error
-    return options
 
 
 def _read(path: str) -> bytes:

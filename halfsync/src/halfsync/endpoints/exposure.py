@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,16 +11,6 @@ from halfsync.endpoints.sockets import Inherited, ListenError, Tcp, Unix
 
 if TYPE_CHECKING:
     from halfsync.endpoints.sockets import Source
-
-_SAYS_WHOSE = re.compile(r"(?!backlog=|lockfile=).")
-
-
-def private_unix(endpoint: str) -> str:
-    """Return an endpoint string; that of a UNIX socket with mode 600 when it says nothing of its mode."""
-    address, *rest = re.split(r"(?<!\\):", endpoint.removeprefix("unix:"))
-    if not endpoint.startswith("unix:") or any(_SAYS_WHOSE.match(each) for each in rest):
-        return endpoint
-    return ":".join(["unix", address, *rest, "mode=600"])
 
 
 def public_address(source: Source) -> str | None:
@@ -41,7 +30,7 @@ def public_address(source: Source) -> str | None:
 def is_shared_unix(source: Source) -> bool:
     """Say whether it is a UNIX socket to which other users can connect."""
     if isinstance(source, Unix):
-        return bool(source.mode & 0o077)
+        return source.mode is None or bool(source.mode & 0o077)
     return _bound(source)[1] if isinstance(source, Inherited) else False
 
 

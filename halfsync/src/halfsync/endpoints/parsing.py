@@ -18,22 +18,15 @@ import inspect
 import ipaddress
 import os
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred, execute
-from twisted.plugins.twisted_core import systemdEndpointParser
-from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
-
-from halfsync.endpoints import tls
-from halfsync.endpoints.certificates import CertificateError, Certificates, Files, Folder
-from halfsync.endpoints.ports import Bound
-from halfsync.endpoints.sockets import Inherited, ListenError, Source, Tcp, Unix, handed_over
+from halfsync._twisted import systemd_sockets
+from halfsync.endpoints.certificates import Certificates, Files, Folder
+from halfsync.endpoints.endpoint import Endpoint
+from halfsync.endpoints.sockets import Inherited, ListenError, Source, Tcp, Unix
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from twisted.internet.interfaces import IProtocolFactory
 
 
 EXAMPLES = "tcp:8080, tcp:8080:interface=127.0.0.1, unix:/run/x.sock, fd:3"
@@ -49,71 +42,8 @@ class EndpointError(ValueError):
     """The string is no endpoint. One line that says what would be right, for a person."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A string that was understood. The world has not been touched."""
-
-    reactor: Any
-    text: str
-    source: Source
-    certificates: Certificates | None
-    proxied: bool
-
-    def verify(self) -> None:
-        """Find what would prevent listening, as far as that shows without binding.
-
-        :raises ListenError: when something would.
-        """
-        try:
-            if self.certificates is not None:
-                self.certificates.load()
-            self.source.verify()
-        except (ListenError, CertificateError) as error:
-            raise ListenError(f"{self.text!r}: {error}") from error
-
-    def listen(self, factory: IProtocolFactory) -> Deferred[Bound]:
-        """Listen, and give each connection to the factory.
-
-        The Deferred has fired when it is returned; it fails with ListenError, leaving nothing behind.
-        """
-        return execute(self._listen, factory)
-
-    def _listen(self, factory: IProtocolFactory) -> Bound:
-        try:
-            if self.certificates is not None:
-                factory = tls.TlsFactory(self.certificates, factory, self.reactor)
-            if self.proxied:
-                factory = HAProxyWrappingFactory(factory)
-            given = handed_over.get(self.source.place)
-            listening = given.pop(0) if given else self.source.open()
-        except (ListenError, CertificateError) as error:
-            raise ListenError(f"{self.text!r}: {error}") from error
-        bound = Bound(
-            listening,
-            factory,
-            self.reactor,
-            place=self.source.place,
-            inherited=self.source.inherited,
-            tls=self.certificates is not None,
-            proxied=self.proxied,
-        )
-        # Until the process before retires, it is as much its socket.
-        bound.offered = given is not None
-        bound.start()
-        return bound
-
-
-def check(text: str) -> None:
-    """Judge a string and what it names, binding and writing nothing.
-
-    :raises EndpointError: when the string is wrong.
-    :raises ListenError: when the world is: no such folder, file, or inherited socket.
-    """
-    parse(None, text).verify()
-
-
-def parse(reactor: Any, text: str) -> Endpoint:
-    """Understand a string, without a look at the world.
+def parse(text: str) -> Endpoint:
+    """Understand a string, without a look at the machine.
 
     :raises EndpointError: when it is wrong.
     """
@@ -121,7 +51,15 @@ def parse(reactor: Any, text: str) -> Endpoint:
         source, certificates, proxied = _parse(text)
     except ValueError as error:
         raise EndpointError(f"{text!r} {error}") from None
-    return Endpoint(reactor, text, source, certificates, proxied)
+    return Endpoint(text, source, certificates, proxied)
+
+
+def as_endpoint(value: Endpoint | str) -> Endpoint:
+    """Return what a flag has parsed already, or parse it.
+
+    :raises EndpointError: as `parse`.
+    """
+    return parse(value) if isinstance(value, str) else value
 
 
 def _parse(text: str) -> tuple[Source, Certificates | None, bool]:
@@ -242,7 +180,7 @@ def _tcp6(port: str, backlog: str = BACKLOG, interface: str = "::") -> _Built:
 
 def _unix(
     address: str,
-    mode: str = "666",
+    mode: str | None = None,
     backlog: str = BACKLOG,
     lockfile: str = "1",
     *,
@@ -252,9 +190,11 @@ def _unix(
     _number("lockfile", lockfile, 0, 1)
     if not address or "\0" in address or len(os.fsencode(address)) > _SUN_PATH:
         raise ValueError(f"the path must have 1 to {_SUN_PATH} bytes")
-    if not re.fullmatch("0?[0-7]{3}", mode):
+    if mode is not None and not re.fullmatch("0?[0-7]{3}", mode):
         raise ValueError(f"mode must be three octal digits such as 660, not {mode!r}")
-    return Unix(address, int(mode, 8), _number("backlog", backlog, 1, 65535), user, group), None
+    return Unix(
+        address, None if mode is None else int(mode, 8), _number("backlog", backlog, 1, 65535), user, group
+    ), None
 
 
 def _ssl(
@@ -290,11 +230,17 @@ def _systemd(domain: str, index: str | None = None, name: str | None = None) -> 
     which = f"index={_number('index', index, 0, 1023)}" if index is not None else f"name={name}"
 
     def find() -> int:
-        # Twisted takes LISTEN_FDS out of the environment when it is imported, so only its parser knows.
-        try:
-            return int(systemdEndpointParser.parseStreamServer(None, domain, index, name).fileno)
-        except LookupError:
-            raise ListenError(f"systemd handed over no socket with {which} (see LISTEN_FDNAMES)") from None
+        handed_over = systemd_sockets()
+        found = [
+            number
+            for at, (number, own) in enumerate(handed_over)
+            if (own == name if index is None else at == int(index))
+        ]
+        if not found:
+            raise ListenError(f"systemd handed over no socket with {which} (see LISTEN_FDNAMES)")
+        if len(found) > 1:
+            raise ListenError(f"systemd handed over {len(found)} sockets with {which}; write index=NUMBER")
+        return found[0]
 
     return Inherited(f"systemd:{which}", find), None
 

@@ -32,7 +32,6 @@ class Poller:
         self._reactor = reactor
         self._epoll: Any = None
         self._items: dict[int, Any] = {}
-        self._masks: dict[int, int] = {}
         self.callLater = reactor.callLater
         self.seconds = reactor.seconds
 
@@ -80,17 +79,16 @@ class Poller:
         """Forget every descriptor, and return them."""
         items = list(self._items.values())
         self._items.clear()
-        self._masks.clear()
         self._close()
         return items
 
     def getReaders(self) -> list[Any]:
         """Return what is read from."""
-        return [item for fd, item in self._items.items() if self._masks[fd] & select.EPOLLIN]
+        return [item for item in self._items.values() if item.polled & select.EPOLLIN]
 
     def getWriters(self) -> list[Any]:
         """Return what is written to."""
-        return [item for fd, item in self._items.items() if self._masks[fd] & select.EPOLLOUT]
+        return [item for item in self._items.values() if item.polled & select.EPOLLOUT]
 
     def _set(self, item: Any, on: int, off: int) -> None:
         fd: int = item.fileno()
@@ -99,15 +97,16 @@ class Poller:
                 return
             self._begin()
             self._epoll.register(fd, on)
-            self._items[fd], self._masks[fd] = item, on
+            self._items[fd] = item
+            item.polled = on
             return
-        old = self._masks[fd]
+        old: int = item.polled
         new = old & ~off | on
         if not (new or item.connected):
             self._forget(fd)
         elif new != old:
             self._epoll.modify(fd, new)
-            self._masks[fd] = new
+            item.polled = new
 
     def _begin(self) -> None:
         if self._epoll is None:
@@ -115,7 +114,7 @@ class Poller:
             self._reactor.addReader(self)
 
     def _forget(self, fd: int) -> None:
-        del self._items[fd], self._masks[fd]
+        self._items.pop(fd).polled = 0
         self._epoll.unregister(fd)
         if not self._items:
             self._close()
@@ -136,7 +135,7 @@ class Poller:
                 why = item.doRead()
             elif event & (select.EPOLLHUP | select.EPOLLERR):
                 # Nothing is left to be read.
-                reading = bool(self._masks[fd] & select.EPOLLIN)
+                reading = bool(item.polled & select.EPOLLIN)
                 why = CONNECTION_DONE if reading else CONNECTION_LOST
             if event & select.EPOLLOUT and not why and self._items.get(fd, self) is item:
                 reading = False

@@ -1,4 +1,4 @@
-"""A listening socket in the reactor: accepting, telling its health, and ending without loss.
+"""A listening socket with its factory: accepting, telling its health, and ending without loss.
 
 shutdown(2) is never called on a listening socket: another process may share it, and go on accepting.
 """
@@ -6,38 +6,43 @@ shutdown(2) is never called on a listening socket: another process may share it,
 from __future__ import annotations
 
 import os
-import resource
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet import tcp, unix
-from twisted.internet.main import CONNECTION_DONE
-from twisted.logger import Logger
+from twisted.internet.interfaces import IHandshakeListener, IProtocolNegotiationFactory
 
+from halfsync.endpoints.acceptor import Acceptor
+from halfsync.endpoints.addresses import bracketed, from_socket
+from halfsync.endpoints.handshakes import Handshakes
 from halfsync.endpoints.poller import Poller
+from halfsync.endpoints.tls import ServerTls
+from halfsync.endpoints.tls_transport import TlsTransport
 from halfsync.endpoints.transport import SocketTransport
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from twisted.internet.interfaces import IProtocolFactory
-    from twisted.logger import ILogObserver, LogEvent
+
+    from halfsync.endpoints.addresses import Address
+    from halfsync.endpoints.certificates import Certificates
+    from halfsync.life.sockets import Sockets
 
 log = get_logger(__name__)
 
-LAST_ACCEPTS = 10_000
-"""The most connections that are taken from the backlog at the end: a flood must not hold up a drain."""
 
-REMINDER = 10.0
-"""Seconds between two complaints of one listening socket about clients that it had to turn away."""
+class ListeningPort:
+    """An endpoint that listens, and accepts once it is told to.
 
-listening: list[Bound] = []
-"""What this process listens on, in the order in which it began to."""
-
-
-class Bound:
-    """An endpoint that listens."""
+    :param sockets: those of the process, to which it belongs while it is open.
+    :param key: tells which socket it is, as `sockets.Source.key` does.
+    :param inherited: what was handed over (`fd:3`); empty when the socket is of our own making.
+    :param proxied: whether clients must speak the PROXY protocol first.
+    :raises CertificateError: when the certificates cannot be used.
+    """
 
     def __init__(
         self,
@@ -45,22 +50,29 @@ class Bound:
         factory: IProtocolFactory,
         reactor: Any,
         *,
-        place: str,
+        sockets: Sockets,
+        key: str,
         inherited: str,
-        tls: bool,
+        certificates: Certificates | None,
         proxied: bool,
     ) -> None:
-        self.place = place
-        """The socket that the string means, as `sockets.Source.place` has it."""
-        self.tls = tls
+        self.key = key
         self.proxied = proxied
-        """Clients must speak the PROXY protocol first."""
+        self.tls: ServerTls | None = None
+        if certificates is not None:
+            self.tls = ServerTls(certificates, protocols(factory), reactor, watch=sockets.certificate_watch)
         self.host: str | None = None
         """The address it is bound to, when it is a TCP one; `0.0.0.0` and `::` mean all."""
         self.port: int | None = None
         """The real port, also when port 0 was asked for."""
-        self.offered = False
+        self.shared = False
         """Whether another process has the socket, too, as one takes over from the other."""
+        self.handshakes = Handshakes(reactor, proxied=proxied, tls=self.tls, connect=self._connect)
+        self._direct = not proxied and self.tls is None
+        self._factory: Any = factory
+        self._poller = Poller(reactor)
+        """What reads and writes all its connections."""
+        self._started = False
         self._own = not inherited
         self._path = ""
         name = listening.getsockname()
@@ -68,7 +80,7 @@ class Bound:
         self._loopback = "127.0.0.1" if _takes_ipv4(listening) else "::1"
         if listening.family != socket.AF_UNIX:
             self.host, self.port = name[:2]
-            plain = f"tcp:{_bracketed(name[0])}:{self.port}"
+            plain = f"tcp:{bracketed(name[0])}:{self.port}"
         elif isinstance(name, bytes):
             # An abstract one, written as ss(8) does.
             plain = "unix:@" + name[1:].decode(errors="backslashreplace")
@@ -76,20 +88,25 @@ class Bound:
             self._path = name
             plain = f"unix:{name}"
         self._inode = _inode(self._path)
-        notes = ([plain] if inherited else []) + (["tls"] if tls else []) + (["haproxy"] if proxied else [])
+        notes = [plain] if inherited else []
+        notes += (["tls"] if self.tls else []) + (["haproxy"] if proxied else [])
         self.address = (inherited or plain) + (f" ({', '.join(notes)})" if notes else "")
         """For a person: `tcp:127.0.0.1:43211`, `unix:/run/x.sock`, `fd:3 (tcp:0.0.0.0:80)`."""
-        kind = _UnixPort if listening.family == socket.AF_UNIX else _Port
-        self._accepting = kind(listening, factory, reactor, self.address)
+        self._acceptor = Acceptor(listening, self._accepted, reactor, self.address)
+        self._sockets = sockets
+        sockets.open.append(self)
 
     def start(self) -> None:
         """Begin to accept; when the factory raises, leave nothing behind."""
         try:
-            self._accepting.startListening()
+            self._factory.doStart()
         except BaseException:
             self._end()
             raise
-        listening.append(self)
+        self._started = True
+        if self.tls is not None:
+            self.tls.start()
+        self._acceptor.start()
 
     @property
     def url(self) -> str | None:
@@ -97,23 +114,23 @@ class Bound:
         if self.host is None or self.proxied:
             return None
         host = {"0.0.0.0": "127.0.0.1", "::": self._loopback}.get(self.host, self.host)  # noqa: S104  compared
-        return f"{'https' if self.tls else 'http'}://{_bracketed(host)}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{bracketed(host)}:{self.port}"
 
     def stop_accepting(self) -> None:
         """Accept no more, and let go of the socket; connections that are open stay.
 
         What waits in the backlog of a socket of our own is accepted first: to its client it is connected.
-        What waits in that of one that was inherited, or offered, is left to those who share it.
+        What waits in that of one that was inherited, or is shared, is left to those who have it, too.
         """
-        if self._sole and not self._accepting.released:
+        if self._sole and not self._acceptor.released:
             # With the path gone, nobody can come after the last accept.
             self._unlink()
-            self._accepting.take_backlog()
+            self._acceptor.take_backlog()
         self._end()
 
     def fileno(self) -> int:
         """Return the descriptor of the socket; -1 when it was let go."""
-        return int(self._accepting.fileno())
+        return self._acceptor.fileno()
 
     async def close(self) -> None:
         """Let go of the socket at once. May be called again."""
@@ -121,22 +138,58 @@ class Bound:
 
     def problem(self) -> str | None:
         """Say why no client can be accepted; None when all is well, or when it was stopped on purpose."""
-        problem = self._accepting.problem()
+        problem = self._acceptor.problem()
         if problem is None and self._inode is not None and _inode(self._path) != self._inode:
             problem = f"the socket {self._path} was removed or replaced"
-        return None if self._accepting.released else problem
+        return None if self._acceptor.released else problem
+
+    def _accepted(self, accepted: socket.socket, client: Any) -> None:
+        if self._direct:
+            self._connect(accepted, client, None, None)
+        else:
+            accepted.settimeout(0)
+            self.handshakes.begin(accepted, from_socket(client))
+
+    def _connect(
+        self, connected: socket.socket, client: Any, local: Address | None, protocol_name: bytes | None
+    ) -> None:
+        """Make a connection speak the factory's protocol."""
+        try:
+            protocol = self._factory.buildProtocol(from_socket(client))
+            if protocol is None:
+                connected.close()
+                return
+            kind = SocketTransport if self.tls is None else TlsTransport
+            transport = kind(connected, protocol, client, None, 0, self._poller)
+            if local is not None:
+                transport.local = local
+            if isinstance(transport, TlsTransport):
+                transport.negotiatedProtocol = protocol_name
+            protocol.makeConnection(transport)
+            hears_of_tls = IHandshakeListener(protocol, None) if self.tls is not None else None
+            if hears_of_tls is not None:
+                hears_of_tls.handshakeCompleted()
+        except Exception:
+            # A bug of the factory's must not keep the others waiting.
+            log.exception("listening.connection_failed", address=self.address)
+            connected.close()
 
     @property
     def _sole(self) -> bool:
         """Whether nobody else accepts from the socket: its path and its backlog are ours then."""
-        return self._own and not self.offered
+        return self._own and not self.shared
 
     def _end(self) -> None:
-        if self._sole and not self._accepting.released:
+        if self._sole and not self._acceptor.released:
             self._unlink()
-        self._accepting.release()
-        if self in listening:
-            listening.remove(self)
+        self._acceptor.release()
+        if self in self._sockets.open:
+            self._sockets.open.remove(self)
+        if self._started:
+            self._started = False
+            if self.tls is not None:
+                self.tls.stop()
+            self._factory.doStop()
 
     def _unlink(self) -> None:
         # A successor's socket on the same path must stay. While ours is open, no other file has its inode.
@@ -147,139 +200,16 @@ class Bound:
         self._inode = None
 
 
+def protocols(factory: IProtocolFactory) -> Sequence[bytes]:
+    """Return what a factory speaks by ALPN, the best first; nothing when it does not negotiate."""
+    negotiating = IProtocolNegotiationFactory(factory, None)
+    return negotiating.acceptableProtocols() if negotiating is not None else ()
+
+
 def _takes_ipv4(listening: socket.socket) -> bool:
     return listening.family != socket.AF_INET6 or not listening.getsockopt(
         socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
     )
-
-
-class _Port(tcp.Port):
-    """Twisted's accepting, over a socket that listens already."""
-
-    def transport(self, sock: Any, protocol: Any, client: Any, *_: Any) -> SocketTransport:  # type: ignore[override]
-        """Make a connection's transport, which all of a port are polled together."""
-        return SocketTransport(sock, protocol, client, None, 0, self._poller)
-
-    def __init__(
-        self, listening: socket.socket, factory: IProtocolFactory, reactor: Any, address: str
-    ) -> None:
-        name = listening.getsockname()
-        host, port = ("", 0) if listening.family == socket.AF_UNIX else name[:2]
-        tcp.Port.__init__(self, port, factory, interface=host, reactor=reactor)
-        self._poller = Poller(reactor)
-        listening.settimeout(0)
-        self.socket = listening
-        self.fileno = listening.fileno  # type: ignore[method-assign]
-        self.released = False
-        self._address = address
-        self._bindPath = name
-        self._inode = os.fstat(listening.fileno()).st_ino
-        self._reading = False
-        self._broken: str | None = None
-        self._turned_away = 0
-        self._complained = -REMINDER
-        # What Twisted says here it says at a level that nobody reads, once a client.
-        self._logger = Logger("accept", observer=cast("ILogObserver", self._on_trouble))
-
-    def startListening(self) -> None:
-        """Do as `tcp.Port` does, but for binding, listening and its line in the log."""
-        tcp._reservedFD.reserve()  # noqa: SLF001  without it, EMFILE makes the reactor spin
-        self.factory.doStart()  # type: ignore[union-attr]
-        self.connected = True
-        self.numberAccepts = 100
-        self.startReading()
-
-    def startReading(self) -> None:
-        tcp.Port.startReading(self)
-        self._reading = True
-
-    def stopReading(self) -> None:
-        self._reading = False
-        tcp.Port.stopReading(self)
-
-    def doRead(self) -> None:
-        if self._fault() is None:
-            tcp.Port.doRead(self)
-        else:
-            # accept(2) would fail with EINVAL, at once and for ever: the reactor would spin.
-            self.stopReading()
-            self.connectionLost(CONNECTION_DONE)
-
-    def connectionLost(self, reason: object) -> None:
-        """End: `release` wants it, or the reactor found the socket dead."""
-        del reason
-        self._broken = self._fault()
-        if self._broken is not None and not self.released:
-            log.error("listening.broken", address=self._address, problem=self._broken)
-        self.connected = False
-        self._close()
-        self.factory.doStop()  # type: ignore[union-attr]
-
-    def take_backlog(self) -> None:
-        if self.connected and self._fault() is None:
-            self.numberAccepts = LAST_ACCEPTS
-            tcp.Port.doRead(self)
-
-    def release(self) -> None:
-        self.released = True
-        if self.connected:
-            # To be done before the close: epoll(7) goes on reporting a socket that others hold open.
-            # It refuses when the descriptor was closed behind its back.
-            with suppress(OSError):
-                self.stopReading()
-            self.connectionLost(CONNECTION_DONE)
-        self._close()
-
-    def _on_trouble(self, event: LogEvent) -> None:
-        """Hear from `tcp.Port.doRead` what became of a client that could not be accepted as usual."""
-        reason = event.get("acceptError", "EMFILE")
-        if reason == "ECONNABORTED" or not ("address" in event or "acceptError" in event):
-            return
-        self._turned_away += 1
-        reactor: Any = self.reactor
-        if reactor.seconds() - self._complained >= REMINDER:
-            self._complained = reactor.seconds()
-            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            log.error(
-                "listening.turning_away",
-                address=self._address,
-                reason=reason,
-                clients=self._turned_away,
-                descriptors_allowed=limit,
-            )
-
-    def problem(self) -> str | None:
-        return self._broken or self._fault() or (None if self._reading else "it no longer accepts")
-
-    def _fault(self) -> str | None:
-        if not self._is_ours():
-            return "its file descriptor was closed behind its back"
-        if not self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            return "its socket was shut down, perhaps by a process that shares it"
-        return None
-
-    def _is_ours(self) -> bool:
-        # A descriptor that was closed may have been given to something else since.
-        try:
-            return os.fstat(self.socket.fileno()).st_ino == self._inode
-        except OSError:
-            return False
-
-    def _close(self) -> None:
-        if self._is_ours():
-            self.socket.close()
-        else:
-            self.socket.detach()
-
-
-class _UnixPort(_Port, unix.Port):
-    """The same with the addresses of UNIX sockets."""
-
-    transport = _Port.transport  # type: ignore[assignment]
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _inode(path: str) -> tuple[int, int] | None:

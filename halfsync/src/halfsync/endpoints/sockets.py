@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+DEFAULT_MODE = 0o666
+"""Of a UNIX socket, as Twisted has it."""
+
+
 class ListenError(Exception):
-    """The world does not allow listening: a port is taken, a key is missing. One line, for a person."""
-
-
-handed_over: dict[str, list[socket.socket]] = {}
-"""Listening sockets that the process before gave to this one, by their place, until they are taken."""
+    """This machine does not allow listening: a port is taken, a key is missing. One line, for a person."""
 
 
 class Source(Protocol):
     """Where a listening socket comes from."""
 
     @property
-    def place(self) -> str:
+    def key(self) -> str:
         """What two strings have in common that mean the same socket, whatever else they say."""
 
     @property
@@ -53,7 +53,7 @@ class Source(Protocol):
     def open(self) -> socket.socket:
         """Give a socket that listens.
 
-        :raises ListenError: when the world does not allow it; nothing is left behind.
+        :raises ListenError: when it cannot; nothing is left behind.
         """
 
 
@@ -67,7 +67,7 @@ class Tcp:
     inherited: str = ""
 
     @property
-    def place(self) -> str:
+    def key(self) -> str:
         """Return address and port."""
         return f"tcp:{ipaddress.ip_address(self.host or '0.0.0.0')} {self.port}"  # noqa: S104  it is what was asked
 
@@ -116,14 +116,15 @@ class Unix:
     """A UNIX socket, with its file mode, and its owner and group if they are not to be the process's."""
 
     path: str
-    mode: int
+    mode: int | None
+    """None for `DEFAULT_MODE`."""
     backlog: int
     user: str = ""
     group: str = ""
     inherited: str = ""
 
     @property
-    def place(self) -> str:
+    def key(self) -> str:
         """Return the path from the root."""
         return f"unix:{Path(self.path).absolute()}"
 
@@ -149,7 +150,7 @@ class Unix:
                 listening.bind(self.path)
                 undo.callback(os.unlink, self.path)
                 # Nobody can connect before listen(2), so these are in force from the first client on.
-                Path(self.path).chmod(self.mode)
+                Path(self.path).chmod(DEFAULT_MODE if self.mode is None else self.mode)
                 if self.user or self.group:
                     os.chown(self.path, *self._owner())
                 listening.listen(self.backlog)
@@ -203,7 +204,7 @@ class Inherited:
     """Give the number of the descriptor; raises ListenError when there is none."""
 
     @property
-    def place(self) -> str:
+    def key(self) -> str:
         """Return what was handed over."""
         return self.inherited
 
@@ -237,6 +238,22 @@ class Inherited:
             listening.close()
             raise ListenError(f"file descriptor {number} is a socket that does not listen")
         return listening
+
+
+def same_socket(one: Source, other: Source) -> bool:
+    """Say whether two sources would have to be one socket, of which there can be but one."""
+    if not (isinstance(one, Tcp) and isinstance(other, Tcp)):
+        return one.key == other.key
+    if not one.port or one.port != other.port:
+        return False
+    hosts = {ipaddress.ip_address(each.host or "0.0.0.0") for each in (one, other)}  # noqa: S104  compared
+    if len(hosts) == 1:
+        return True
+    # One for every IPv6 address takes IPv4, too.
+    return any(
+        host.is_unspecified and (host.version == 6 or all(each.version == 4 for each in hosts))
+        for host in hosts
+    )
 
 
 @contextmanager

@@ -45,9 +45,13 @@ class SocketTransport(FileDescriptor):
 
     sink: memoryview | None = None
     """Where the protocol wants the next bytes; it hears of them by `sank(count)`, not `dataReceived`."""
+    local: Any = None
+    """Our address as a PROXY header names it; None for the socket's own."""
     lost: Callable[[], None] | None = None
     """Called after the connection has ended, whatever the protocol is by then."""
     connected = 1
+    polled = 0
+    """What a poller looks for."""
     # What a connection does not have of its own costs it no memory, and there may be thousands.
     _queue: SendQueue | None = None
     """None when nothing waits."""
@@ -225,7 +229,7 @@ class SocketTransport(FileDescriptor):
 
     def getHost(self) -> Any:
         """Return our address."""
-        return from_socket(self.socket.getsockname())
+        return from_socket(self.local or self.socket.getsockname())
 
     def getPeer(self) -> Any:
         """Return the client's address."""

@@ -26,10 +26,11 @@ from halfsync.flags.parsing import (
     states,
 )
 from halfsync.flags.registry import Setting
-from halfsync.flags.types import Choice, Count, Path, Seconds, Size
+from halfsync.flags.types import Action, Choice, Count, Path, Seconds, Size
 from halfsync.flags.values import FlagError
 
 __all__ = [
+    "Action",
     "Choice",
     "Count",
     "FlagError",

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from halfsync import flag
 from halfsync.flags import report
-from halfsync.flags.declaring import declare
+from halfsync.flags.declaring import declare, reading
 from halfsync.flags.registry import Registry, Setting
 from halfsync.flags.sources import read_command_line, read_credentials, read_environment, read_file
-from halfsync.flags.values import FlagError
+from halfsync.flags.types import Action
+from halfsync.flags.values import FlagError, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,29 +41,35 @@ _registries: dict[str, Registry] = {}
 """Those flags under all their names, by the file that they were read from."""
 
 
-def parse(about: About, argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> None:
-    """Set every declared flag from its sources.
+def parse(
+    about: About,
+    argv: Sequence[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    commands: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
+    """Set every declared flag from its sources; return the command that is to run, and its arguments.
 
     :param argv: the arguments without the program's name.
+    :param commands: what may follow `run`, each with a line about it; empty when there is none.
     :raises SystemExit: 0 when all that was asked for is printed (`--help`, `--version`, `--check_config`,
         `--print_config`); 2 when a flag, a variable or a key is wrong, each told in a line on standard error.
     """
     registry = Registry(about.package)
     errors: list[FlagError] = []
-    for assignment in _gather(registry, argv, environ, errors):
+    command: list[str] = []
+    for assignment in _gather(registry, argv, environ, errors, command):
         try:
             assignment.setting.set(assignment.text, assignment.source)
         except FlagError as error:
             errors.append(error)
+    reading.allowed = True
     if FLAGS.help:
-        _print_and_exit(report.usage(about, registry.settings))
+        _print_and_exit(report.usage(about, registry.settings, commands))
     if FLAGS.version:
         _print_and_exit(f"{about.name} {about.version}")
-    errors += [
-        FlagError(f"--{setting.name}: required; set it here, in a --config file or as {setting.environment}")
-        for setting in registry.settings
-        if setting.var.default is flag.REQUIRED and not setting.var.is_set()
-    ]
+    errors += _missing(registry)
+    errors += _command_faults(command, commands)
     if FLAGS.check_config:
         errors += _faults(registry)
     if errors:
@@ -76,6 +84,9 @@ def parse(about: About, argv: Sequence[str] | None = None, environ: Mapping[str,
     _settings.update((setting.name, setting) for setting in registry.settings)
     _registries.clear()
     _registries[FLAGS.config] = registry
+    reading.parsed = True
+    _act(registry)
+    return command[1:]
 
 
 def states() -> list[Setting]:
@@ -99,7 +110,9 @@ def set_live(name: str, text: str, source: str = "live") -> None:
     :raises FlagError: when there is no such flag, it is not live, or the value is none that it takes.
     """
     if name not in _settings:
-        raise FlagError(f"--{name}: no such flag")
+        raise FlagError(
+            f"--{name}: no such flag when flags were parsed; what is declared later cannot be set"
+        )
     setting = _settings[name]
     before = setting.var.value
     setting.set(text, source)
@@ -169,7 +182,9 @@ def chosen(package: str, name: str) -> str | None:
     """
     registry = Registry(package)
     found = [
-        assignment.text for assignment in _gather(registry, None, None, []) if assignment.setting.name == name
+        assignment.text
+        for assignment in _gather(registry, None, None, [], [])
+        if assignment.setting.name == name
     ]
     return found[-1] if found else None
 
@@ -179,15 +194,41 @@ def _gather(
     argv: Sequence[str] | None,
     environ: Mapping[str, str] | None,
     errors: list[FlagError],
+    command: list[str],
 ) -> list[Assignment]:
     """Collect what every source wants, weakest first; the file is named by the two that are stronger."""
-    line = list(read_command_line(registry, sys.argv[1:] if argv is None else argv, errors))
+    line = list(read_command_line(registry, sys.argv[1:] if argv is None else argv, errors, command))
     variables = os.environ if environ is None else environ
     environment = list(read_environment(registry, variables, errors))
     credentials = list(read_credentials(registry, variables, errors))
     path = next((each.text for each in reversed([*environment, *line]) if each.setting.name == "config"), "")
     file = list(read_file(registry, path, errors)) if path else []
     return [*file, *credentials, *environment, *line]
+
+
+def _missing(registry: Registry) -> list[FlagError]:
+    return [
+        FlagError(f"--{setting.name}: required; set it here, in a --config file or as {setting.environment}")
+        for setting in registry.settings
+        if setting.var.default is flag.REQUIRED and not setting.var.is_set()
+    ]
+
+
+def _act(registry: Registry) -> None:
+    for setting in registry.settings:
+        if isinstance(setting.var, Action) and setting.var.get():
+            sys.exit(setting.var.act())
+
+
+def _command_faults(command: Sequence[str], commands: Mapping[str, str]) -> list[FlagError]:
+    if not command or (len(command) > 1 and command[1] in commands):
+        return []
+    if not commands:
+        return [FlagError("run: this service declares no commands")]
+    known = ", ".join(sorted(commands))
+    if len(command) == 1:
+        return [FlagError(f"run: no command; write run and one of {known}")]
+    return [FlagError(f"run {shorten(command[1])}: no such command; there is {known}")]
 
 
 def _faults(registry: Registry) -> list[FlagError]:
@@ -197,6 +238,20 @@ def _faults(registry: Registry) -> list[FlagError]:
         fault = getattr(setting.var, "fault", lambda: None)()
         if fault:
             faults.append(FlagError(f"--{setting.name}: {fault} ({setting.source})"))
+    return faults + _conflicts(registry)
+
+
+def _conflicts(registry: Registry) -> list[FlagError]:
+    """Find what two flags claim, and only one can have: an address, an inherited socket."""
+    faults: list[FlagError] = []
+    claimed: list[tuple[Setting, Any]] = []
+    for setting in registry.settings:
+        for claim in getattr(setting.var, "claims", list)():
+            for other, earlier in claimed:
+                if other is not setting and claim.conflicts_with(earlier):
+                    reason = f"--{other.name} has {str(earlier)!r}, which is the same socket"
+                    faults.append(FlagError(f"--{setting.name}: {str(claim)!r}: {reason} ({setting.source})"))
+            claimed.append((setting, claim))
     return faults
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from halfsync import flag
@@ -104,6 +106,7 @@ class Registry:
 
         :raises FlagException: when two flags would share a name or an environment variable.
         """
+        self.package = package
         self.prefix = f"{package.upper()}_"
         self.settings: list[Setting] = []
         self.renamed: dict[str, str] = {}
@@ -157,7 +160,20 @@ class Registry:
             raise FlagError(f"--{name}: ambiguous; write one of {', '.join(found)}")
         if found:
             raise FlagError(f"--{name}: no such flag; did you mean {found[0]}?")
-        raise FlagError(f"--{shorten(name, quote=False)}: no such flag{_hint(name, self._names, '--')}")
+        hint = self._not_imported(name) or _hint(name, self._names, "--")
+        raise FlagError(f"--{shorten(name, quote=False)}: no such flag{hint}")
+
+    def _not_imported(self, name: str) -> str:
+        """Say that the module is not imported that would declare a flag, if there is one."""
+        group = name.rpartition(".")[0].removeprefix(f"{self.package}.")
+        module = f"{self.package}.{group}"
+        if not re.fullmatch(r"\w+", group) or self.package not in sys.modules or module in sys.modules:
+            return ""
+        try:
+            found = find_spec(module)
+        except (ImportError, ValueError):
+            found = None
+        return f"; {module} declares flags too late: import it before flags.parse" if found else ""
 
     def from_environment(self, name: str) -> Setting | None:
         """Find the flag that an environment variable sets; None when the variable is not ours.

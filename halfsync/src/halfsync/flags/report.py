@@ -10,7 +10,7 @@ from halfsync import flag
 from halfsync.flags.values import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from halfsync.flags.registry import Setting
     from halfsync.life.about import About
@@ -23,17 +23,27 @@ _TYPES: dict[type[flag.Var[Any]], str] = {
 }
 
 
-def usage(about: About, settings: Sequence[Setting]) -> str:
-    """Return the help text: every flag by namespace, with its type, default, meaning and environment name."""
+def usage(about: About, settings: Sequence[Setting], commands: Mapping[str, str]) -> str:
+    """Return the help text: every flag by namespace, with its type, default, meaning and environment name.
+
+    :param commands: what may follow `run`, each with a line about it.
+    """
     lines = [
         f"{about.name} {about.version}",
         *textwrap.wrap(about.summary, 100),
         "",
         f"usage: {about.name} [--flag=value ...]",
+        *([f"       {about.name} [--flag=value ...] run COMMAND [argument ...]"] if commands else []),
         "",
         "A value is taken from the command line, else from the environment, else from the --config file,",
         "else it is the default.",
     ]
+    if commands:
+        lines += [
+            "",
+            "Commands",
+            *(f"  run {name}  {told}".rstrip() for name, told in sorted(commands.items())),
+        ]
     for namespace, members in groupby(settings, key=lambda setting: setting.name.rpartition(".")[0]):
         lines += ["", f"[{namespace}]" if namespace else "This command"]
         for setting in members:

@@ -34,13 +34,23 @@ class Assignment:
     source: str
 
 
+RUN = "run"
+"""The word that ends the flags; a command's name and its arguments follow."""
+
+
 def read_command_line(
-    registry: Registry, argv: Sequence[str], errors: list[FlagError]
+    registry: Registry, argv: Sequence[str], errors: list[FlagError], command: list[str]
 ) -> Iterator[Assignment]:
-    """Read arguments in oscar's syntax: one dash or two, `--name=value` or `--name value`, `--switch`."""
+    """Read arguments in oscar's syntax: one dash or two, `--name=value` or `--name value`, `--switch`.
+
+    :param command: is given `run` and what follows it.
+    """
     words = iter(argv)
     unknown = False
     for word in words:
+        if word == RUN and not unknown:
+            command += [word, *words]
+            return
         name, equals, text = word.lstrip("-").partition("=")
         if not re.match(r"--?[^-=]", word):
             # What follows a misspelt name is its value, and may be a secret.

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+class Action(flag.Bool):
+    """A switch of the command line: something is done instead of serving, once the flags are right."""
+
+    def __init__(self, description: str, act: Callable[[], int]) -> None:
+        """Declare it; `act` returns the exit code of the process."""
+        super().__init__(description, default=False)
+        self.act = act
+
+
 class Count(flag.Int):
     """A whole number of things."""
 

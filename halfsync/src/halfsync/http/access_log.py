@@ -10,6 +10,7 @@ import logging
 import re
 from bisect import bisect_left
 from json.encoder import encode_basestring_ascii as _json
+from time import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from halfsync.endpoints.addresses import address_text
@@ -46,6 +47,8 @@ class Counts:
         """By method and status; methods that HTTP does not define are one, `other`."""
         self.durations = [0] * (len(BUCKETS) + 1)
         """Requests by duration: a number for each of BUCKETS, not cumulative, and one for what is longer."""
+        self.latest: list[tuple[float, float, str] | None] = [None] * (len(BUCKETS) + 1)
+        """Of each bucket the last request: its duration, when it ended (epoch), its id."""
         self.seconds = 0.0
         """Sum of the durations."""
         self.bytes = 0
@@ -55,11 +58,13 @@ class Counts:
         self.refused: dict[int, int] = {}
         """What was no request, was too large or too slow, by status; not among the requests."""
 
-    def add(self, method: str, code: int, seconds: float, size: int) -> None:
+    def add(self, method: str, code: int, seconds: float, size: int, request_id: str) -> None:
         """Count a response."""
         key = (method if method in METHODS else "other", code)
         self.requests[key] = self.requests.get(key, 0) + 1
-        self.durations[bisect_left(BUCKETS, seconds)] += 1
+        bucket = bisect_left(BUCKETS, seconds)
+        self.durations[bucket] += 1
+        self.latest[bucket] = (seconds, time(), request_id)
         self.seconds += seconds
         self.bytes += size
 

@@ -14,7 +14,7 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from halfsync.http.connection import H1Connection
+    from halfsync.http.h1 import H1
     from halfsync.http.stream import RequestHead
 
 
@@ -32,7 +32,7 @@ class Arrival:
 
     __slots__ = ("_body", "_connection", "flushing", "head", "pace")
 
-    def __init__(self, connection: H1Connection, head: RequestHead) -> None:
+    def __init__(self, connection: H1, head: RequestHead) -> None:
         context = connection.context
         self.head = head
         self.pace = Pace(context.bounds)
@@ -47,7 +47,7 @@ class Arrival:
         if not connection.parser.ahead:
             # A client that has sent some of it does not wait (RFC 9110 section 10.1.1).
             if head.version == "HTTP/1.1" and head.special.get("expect", "").lower() == "100-continue":
-                connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                connection.outgoing.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._read_into()
 
     def add(self, data: memoryview) -> None:
@@ -92,7 +92,7 @@ class Arrival:
 
     def _read_into(self) -> None:
         """Have the next bytes read into the body, if its length is known, and the transport can."""
-        socket, left = self._connection.socket, self._connection.parser.left
+        socket, left = self._connection.outgoing.socket, self._connection.parser.left
         if socket is None or self.head.length is None or not left:
             return
         room = self._body.room()
@@ -124,7 +124,7 @@ class Arrival:
             connection.read_on(then)
 
 
-def at_once(connection: H1Connection, head: RequestHead) -> IO[bytes] | None:
+def at_once(connection: H1, head: RequestHead) -> IO[bytes] | None:
     """Return the body of a request that has none, or whose body has come with its head; else None.
 
     :raises NoRoom: when there is no memory for it.

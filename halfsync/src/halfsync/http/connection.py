@@ -9,17 +9,16 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListen
 from zope.interface import implementer
 
 from halfsync.endpoints.addresses import address_text
-from halfsync.endpoints.transport import SocketTransport
-from halfsync.http.access_log import Asked
 from halfsync.http.arrival import Arrival, at_once
 from halfsync.http.ends import Ends
-from halfsync.http.h1_stream import H1Stream, whole
+from halfsync.http.h1_stream import H1Stream, refusal
+from halfsync.http.h2_preface import may_be_h2
 from halfsync.http.half_closed import LOOK, HalfClosed
 from halfsync.http.head import Refused
+from halfsync.http.outgoing import Outgoing
 from halfsync.http.parser import END, Parser
-from halfsync.http.rate import LINGER, Pace, untaken, wait_or_cut
+from halfsync.http.rate import LINGER, wait_or_cut
 from halfsync.http.stream import RequestHead
-from halfsync.http.taken_over import TakenOver
 from halfsync.http.upload import NoRoom
 from halfsync.logs import get_logger
 
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     from halfsync.http.stream import Stream
 
 log = get_logger(__name__)
-
-H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-"""What a client sends first that knows already that we speak HTTP/2 (RFC 9113 section 3.3)."""
 
 MOST_AHEAD = 16 * 1024
 """Bytes that may come ahead of an answer before no more is read; till then, it is noticed who leaves."""
@@ -47,8 +43,7 @@ class H1Connection(Ends):
     """Requests whose head has arrived."""
     closing = False
     """Nothing more is read from it."""
-    socket: SocketTransport | None = None
-    """The transport, when it is one that sends at once, and reads into memory of ours."""
+    outgoing: Outgoing
     since = 0.0
     """When it was opened, in the reactor's seconds."""
     begun: float | None = None
@@ -57,10 +52,6 @@ class H1Connection(Ends):
     """The request that is answered at the moment."""
     _arrival: Arrival | None = None
     """Of the body that arrives at the moment."""
-    _pace: Pace | None = None
-    """How the client takes the present response, once that has had to wait for it."""
-    _blocked = False
-    """Whether what is written waits for the client."""
     _half_closed: HalfClosed | None = None
     """Since the client has closed its side."""
     _held_back = False
@@ -80,9 +71,7 @@ class H1Connection(Ends):
         connections.opened(self)
         self.since = self.context.seconds()
         self.deadline = connections.idle_deadline()
-        if isinstance(self.transport, SocketTransport):
-            self.socket = self.transport
-        self.transport.registerProducer(self, True)  # noqa: FBT003  IConsumer has it so
+        self.outgoing = Outgoing(self)
         if connections.flooded:
             self.abort()
         elif connections.full:
@@ -107,7 +96,7 @@ class H1Connection(Ends):
 
     def sank(self, count: int) -> None:
         """Count bytes of a body that are in the memory that was given for it."""
-        arrival, socket = self._arrival, self.socket
+        arrival, socket = self._arrival, self.outgoing.socket
         if arrival is not None and socket is not None:
             socket.sink = None
             self._read(lambda: arrival.sank(count))
@@ -137,21 +126,8 @@ class H1Connection(Ends):
     def writeConnectionLost(self) -> None:
         """Our own doing."""
 
-    def pauseProducing(self) -> None:
-        """Give the client time to take what fills the buffer."""
-        self._blocked = True
-        if self._pace is None:
-            self._pace = Pace(self.context.bounds)
-        self.deadline = self._pace.wait(self.context.seconds(), untaken(self.transport))
-        stream = self.stream
-        if stream is not None and stream.responder is not None:
-            stream.responder.pause()
-
-    def resumeProducing(self) -> None:
-        """Go on: the client has taken it."""
-        self._blocked = False
-        if self._pace is not None and not self.closing:
-            self._pace.go_on(self.context.seconds())
+    def resumed(self) -> None:
+        """Go on: the client has taken what was written."""
         stream = self.stream
         if stream is not None and stream.ended:
             self.written(stream)
@@ -159,9 +135,6 @@ class H1Connection(Ends):
         self._set_deadline()
         if stream is not None and stream.responder is not None:
             stream.responder.resume()
-
-    def stopProducing(self) -> None:
-        """Nothing can be sent any more; `connectionLost` follows."""
 
     # The listener calls these.
 
@@ -177,8 +150,8 @@ class H1Connection(Ends):
     def expire(self, now: float) -> None:
         """Do what the deadline is for."""
         arrival = self._arrival
-        if self.closing or self._blocked:
-            self.deadline = wait_or_cut(self, self._pace, now)
+        if self.closing or self.outgoing.blocked:
+            self.deadline = wait_or_cut(self, self.outgoing.pace, now)
         elif self.stream is not None:
             again = inf if self._half_closed is None else self._half_closed.look(self.stream, now)
             if again is None:
@@ -206,22 +179,12 @@ class H1Connection(Ends):
         """Whether the client is gone for both directions, after it has closed its side; for any thread."""
         return self._half_closed is not None and self._half_closed.gone
 
-    def send(self, *pieces: bytes) -> None:
-        """Send bytes: at once, as far as the kernel takes them."""
-        socket, pace = self.socket, self._pace
-        if pace is not None:
-            pace.sent(sum(map(len, pieces)))
-        if socket is not None:
-            socket.send(*pieces)
-        else:
-            self.transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-
     def written(self, stream: H1Stream) -> None:
         """Go on after a response that has been written, once the client has taken most of it."""
-        if self.closing or self._blocked or self.stream is not stream:
+        if self.closing or self.outgoing.blocked or self.stream is not stream:
             return
-        self.stream = self.begun = self._pace = None
-        self.context.answered(stream)
+        self.stream = self.begun = self.outgoing.pace = None
+        now = self.context.answered(stream)
         stream.release()
         if not stream.persistent or self.context.connections.draining:
             self._lose()
@@ -232,14 +195,20 @@ class H1Connection(Ends):
         if self.parser.ahead or self._half_closed is not None:
             self._read()
         else:
-            self.deadline = self.context.connections.idle_deadline()
+            self.deadline = now + self.context.bounds.idle_timeout
+
+    def cut_short(self, stream: H1Stream) -> None:
+        """Close once what there is of a response is sent."""
+        self.stream = None
+        self.context.answered(stream, aborted=True)
+        self._lose()
 
     def handle(self, head: RequestHead, body: IO[bytes]) -> None:
         """Have a request answered that has arrived to its last byte."""
         self._arrival = None
-        now = self.context.seconds()
-        stream = self.stream = H1Stream(self, head, now if self.begun is None else self.begun)
-        self.deadline = inf if self._half_closed is None else now + LOOK
+        since = self.context.seconds() if self.begun is None else self.begun
+        stream = self.stream = H1Stream(self, head, since)
+        self.deadline = inf if self._half_closed is None else self.context.seconds() + LOOK
         self.context.handle(stream, body)
 
     def read_on(self, then: Callable[[], object]) -> None:
@@ -249,18 +218,6 @@ class H1Connection(Ends):
             then()
         else:
             self._read(then)
-
-    def taken_over(self) -> None:
-        """Let go of the transport: a handler has given it to another protocol (a websocket)."""
-        stream, self.stream = self.stream, None
-        self.closing = True
-        self.deadline = inf
-        if stream is not None:
-            stream.responder = None
-            stream.code = 101
-            self.context.answered(stream)
-        self.transport.unregisterProducer()
-        TakenOver(self)
 
     # Reading.
 
@@ -274,9 +231,9 @@ class H1Connection(Ends):
             if first is not None:
                 first()
             self._take_events()
-        except Refused as refusal:
-            if refusal.code != 505 or not self._may_be_h2():
-                self.refuse(refusal.code)
+        except Refused as refused:
+            if refused.code != 505 or not may_be_h2(self):
+                self.refuse(refused.code)
         except NoRoom as error:
             # What the client did was right.
             log.warning("http.spool_failed", problem=str(error))
@@ -287,7 +244,7 @@ class H1Connection(Ends):
             self.refuse(400)
         finally:
             self._reading = False
-        if not self.closing:
+        if not self.closing and (self.stream is None or self.parser.ahead):
             self._after_reading()
 
     def _take_events(self) -> None:
@@ -333,29 +290,15 @@ class H1Connection(Ends):
             self._arrival = Arrival(self, head)
             self._arrival.begin()
 
-    def _may_be_h2(self) -> bool:
-        """Go on in HTTP/2, or wait for the rest of its preface; False when it is none."""
-        begin = self.parser.waiting
-        if self.asked or not self.context.has_h2:
-            return False
-        if begin.startswith(H2_PREFACE):
-            self.context.speak_h2(self).dataReceived(begin)
-            return True
-        return H2_PREFACE.startswith(begin)
-
     # Ends.
 
     def refuse(self, code: int) -> None:
         """Answer a request that cannot be read to its end, and close."""
         if self.closing:
             return
-        arrival = self._arrival
-        head = arrival.head if arrival else None
-        asked = Asked.of(head.method, head.target) if head else Asked.begun(self.parser.waiting)
-        name = self.context.refused(self.client, code, asked)
-        self.send(whole(self.context, code, name, has_body=asked.method != "HEAD"))
+        self.outgoing.send(refusal(self, code, self._arrival.head if self._arrival else None))
         self._lose_request()
-        if self.socket is not None and self._half_closed is None:
+        if self.outgoing.socket is not None and self._half_closed is None:
             self.closing = True
             self.transport.unregisterProducer()
             self.transport.loseWriteConnection()
@@ -367,16 +310,15 @@ class H1Connection(Ends):
         """Close once everything is sent."""
         if not self.closing:
             self.closing = True
-            self._pace = Pace(self.context.bounds)
-            self.deadline = self._pace.wait_for_the_rest(self.context.seconds(), self.transport)
+            self.deadline = self.outgoing.last()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
     def _lose_request(self) -> None:
         """Tell what is at the present request that there is no client."""
         arrival, self._arrival = self._arrival, None
-        if self.socket is not None:
-            self.socket.sink = None
+        if self.outgoing.socket is not None:
+            self.outgoing.socket.sink = None
         if arrival is not None:
             arrival.close()
         stream, self.stream = self.stream, None
@@ -385,7 +327,7 @@ class H1Connection(Ends):
             stream.lose()
 
     def _set_deadline(self) -> None:
-        if self.closing or self._blocked:
+        if self.closing or self.outgoing.blocked:
             # Until then the client has to take what there is.
             return
         now = self.context.seconds()

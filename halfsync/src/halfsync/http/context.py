@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from importlib.util import find_spec
 from time import time
 from typing import IO, TYPE_CHECKING, Any
 
@@ -20,11 +19,11 @@ from halfsync.http.upload import Segments
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from halfsync.endpoints.addresses import Address
     from halfsync.http.bounds import Bounds
-    from halfsync.http.connection import H1Connection
+    from halfsync.http.connections import Connection
     from halfsync.http.proxies import Proxies
     from halfsync.http.stream import Handler, Stream
 
@@ -48,7 +47,12 @@ class Context:
         access_log: bool,
         reactor: Any,
         proxies: Proxies | None = None,
+        make_h2: Callable[[Context], Any],
     ) -> None:
+        """Begin with nothing.
+
+        :param make_h2: makes a connection of HTTP/2, when one is wanted.
+        """
         self.handler = handler
         self.bounds = bounds
         self.access_log = access_log
@@ -67,8 +71,7 @@ class Context:
         """For request bodies."""
         self.segments = Segments(self.memory)
         """Memory that request bodies are read into."""
-        self.has_h2 = find_spec("h2") is not None
-        """Whether HTTP/2 can be spoken: the package h2 is installed."""
+        self.make_h2 = make_h2
         self.disk_thread = Disk(reactor)
         """For what may have to wait for the disk."""
         self._date = (0, "", "")
@@ -96,11 +99,9 @@ class Context:
             known = self._own_addresses[address] = address
         return known
 
-    def speak_h2(self, connection: H1Connection) -> Any:
+    def speak_h2(self, connection: Connection) -> Any:
         """Go on with a connection that turns out to speak HTTP/2."""
-        from halfsync.http.h2 import H2Connection  # noqa: PLC0415  what it needs may not be there
-
-        other = H2Connection(self)
+        other = self.make_h2(self)
         other.since = connection.since
         self.connections.replaced(connection, other)
         other.take_over(connection.transport)
@@ -141,15 +142,17 @@ class Context:
             else:
                 stream.refuse(500)
 
-    def answered(self, stream: Stream, *, aborted: bool = False) -> None:
-        """Account for a request that has been answered, or whose client left before that."""
-        seconds = self.seconds() - stream.since
+    def answered(self, stream: Stream, *, aborted: bool = False) -> float:
+        """Account for a request that has been answered, or whose client left before that; return the time."""
+        now: float = self.seconds()
+        seconds = now - stream.since
         if aborted:
             self.counts.aborted += 1
         else:
-            self.counts.add(stream.head.method, stream.code, seconds, stream.sent)
+            self.counts.add(stream.head.method, stream.code, seconds, stream.sent, stream.request_id)
         if self.access_log:
             log_answer(stream, seconds, aborted=aborted)
+        return now
 
     def refused(self, client: Address, code: int, asked: Asked) -> str:
         """Account for what was refused before there was a whole request; return what it is called."""

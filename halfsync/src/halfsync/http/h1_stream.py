@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from halfsync.http.access_log import Asked
 from halfsync.http.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from halfsync.http.connection import H1Connection
     from halfsync.http.context import Context
+    from halfsync.http.h1 import H1
     from halfsync.http.stream import RequestHead, ResponseHead
 
 JOINED = 16 * 1024
@@ -20,12 +21,13 @@ JOINED = 16 * 1024
 class H1Stream(Stream):
     """The request that a connection is at."""
 
+    context: Context
     ended = False
     """Whether all of the response has been written."""
     _chunked = False
     _release: Callable[[], None] | None = None
 
-    def __init__(self, connection: H1Connection, head: RequestHead, since: float) -> None:
+    def __init__(self, connection: H1, head: RequestHead, since: float) -> None:
         Stream.__init__(
             self, connection.context, head, connection.client, connection.local, connection.secure, since
         )
@@ -50,9 +52,9 @@ class H1Stream(Stream):
         self._release = release
         data = self._lines(head)
         if len(body) <= JOINED:
-            self.connection.send(data + body)
+            self.connection.outgoing.send(data + body)
         else:
-            self.connection.send(data, body)
+            self.connection.outgoing.send(data, body)
         self._end()
 
     def begin(self, head: ResponseHead, data: bytes = b"") -> None:
@@ -66,11 +68,11 @@ class H1Stream(Stream):
         lines = self._lines(head)
         self.sent = len(data)
         if not data:
-            self.connection.send(lines)
+            self.connection.outgoing.send(lines)
         elif self._chunked:
-            self.connection.send(b"%b%x\r\n" % (lines, len(data)), data, b"\r\n")
+            self.connection.outgoing.send(b"%b%x\r\n" % (lines, len(data)), data, b"\r\n")
         else:
-            self.connection.send(lines, data)
+            self.connection.outgoing.send(lines, data)
 
     def write(self, data: bytes) -> None:
         """Send more of the body."""
@@ -78,19 +80,24 @@ class H1Stream(Stream):
         if not data:
             return
         if self._chunked:
-            self.connection.send(b"%x\r\n" % len(data), data, b"\r\n")
+            self.connection.outgoing.send(b"%x\r\n" % len(data), data, b"\r\n")
         else:
-            self.connection.send(data)
+            self.connection.outgoing.send(data)
 
     def finish(self) -> None:
         """End the response."""
         if self._chunked:
-            self.connection.send(b"0\r\n\r\n")
+            self.connection.outgoing.send(b"0\r\n\r\n")
         self._end()
 
     def abort(self) -> None:
         """Cut the connection, so that the client cannot take what it has for the whole."""
         self.connection.abort()
+
+    def cut_short(self) -> None:
+        """Close the connection once what has been written is sent."""
+        self.responder = None
+        self.connection.cut_short(self)
 
     def lose(self) -> None:
         """Tell the responder that there is no client."""
@@ -140,11 +147,15 @@ class H1Stream(Stream):
         return "".join(lines).encode("latin-1")
 
 
-def whole(context: Context, code: int, request_id: str, *, has_body: bool) -> bytes:
-    """Return a short response of our own to what is no request, the last one on its connection."""
+def refusal(connection: H1, code: int, read: RequestHead | None) -> bytes:
+    """Account for what is no request, and return a short response to it, the last one on its connection.
+
+    :param read: its head, when it was whole.
+    """
+    context = connection.context
+    asked = Asked.of(read.method, read.target) if read else Asked.begun(connection.parser.waiting)
+    name = context.refused(connection.client, code, asked)
     head, body = context.plain(code)
-    lines = [f"HTTP/1.1 {code} {head.reason}\r\n"]
-    lines += [f"{name}: {value}\r\n" for name, value in head.fields]
-    lines += [f"Content-Length: {head.length}\r\n", context.date_line()]
-    lines += [f"X-Request-Id: {request_id}\r\n", "Connection: close\r\n\r\n"]
-    return "".join(lines).encode("latin-1") + (body if has_body else b"")
+    lines = [f"HTTP/1.1 {code} {head.reason}\r\n", head.block(), f"Content-Length: {head.length}\r\n"]
+    lines += [context.date_line(), f"X-Request-Id: {name}\r\n", "Connection: close\r\n\r\n"]
+    return "".join(lines).encode("latin-1") + (body if asked.method != "HEAD" else b"")

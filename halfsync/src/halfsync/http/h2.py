@@ -1,4 +1,4 @@
-"""One HTTP/2 connection (RFC 9113), on hyper-h2: its deadlines, the turns of its streams, and how it ends.
+"""One HTTP/2 connection (RFC 9113): its deadlines, the turns of its streams, and how it ends.
 
 Differences from `twisted.web._http2`, each a fault seen there:
 long requests are cut by the timer for idle connections, a client's GOAWAY ends the requests before it,
@@ -10,38 +10,23 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from h2.connection import ConnectionState
-from h2.errors import ErrorCodes
-from h2.events import (
-    ConnectionTerminated,
-    DataReceived,
-    RemoteSettingsChanged,
-    RequestReceived,
-    StreamEnded,
-    StreamReset,
-    TrailersReceived,
-    WindowUpdated,
-)
-from h2.exceptions import ProtocolError
 from twisted.internet.interfaces import IPushProducer
 from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
 from halfsync.endpoints.addresses import address_text
 from halfsync.http.ends import Ends
+from halfsync.http.h2_frames import ErrorCode, H2Error
 from halfsync.http.h2_session import RESET_COST, RESPONSE_CREDIT, Session
 from halfsync.http.h2_stream import H2Stream
 from halfsync.http.rate import Pace, untaken, wait_or_cut
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from h2.events import Event
-
     from halfsync.http.context import Context
+    from halfsync.http.h2_fields import Fields
     from halfsync.http.stream import Stream
 
 log = get_logger(__name__)
@@ -62,7 +47,7 @@ class H2Connection(Ends):
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.session = Session(context.bounds, context.seconds)
+        self.session = Session(context.bounds, context.seconds, self)
         self._streams: dict[int, H2Stream] = {}
         self.closing = False
         """Nothing more is read or begun."""
@@ -106,15 +91,12 @@ class H2Connection(Ends):
             return
         self._flushing = True
         try:
-            for event in self.session.receive_data(data):
-                act = _ACTS.get(type(event))
-                if act is not None and not self.closing:
-                    act(self, event)
-        except ProtocolError as error:
-            self._fail(error.error_code, str(error))
+            self.session.receive_data(data)
+        except H2Error as error:
+            self._fail(error.code, str(error))
         except Exception:
             log.exception("http.parser_failed", peer=address_text(self.client))
-            self._fail(ErrorCodes.INTERNAL_ERROR, "")
+            self._fail(ErrorCode.INTERNAL_ERROR, "")
         finally:
             self._flushing = False
         self._flush()
@@ -163,7 +145,7 @@ class H2Connection(Ends):
     @property
     def asked(self) -> int:
         """How many requests have arrived: a client numbers its streams 1, 3, 5 (RFC 9113 section 5.1.1)."""
-        return (int(self.session.highest_inbound_stream_id) + 1) // 2
+        return (self.session.highest_inbound_stream_id + 1) // 2
 
     def streams(self) -> list[Stream]:
         """Return the requests that are not answered to their end."""
@@ -226,62 +208,61 @@ class H2Connection(Ends):
         """Have the client pay for a stream that comes to nothing by its fault."""
         try:
             self.session.spend(RESET_COST)
-        except ProtocolError as error:
-            self._fail(error.error_code, str(error))
+        except H2Error as error:
+            self._fail(error.code, str(error))
 
-    # Events.
+    # The session calls these, as frames are read.
 
-    def _request(self, event: RequestReceived) -> None:
-        number = event.stream_id
+    def request_came(self, number: int, fields: Fields, *, ended: bool) -> None:
+        """Begin a request."""
+        if self.closing:
+            return
         if number > self._last_stream:
             self.session.spend(1)
-            self.session.reset_stream(number, ErrorCodes.REFUSED_STREAM)
+            self.session.reset_stream(number, ErrorCode.REFUSED_STREAM)
             return
         self._deadline = inf
         stream = self._streams[number] = H2Stream(self, number)
-        stream.receive_head(cast("Any", event.headers), bodiless=event.stream_ended is not None)
+        stream.receive_head(fields, bodiless=ended)
 
-    def _data(self, event: DataReceived) -> None:
-        stream = self._streams.get(event.stream_id)
-        cost = event.flow_controlled_length or 0
-        taken = stream is None or stream.receive_data(event.data, cost)
+    def data_came(self, number: int, data: bytes, cost: int) -> None:
+        """Take a piece of a body."""
+        stream = self._streams.get(number)
+        if self.closing:
+            return
+        taken = stream is None or stream.receive_data(data, cost)
         if cost and taken:
             # Also what is dropped after a refusal: some clients look for the answer when all is sent.
-            self.session.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            self.session.acknowledge_received_data(cost, number)
 
-    def _trailers(self, event: TrailersReceived) -> None:
-        stream = self._streams.get(event.stream_id)
-        if stream is not None and any(name.startswith(b":") for name, _ in cast("Any", event.headers)):
-            stream.reset(ErrorCodes.PROTOCOL_ERROR, costly=True)
+    def trailers_came(self, number: int, fields: Fields) -> None:
+        """Check trailers, which handlers are not given."""
+        stream = self._streams.get(number)
+        if stream is not None and any(name.startswith(b":") for name, _ in fields):
+            stream.reset(ErrorCode.PROTOCOL_ERROR, costly=True)
 
-    def _end(self, event: StreamEnded) -> None:
-        stream = self._streams.get(event.stream_id)
-        if stream is not None:
+    def end_came(self, number: int) -> None:
+        """Have a request answered that has arrived to its end."""
+        stream = self._streams.get(number)
+        if stream is not None and not self.closing:
             stream.receive_end()
 
-    def _reset(self, event: StreamReset) -> None:
-        if not event.remote_reset:
+    def reset_came(self, number: int, *, ours: bool) -> None:
+        """Be done with a stream that the client has ended, or broken."""
+        if ours:
             self.session.spend(RESET_COST)
-        stream = self._streams.get(event.stream_id)
+        stream = self._streams.get(number)
         if stream is not None:
             self.forget(stream)
             stream.lose()
 
-    def _window(self, event: WindowUpdated) -> None:
-        if event.stream_id:
-            stream = self._streams.get(event.stream_id)
-            if stream is not None:
-                self.ready(stream)
-        else:
-            self._windows(event)
-
-    def _windows(self, event: Event) -> None:
-        del event
-        for stream in self._streams.values():
+    def window_opened(self, number: int) -> None:
+        """Go on sending."""
+        for stream in self._streams.values() if not number else filter(None, [self._streams.get(number)]):
             self.ready(stream)
 
-    def _goodbye(self, event: ConnectionTerminated) -> None:
-        del event
+    def goodbye_came(self) -> None:
+        """End with the requests there are."""
         self._leaving = True
 
     # The transport.
@@ -309,16 +290,9 @@ class H2Connection(Ends):
         stream.queued = False
         if self._streams.get(stream.number) is not stream:
             return
-        try:
-            more = stream.send()
-        except ProtocolError:
-            # The client has closed it in the frames that are acted on at the moment.
-            self.forget(stream)
-            stream.lose()
-            return
-        if more:
+        if stream.send():
             self.ready(stream)
-        if len(self.session._data_to_send) >= AT_ONCE:  # noqa: SLF001  nothing public
+        if self.session.waiting >= AT_ONCE:
             self._write()
 
     def _write(self) -> None:
@@ -334,12 +308,11 @@ class H2Connection(Ends):
         self._last_stream = self.session.highest_inbound_stream_id
         self.session.say_goaway(self._last_stream)
 
-    def _fail(self, code: ErrorCodes | int, reason: str) -> None:
+    def _fail(self, code: ErrorCode, reason: str) -> None:
         """End the connection for what the client did."""
         if self.closing:
             return
-        if self.session.state_machine.state is not ConnectionState.CLOSED:
-            self.session.close_connection(code)
+        self.session.close_connection(code)
         log.info("http.connection_failed", peer=address_text(self.client), code=int(code), reason=reason)
         self._close()
         self._lose_streams()
@@ -359,15 +332,3 @@ class H2Connection(Ends):
         self._turns.clear()
         for stream in streams:
             stream.lose()
-
-
-_ACTS: dict[type[Event], Callable[[H2Connection, Any], None]] = {
-    RequestReceived: H2Connection._request,  # noqa: SLF001  its own
-    DataReceived: H2Connection._data,  # noqa: SLF001
-    TrailersReceived: H2Connection._trailers,  # noqa: SLF001
-    StreamEnded: H2Connection._end,  # noqa: SLF001
-    StreamReset: H2Connection._reset,  # noqa: SLF001
-    WindowUpdated: H2Connection._window,  # noqa: SLF001
-    RemoteSettingsChanged: H2Connection._windows,  # noqa: SLF001
-    ConnectionTerminated: H2Connection._goodbye,  # noqa: SLF001
-}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from io import BytesIO
 from math import inf
 from typing import TYPE_CHECKING
 
-from h2.errors import ErrorCodes
-
 from halfsync.endpoints.addresses import address_text
 from halfsync.http.access_log import Asked, printable
+from halfsync.http.h2_frames import ErrorCode
 from halfsync.http.h2_head import CONNECTION_SPECIFIC, H2Head, Malformed, NoAuthority
 from halfsync.http.h2_session import DATA_CREDIT
 from halfsync.http.head import LONGEST_NAME
@@ -21,6 +21,7 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from halfsync.http.context import Context
     from halfsync.http.h2 import H2Connection
     from halfsync.http.stream import ResponseHead
 
@@ -28,6 +29,9 @@ log = get_logger(__name__)
 
 BUFFER = 64 * 1024
 """Bytes that wait for the client before whoever makes them is paused."""
+
+HEAD_COPIES = 2
+"""A head that waits for its body is in memory as it came, and as handlers get it."""
 
 FRAME = 16 * 1024
 """Bytes of a body that a stream sends when it is its turn."""
@@ -42,6 +46,8 @@ class H2Stream(Stream):
 
     Nothing is sent here before the connection gives the stream its turn: `send`.
     """
+
+    context: Context
 
     def __init__(self, connection: H2Connection, number: int) -> None:
         context = connection.context
@@ -84,9 +90,13 @@ class H2Stream(Stream):
         self._rest = memoryview(b"")
         """What follows the buffer, of a body that was made in one piece."""
         self._ended = False
-        self._reset: ErrorCodes | None = None
+        self._reset: ErrorCode | None = None
         self._paused = False
         self._release: Callable[[], None] | None = None
+        self._held = 0
+        """Bytes of the memory that are accounted for: of a head without its body, of an answer untaken."""
+        self._refused = False
+        """Whether it came to nothing by the client's fault, who has paid for it and earns nothing back."""
         self._pace = Pace(context.bounds)
         """How the client takes what has found its window shut."""
 
@@ -103,7 +113,7 @@ class H2Stream(Stream):
             if isinstance(reason, NoAuthority):
                 self.reject(400)
             else:
-                self.reset(ErrorCodes.PROTOCOL_ERROR, costly=True)
+                self.reset(ErrorCode.PROTOCOL_ERROR, costly=True)
             return
         if len(head.target) > bounds.max_head:
             self.reject(414)
@@ -117,6 +127,8 @@ class H2Stream(Stream):
             self.reject(413)
         elif head.method == b"CONNECT":
             self.reject(501)
+        elif not (bodiless or self._hold(HEAD_COPIES * head.size)):
+            self.reset(ErrorCode.REFUSED_STREAM)
         else:
             self.head = head.request(0 if bodiless else head.length)
             if not bodiless and self.head.special.get("expect", "").lower() == "100-continue":
@@ -140,7 +152,7 @@ class H2Stream(Stream):
             self.reject(413)
             return True
         if self.head.length is not None and self._received > self.head.length:
-            self.reset(ErrorCodes.PROTOCOL_ERROR, costly=True)
+            self.reset(ErrorCode.PROTOCOL_ERROR, costly=True)
             return True
         if self._flushing:
             self._aside = b"".join((self._aside, data))
@@ -154,11 +166,11 @@ class H2Stream(Stream):
         """Have the request answered."""
         self._whole = True
         if self._lingering:
-            self.connection.forget(self, answered=True)
+            self.connection.forget(self, answered=not self._refused)
         if self.closing or self._read is None:
             return
         if self._read.length is not None and self._read.length != self._received:
-            self.reset(ErrorCodes.PROTOCOL_ERROR, costly=True)
+            self.reset(ErrorCode.PROTOCOL_ERROR, costly=True)
         elif self._body is not None and self._body.on_disk and not self._flushing:
             self._to_disk()
         elif not self._flushing:
@@ -209,6 +221,8 @@ class H2Stream(Stream):
     def _handle(self) -> None:
         self._continue = False
         self.deadline = inf
+        # From here on the bound on requests in threads, and before them, is one on their heads, too.
+        self._hold(0)
         body, self._body = self._body, None
         if body is not None and self.head.length is None:
             self.head.length = self._received
@@ -228,6 +242,7 @@ class H2Stream(Stream):
         self._rest = memoryview(b"")
         self._drop_body()
         self._let_go()
+        self._hold(0)
         responder, self.responder = self.responder, None
         if self.handled:
             self.handled = False
@@ -238,7 +253,7 @@ class H2Stream(Stream):
     def expire(self, now: float) -> None:
         """Do what the deadline is for."""
         if self._lingering:
-            self._reset = ErrorCodes.NO_ERROR
+            self._reset = ErrorCode.NO_ERROR
             self.deadline = inf
             self.connection.ready(self)
             return
@@ -254,7 +269,7 @@ class H2Stream(Stream):
             self.deadline = deadline
         else:
             log.info("http.stalled", peer=address_text(self.client), unsent=len(self._buffer))
-            self.reset(ErrorCodes.CANCEL)
+            self.reset(ErrorCode.CANCEL)
 
     def send(self) -> bool:
         """Send what the client will take, up to one frame of data; say whether another turn is wanted."""
@@ -284,6 +299,9 @@ class H2Stream(Stream):
         window = session.local_flow_control_window(self.number)
         if window <= 0:
             self.deadline = self._pace.wait(self.context.seconds())
+            if self._release is None and not self._hold(len(buffer)):
+                log.info("http.stalled", peer=address_text(self.client), unsent=len(buffer))
+                self.reset(ErrorCode.CANCEL)
             return False
         data = bytes(buffer[: min(window, session.max_outbound_frame_size, FRAME)])
         del buffer[: len(data)]
@@ -292,12 +310,14 @@ class H2Stream(Stream):
             self._rest = self._rest[BUFFER - FRAME :]
         end = self._ended and not buffer
         session.send_data(self.number, data, end_stream=end)
-        session.earn(DATA_CREDIT)
+        if not self._refused:
+            session.earn(DATA_CREDIT)
         if self._pace.waiting:
             self._pace.taken += len(data)
             if not buffer:
                 self._pace.go_on(self.context.seconds())
                 self.deadline = inf
+                self._hold(0)
         if end:
             self._close()
             return False
@@ -307,14 +327,25 @@ class H2Stream(Stream):
                 self.responder.resume()
         return bool(buffer)
 
+    def _hold(self, size: int) -> bool:
+        """Account for so many bytes instead of those before; say whether there is room for them."""
+        more, memory = size - self._held, self.context.memory
+        if more > 0 and not memory.take(more):
+            return False
+        if more < 0:
+            memory.give_back(-more)
+        self._held = size
+        return True
+
     def _close(self) -> None:
         """Be done with a response that is sent to its end."""
         self._let_go()
+        self._hold(0)
         if self.handled:
             self.handled = False
             self.context.answered(self)
         if self._whole:
-            self.connection.forget(self, answered=True)
+            self.connection.forget(self, answered=not self._refused)
         else:
             # The client need not send the rest (RFC 9113 section 8.1), but curl 7.88, told so by a reset
             # at once, drops the answer.
@@ -382,18 +413,20 @@ class H2Stream(Stream):
         asked = Asked.of(read.method.decode("ascii"), read.target.decode("ascii")) if read else Asked()
         self.request_id = self.context.refused(self.client, code, asked)
         self.lose()
+        self._refused = code < HTTPStatus.INTERNAL_SERVER_ERROR
         head, body = self.context.plain(code)
         if asked.method == "HEAD":
             body = b""
         self.begin(head, body)
         self.finish()
-        self.connection.spend_on_reset()
+        if self._refused:
+            self.connection.spend_on_reset()
 
     def abort(self) -> None:
         """Break the response off so that the client can tell."""
-        self.reset(ErrorCodes.INTERNAL_ERROR)
+        self.reset(ErrorCode.INTERNAL_ERROR)
 
-    def reset(self, code: ErrorCodes, *, costly: bool = False) -> None:
+    def reset(self, code: ErrorCode, *, costly: bool = False) -> None:
         """End the stream with an error.
 
         :param costly: whether it is the client's fault, and the client pays.

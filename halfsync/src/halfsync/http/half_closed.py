@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from halfsync.http.rate import socket_of, untaken
 
 if TYPE_CHECKING:
-    from halfsync.http.connection import H1Connection
+    from halfsync.http.h1 import H1
     from halfsync.http.h1_stream import H1Stream
 
 SILENCE = 2.0
@@ -35,7 +35,7 @@ class HalfClosed:
 
     __slots__ = ("_connection", "_sent", "_since")
 
-    def __init__(self, connection: H1Connection) -> None:
+    def __init__(self, connection: H1) -> None:
         self._connection = connection
         self._since = connection.context.seconds()
         """When it closed its side, or has last shown that it is there all the same."""
@@ -54,7 +54,7 @@ class HalfClosed:
         bottom = socket_of(self._connection.transport)
         on_tcp = bottom is not None and bottom.getHandle().family != AF_UNIX
         if on_tcp and not stream.code and stream.head.version == "HTTP/1.1":
-            self._connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._connection.outgoing.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def look(self, stream: H1Stream, now: float) -> float | None:
         """Return when to look again; None when it is gone."""

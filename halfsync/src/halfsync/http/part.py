@@ -10,18 +10,25 @@ from halfsync.endpoints.listener import Listener
 from halfsync.http.access_log import BUCKETS
 from halfsync.http.context import describe
 from halfsync.http.rate import unsent
-from halfsync.life.facts import Metric, OpenConnection, RunningRequest, Sample, counter, gauge
+from halfsync.life.facts import Exemplar, Metric, OpenConnection, RunningRequest, Sample, counter, gauge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from halfsync.endpoints.endpoint import Endpoint
     from halfsync.http.site import Site
+
+
+LONGEST_ID = 100
+"""Characters of an id that an exemplar has room for: OpenMetrics allows 128, names of labels included."""
 
 
 class HttpListener(Listener):
     """Endpoint strings that serve a site."""
 
-    def __init__(self, name: str, *, flag: str, endpoints: Sequence[str], site: Site, reactor: Any) -> None:
+    def __init__(
+        self, name: str, *, flag: str, endpoints: Sequence[Endpoint | str], site: Site, reactor: Any
+    ) -> None:
         super().__init__(name, flag=flag, endpoints=endpoints, factory=site, reactor=reactor)
         self.site = site
 
@@ -47,6 +54,7 @@ class HttpListener(Listener):
 
     def metrics(self) -> Iterator[Metric]:
         """Return counts of requests and connections, and a histogram of durations."""
+        yield from super().metrics()
         site, counts, name = self.site, self.site.counts, {"listener": self.label}
         yield Metric(
             "counter",
@@ -61,7 +69,7 @@ class HttpListener(Listener):
             "histogram",
             "http_request_seconds",
             "From a request's first byte to its response's last.",
-            [Sample(counts.seconds, name, counts.durations)],
+            [Sample(counts.seconds, name, counts.durations, [_exemplar(each) for each in counts.latest])],
             BUCKETS,
         )
         yield Metric(
@@ -75,3 +83,11 @@ class HttpListener(Listener):
         yield counter("http_connections_accepted", "Connections.", site.context.connections.accepted, **name)
         yield gauge("http_requests_in_flight", "Not yet answered.", len(self.requests()), **name)
         yield gauge("http_connections", "Open connections.", site.connections, **name)
+
+
+def _exemplar(request: tuple[float, float, str] | None) -> Exemplar | None:
+    """Return what leads from a bucket to a request in the log; an id may be longer than the format allows."""
+    if request is None or not 0 < len(request[2]) <= LONGEST_ID:
+        return None
+    seconds, at, request_id = request
+    return Exemplar(seconds, at, {"request_id": request_id})

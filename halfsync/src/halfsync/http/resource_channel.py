@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from halfsync.http.context import describe
 from halfsync.http.stream import ResponseHead
+from halfsync.http.taken_over import TakenOver
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
@@ -122,12 +123,18 @@ class Channel:
         self._producer = self._pulling = None
 
     def loseConnection(self) -> None:
-        """Break the response off so that the client can tell."""
+        """End the response after what has been written."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.cut_short()
+
+    def abortConnection(self) -> None:
+        """Break the response off, so that the client can tell."""
         stream, self.stream = self.stream, None
         if stream is not None:
             stream.abort()
 
-    abortConnection = forceAbortClient = loseConnection
+    forceAbortClient = abortConnection
 
     def refuse(self, code: int) -> None:
         """Answer a request that cannot be read."""
@@ -150,7 +157,7 @@ class Channel:
     def transport(self, other: Any) -> None:
         stream, self.stream = self.stream, None
         if other is None and stream is not None:
-            cast("Any", stream).connection.taken_over()
+            TakenOver(cast("Any", stream).connection)
 
     # The stream calls these.
 

@@ -150,7 +150,7 @@ class Request(server.Request):
         request = f"{self.method.decode('ascii')} {self.path.decode('ascii')}"
         log.error("http.resource_failed", request=request, failure=reason)
         if stream is not None and self.startedWriting:
-            self.channel.loseConnection()
+            self.channel.abortConnection()
         elif stream is not None:
             self.answer(500)
         return reason

@@ -43,7 +43,12 @@ class Site(Factory):
         proxies: Proxies | None = None,
     ) -> None:
         self.context = Context(
-            as_handler(handler), bounds=bounds, access_log=access_log, reactor=reactor, proxies=proxies
+            as_handler(handler),
+            bounds=bounds,
+            access_log=access_log,
+            reactor=reactor,
+            proxies=proxies,
+            make_h2=_make_h2,
         )
 
     @property
@@ -118,7 +123,7 @@ class Site(Factory):
 
     def acceptableProtocols(self) -> list[bytes]:
         """Offer HTTP/2 and HTTP/1.1 by ALPN."""
-        return [b"h2", b"http/1.1"] if self.context.has_h2 else [b"http/1.1"]
+        return [b"h2", b"http/1.1"]
 
 
 def as_handler(handler: Any) -> Handler:
@@ -128,3 +133,9 @@ def as_handler(handler: Any) -> Handler:
 
         return Resources(handler)
     return cast("Handler", handler)
+
+
+def _make_h2(context: Context) -> Any:
+    from halfsync.http.h2 import H2Connection  # noqa: PLC0415  a service may never be asked for it
+
+    return H2Connection(context)

@@ -18,13 +18,13 @@ as the client takes what is written; what is written during a pause is kept all 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from halfsync.endpoints.addresses import Address
-    from halfsync.http.context import Context
+    from halfsync.http.spool import Space
 
 NO_CONTENT = frozenset((204, 205, 304))
 """Final statuses whose responses have no content (RFC 9110 section 6.4.1 and 15.3.6)."""
@@ -114,9 +114,26 @@ class Responder(Protocol):
         """Go on: the client has taken it."""
 
 
+class Shared(Protocol):
+    """What all requests of a listener share, as a handler needs it; `halfsync.http.context.Context` is it."""
+
+    reactor: Any
+    memory: Space
+    """For whatever requests and responses hold in memory."""
+    disk: Space
+    """For responses that wait for slow clients."""
+
+    def date(self) -> str:
+        """Return the present date as HTTP writes it."""
+
+    def plain(self, code: int, fields: Iterable[tuple[str, str]] = ()) -> tuple[ResponseHead, bytes]:
+        """Return head and body of a short answer of our own."""
+
+
 class Stream(ABC):
     """One request of a connection, and its response."""
 
+    context: Shared
     # What is not set for each request costs none of its time.
     request_id = ""
     """What the request is called in the logs, here and elsewhere."""
@@ -130,7 +147,7 @@ class Stream(ABC):
 
     def __init__(  # noqa: PLR0917  one call a request, which names would make slower
         self,
-        context: Context,
+        context: Shared,
         head: RequestHead,
         client: Address,
         local: Address,
@@ -183,6 +200,10 @@ class Stream(ABC):
     @abstractmethod
     def abort(self) -> None:
         """Break the response off so that the client can tell, or drop a request that is not answered."""
+
+    def cut_short(self) -> None:
+        """End the response where it is; the client gets what has been written, and can tell."""
+        self.abort()
 
     def refuse(self, code: int, fields: Iterable[tuple[str, str]] = ()) -> None:
         """Send a whole short response of our own, in plain text."""

@@ -17,7 +17,15 @@ class TakenOver:
     """It counts as a connection until the transport ends, and ends in a drain, as an idle one does."""
 
     def __init__(self, before: H1Connection) -> None:
-        """Stand in for the connection that it was before."""
+        """Stand in for the connection that it was before; the request that led to it is over."""
+        stream, before.stream = before.stream, None
+        before.closing = True
+        before.deadline = inf
+        if stream is not None:
+            stream.responder = None
+            stream.code = 101
+            before.context.answered(stream)
+        before.transport.unregisterProducer()
         self.transport: Any = before.transport
         self.client: Address = before.client
         self.since: float = before.since

@@ -13,8 +13,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.python import threadable
 
 from halfsync.life.sockets import Sockets
+from halfsync.life.systemd import Systemd
 from halfsync.logs import LogLevels, get_logger
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from halfsync.life.about import About
     from halfsync.life.facts import Metric, OpenConnection, PeriodicTask, RunningRequest, WorkerThread
+    from halfsync.life.stalls import Stalls
 
 log = get_logger(__name__)
 
@@ -35,7 +38,8 @@ class Part:
     """A part of the process: it starts and stops with it, drains, and says of itself what there is to say.
 
     A subclass overrides what it needs; every method is called in the reactor's thread.
-    `bind`, `start`, `drain` and `stop` follow one another, and every part binds before the first one starts.
+    `bind`, `start`, `ready`, `drain` and `stop` follow one another;
+    of the first three, each is done with every part before the next one begins with the first part.
     """
 
     def __init__(self, name: str) -> None:
@@ -62,10 +66,13 @@ class Part:
         :raises StartError: when the system does not allow it.
         """
 
+    async def ready(self) -> None:
+        """Do what must wait until every part has started; one that raises fails the start, as in `start`."""
+
     async def drain(self) -> None:
         """Take no more work, and return when the work in flight is done.
 
-        Called once, at the same time as every other part's; cancelled at the deadline.
+        Called at the same time as every other part's; cancelled at the deadline.
         """
 
     async def stop(self) -> None:
@@ -73,6 +80,9 @@ class Part:
 
     def reload(self) -> None:
         """Read again what may have changed on disk (SIGHUP); what is wrong is logged, and the old kept."""
+
+    def toggle(self) -> None:
+        """Open or close; the part called `manhole` is told so by SIGUSR2."""
 
     # What a part says of itself
 
@@ -107,10 +117,19 @@ class Part:
 class Process:
     """All parts, and the state of the process as its parts and its probes see it."""
 
-    def __init__(self, about: About, reactor: Any) -> None:
+    def __init__(self, about: About, reactor: Any, systemd: Systemd | None = None) -> None:
         self.about = about
         self.reactor = reactor
+        self.systemd = systemd or Systemd(reactor)
+        """The service manager that started the process."""
         self.state: State = "starting"
+        """May be read in any thread."""
+        self.stalls: Stalls | None = None
+        """What watches the reactor; None when nothing does."""
+        self.told_to_stop: Deferred[str] = Deferred()
+        """Fires with the reason when the process is to stop."""
+        self.stop_signalled = False
+        """Whether a signal to stop has come, of which the reactor may not have heard yet."""
         self.started = time.time()
         """When the process began, in seconds since the epoch."""
         self.sockets = Sockets()
@@ -118,7 +137,8 @@ class Process:
         self.log_levels = LogLevels(reactor)
         """Levels of the log, changed while the process runs."""
         self._parts: dict[str, Part] = {}
-        self._draining: set[str] = set()
+        self._unfinished: set[str] = set()
+        self._drain_callbacks: list[Callable[[], object]] = []
 
     def __iter__(self) -> Iterator[Part]:
         return iter(list(self._parts.values()))
@@ -138,6 +158,34 @@ class Process:
         :raises KeyError: when there is none.
         """
         return self._parts[name]
+
+    # The end
+
+    def stop(self, reason: str) -> None:
+        """Have the process drain and end, as SIGTERM does; from any thread.
+
+        It returns at once. Only the first reason counts, which the log shows.
+        """
+        if threadable.isInIOThread():
+            # Not within the caller's own code, which may be a part's.
+            self.reactor.callLater(0, self._stop, reason)
+        else:
+            self.reactor.callFromThread(self._stop, reason)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process finishes what it has, and ends; may be read in any thread."""
+        return self.state in {"draining", "stopped"}
+
+    def on_drain(self, callback: Callable[[], object]) -> None:
+        """Make a call in the reactor when the drain begins; at once when it has begun. Its errors are logged.
+
+        It is for what would last as long as its client likes: streams, long polls.
+        """
+        if self.draining:
+            self._call(callback)
+        else:
+            self._drain_callbacks.append(callback)
 
     # What there is to say
 
@@ -163,13 +211,14 @@ class Process:
         return {task.label: task for task in self._ask(lambda part: part.tasks())}
 
     def metrics(self) -> list[Metric]:
-        """Return the figures of every part."""
-        return self._ask(lambda part: part.metrics())
+        """Return the figures of the process and of every part."""
+        own = list(self.stalls.metrics()) if self.stalls else []
+        return own + self._ask(lambda part: part.metrics())
 
     # Life
 
     async def start(self) -> None:
-        """Bind every part, then start every part, each in order.
+        """Bind every part, then start every part, then tell each that all have, in order.
 
         So nothing is accepted that a start which fails would have to drop.
         When one fails, stop those that had started and unbind the others, last first, and raise.
@@ -183,12 +232,17 @@ class Process:
             for part in self:
                 await part.start()
                 begun.append(part)
+            if self.told_to_stop.called or self.stop_signalled:
+                raise CancelledError  # noqa: TRY301  a process that ends must not take over from another
+            # From here on a stop drains: the process before may have let go already.
+            self.state = "running"
+            for part in self:
+                await part.ready()
         except BaseException:
             self.state = "stopped"
             await self._undo([(part, part.stop) for part in reversed(begun)])
             await self._undo([(part, part.unbind) for part in reversed(bound[len(begun) :])])
             raise
-        self.state = "running"
 
     def reload(self) -> None:
         """Have every part read again what may have changed on disk."""
@@ -201,14 +255,17 @@ class Process:
     async def drain(self) -> None:
         """Let every part finish its work in flight, all at the same time."""
         self.state = "draining"
-        self._draining = {part.label for part in self}
+        self._unfinished = {part.label for part in self}
+        callbacks, self._drain_callbacks = self._drain_callbacks, []
+        for callback in callbacks:
+            self._call(callback)
         await DeferredList([Deferred.fromCoroutine(self._drain(part)) for part in self])
 
     def unfinished(self) -> list[str]:
         """Name the parts that have not finished their drain."""
-        return sorted(self._draining)
+        return sorted(self._unfinished)
 
-    async def stop(self) -> None:
+    async def close(self) -> None:
         """Stop every part, last first, each after the one above it."""
         self.state = "stopped"
         await self._undo([(part, part.stop) for part in reversed(list(self))])
@@ -221,7 +278,7 @@ class Process:
         except Exception:
             # One part's bug must not cut short the drain of the others.
             log.exception("part.drain_failed", part=part.label)
-        self._draining.discard(part.label)
+        self._unfinished.discard(part.label)
 
     async def _undo(self, steps: Iterable[tuple[Part, Callable[[], Awaitable[None]]]]) -> None:
         for part, step in steps:
@@ -230,6 +287,16 @@ class Process:
             except Exception:
                 # One part's bug must not leave the others running.
                 log.exception("part.stop_failed", part=part.label)
+
+    def _stop(self, reason: str) -> None:
+        if not self.told_to_stop.called:
+            self.told_to_stop.callback(reason)
+
+    def _call(self, callback: Callable[[], object]) -> None:
+        try:
+            callback()
+        except Exception:
+            log.exception("service.drain_callback_failed")
 
     def _ask(self, question: Callable[[Part], Iterable[T]]) -> list[T]:
         """Collect what parts say; of one with a bug, nothing."""

@@ -1,4 +1,4 @@
-"""From parts to an exit code: start them, serve until a signal, drain, stop.
+"""From parts to an exit code: start them, serve until told to stop, drain, stop.
 
 Exit codes: 0 a clean stop, 1 failed to start, 2 bad flags (`flags.parse`), 3 a forced stop:
 the drain's deadline passed, or a second signal came.
@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, cast
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from halfsync import flag, flags, logs, stacks
-from halfsync.endpoints import ports, tls
+from halfsync import flag, flags, logs
 from halfsync.flags import types as flagtypes
-from halfsync.life import collector, handover, reactors
+from halfsync.life import collector, reactors, signals
 from halfsync.life import open_files as limits
+from halfsync.life.dump import dump, work
 from halfsync.life.errors import StartError
 from halfsync.life.parts import Process
 from halfsync.life.reload import reload_flags
+from halfsync.life.sockets import listening_descriptors, unserved
+from halfsync.life.stalls import Stalls
 from halfsync.life.systemd import Systemd
 from halfsync.logs import get_logger
 
@@ -33,11 +35,10 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from halfsync.life.about import About
-    from halfsync.manhole import Manhole
 
 log = get_logger(__name__)
 
-CLEAN, FAILED_TO_START, FORCED = 0, 1, 3
+CLEAN, FAILED_TO_START, FORCED = 0, 1, signals.FORCED
 
 LAST_RESORT = 2.0
 """Seconds that a forced stop may take before the process ends without it."""
@@ -50,10 +51,20 @@ class FLAGS:
     drain_timeout = flagtypes.Seconds(
         "Deadline for the work in flight when the service is told to stop.", default=30, minimum=0
     )
+    stall = flagtypes.Seconds(
+        "The reactor busy for longer is logged with the stack seen during it; 0 turns it off.",
+        default=0.2,
+        minimum=0,
+    )
+    certificate_watch = flagtypes.Seconds(
+        "How often to look whether certificates have changed, and reload them; 0 is at HUP only.",
+        default=0,
+        minimum=0,
+    )
 
 
 def run(about: About, services: Callable[[Process], None]) -> int:
-    """Run a process until a signal stops it, and return its exit code.
+    """Run a process until it is told to stop, and return its exit code.
 
     :param services: adds the parts to the process, in the order in which they start.
     """
@@ -65,7 +76,11 @@ def run(about: About, services: Callable[[Process], None]) -> int:
         return _refuse(about, error)
     # systemd's watchdog ends a stuck process with SIGABRT: every thread's stack is then on standard error.
     faulthandler.enable(sys.__stderr__ or 2)
-    return Run(Process(about, reactor), services, Systemd.from_environ(reactor, os.environ)).run()
+    systemd = Systemd.from_environ(reactor, os.environ)
+    process = Process(about, reactor, systemd)
+    if FLAGS.stall:
+        process.stalls = Stalls(reactor, FLAGS.stall)
+    return Run(process, services, drain_timeout=FLAGS.drain_timeout).run()
 
 
 def _refuse(about: About, error: Exception) -> int:
@@ -76,23 +91,32 @@ def _refuse(about: About, error: Exception) -> int:
 class Run:
     """One life of a process."""
 
-    def __init__(self, process: Process, services: Callable[[Process], None], systemd: Systemd) -> None:
+    def __init__(
+        self, process: Process, services: Callable[[Process], None], *, drain_timeout: float
+    ) -> None:
         self.process = process
-        self.systemd = systemd
-        self.handover = handover.Handover(process, systemd, self._stop, handover.FLAGS.handover)
+        self.systemd = process.systemd
         self.reactor: Any = process.reactor
         self.exit_code = CLEAN
+        self._inherited = listening_descriptors()
         self._services = services
-        self._told_to_stop: Deferred[str] = Deferred()
+        self._drain_timeout = drain_timeout
         self._stop_signals = 0
         self._under_way: Deferred[None] | None = None
-        """What a signal to stop cancels: the start, then the drain."""
+        """What is cancelled when the process is told to stop: the start; and by force: the drain."""
+        self._over: Deferred[None] = Deferred()
+        """Fires when nothing is left to do but to end the reactor."""
+        self._reactor_stops = False
+        """Whether somebody, we or the service's own code, has called `reactor.stop`."""
 
     def run(self) -> int:
         """Run the reactor until the process has stopped."""
-        # Twisted installs its own handlers when the reactor starts; ours take the time before, and then over.
-        self._handle_signals()
+        early = signals.held_stops()
+        signals.handle(self)
+        for name in early:
+            self.told_to_stop(name)
         self.reactor.callWhenRunning(self._begin)
+        self.reactor.addSystemEventTrigger("before", "shutdown", self._reactor_stopping)
         self.reactor.run()
         if threads := _left_behind():
             # The interpreter would wait for them for ever. What they do was given its time: the drain.
@@ -101,20 +125,26 @@ class Run:
         return self.exit_code
 
     def _begin(self) -> None:
-        self._handle_signals()
+        # Twisted installs handlers of its own when the reactor starts.
+        signals.handle(self)
+        self.process.told_to_stop.addCallback(self._abandon_start)
         life = Deferred.fromCoroutine(self._live())
         life.addErrback(self._fail)
         life.addBoth(lambda _: self._leave())
 
     async def _live(self) -> None:
         if await self._start():
-            reason = await self._told_to_stop
+            reason = await self.process.told_to_stop
             await self._drain(reason)
-            await self.process.stop()
+            await self.process.close()
+        if self.process.stalls:
+            self.process.stalls.stop()
         log.info("service.stopped", exit_code=self.exit_code)
 
     async def _start(self) -> bool:
         self._under_way = Deferred.fromCoroutine(self._build_and_start())
+        if self.process.told_to_stop.called:
+            self._under_way.cancel()
         try:
             await self._under_way
         except StartError as error:
@@ -128,31 +158,38 @@ class Run:
         else:
             about = self.process.about
             log.info("service.started", name=about.name, version=about.version, pid=os.getpid())
-            self.systemd.ready(_status())
+            self._tell_unserved()
+            self.systemd.ready(self._status())
             return True
         return False
 
+    def _tell_unserved(self) -> None:
+        """Say which inherited sockets nobody serves: their clients would wait for ever."""
+        claims = [each for one in flags.states() for each in getattr(one.var, "claims", list)()]
+        claimed = [number for each in claims if (number := each.descriptor()) is not None]
+        for number in unserved(self._inherited, self.process.sockets, claimed):
+            log.warning("listening.unserved", descriptor=number)
+
     async def _build_and_start(self) -> None:
+        if self.process.stop_signalled:
+            raise CancelledError
+        self.process.sockets.certificate_watch = FLAGS.certificate_watch
         self._services(self.process)
-        try:
-            self.handover.take()
-            await self.process.start()
-            if self._stop_signals:
-                # The reactor hears of it after us. For one that ends, the process before must not retire.
-                raise CancelledError  # noqa: TRY301  it is how `_stop` abandons a start, too
-            await self.handover.ready()
-        except BaseException:
-            await self.handover.close()
-            if self.process.state == "running":
-                await self.process.stop()
-            raise
+        await self.process.start()
         collector.tune_from_flags()
+        if self.process.stalls:
+            # What a start does may well take its time.
+            self.process.stalls.start()
+
+    def _abandon_start(self, reason: str) -> str:
+        if self.process.state == "starting" and self._under_way:
+            self._under_way.cancel()
+        return reason
 
     async def _drain(self, reason: str) -> None:
-        timeout = FLAGS.drain_timeout
+        timeout = self._drain_timeout
         log.info("service.draining", reason=reason, timeout=timeout)
         self.systemd.stopping(f"draining for up to {timeout:g} s: {reason}")
-        await self.handover.close()
         deadline = self.reactor.callLater(timeout, self._force, "the drain's deadline has passed")
         self._under_way = Deferred.fromCoroutine(self.process.drain())
         try:
@@ -163,27 +200,30 @@ class Run:
             if deadline.active():
                 deadline.cancel()
 
-    def _stop(self, reason: str) -> None:
-        """Stop by draining; at the second signal at once."""
-        if not self._told_to_stop.called:
-            self._told_to_stop.callback(reason)
-            if self.process.state == "starting" and self._under_way:
-                self._under_way.cancel()
-        elif self._stop_signals > 1:
-            # The first one may well come to a process that drains already, as another has taken over.
-            self._force(f"{reason} once more")
-
     def _force(self, reason: str) -> None:
         self.exit_code = FORCED
-        log.warning("service.forced", reason=reason, unfinished=self.process.unfinished())
+        unfinished = self.process.unfinished()
+        log.warning("service.forced", reason=reason, unfinished=unfinished, **work(self.process))
         self._end_soon()
         if self._under_way:
             self._under_way.cancel()
 
+    def _reactor_stopping(self) -> Deferred[None]:
+        """Have the reactor run on until the process has drained, whoever stops it."""
+        self._reactor_stops = True
+        self._stop("reactor.stop() was called")
+        return self._over
+
     def _leave(self) -> None:
         # From here on only threads can be in the way, those of Twisted's own pool first: it joins them.
         self._end_soon()
-        self.reactor.stop()
+        self._over.callback(None)
+        if not self._reactor_stops:
+            self.reactor.stop()
+
+    def _stop(self, reason: str) -> None:
+        if not self.process.told_to_stop.called:
+            self.process.told_to_stop.callback(reason)
 
     def _end_soon(self) -> None:
         timer = threading.Timer(LAST_RESORT, self._end)
@@ -198,29 +238,37 @@ class Run:
         self.exit_code = FAILED_TO_START if self.process.state == "starting" else FORCED
         log.critical("service.failed", exc_info=(failure.type, failure.value, failure.getTracebackObject()))
 
-    # Signals. A handler runs between two bytecodes of the main thread, whatever the reactor is at;
+    def _status(self) -> str:
+        """Say in a line what the process does: what it listens on."""
+        return "listening on " + (", ".join(each.address for each in self.process.sockets.open) or "nothing")
+
+    # Signals. They come between two bytecodes of the main thread, whatever the reactor is at;
     # callFromThread is the one door of the reactor that may be used there.
 
-    def _handle_signals(self) -> None:
-        for number, handler in (
-            (signal.SIGTERM, self._on_stop),
-            (signal.SIGINT, self._on_stop),
-            (signal.SIGHUP, self._calling(self._reload)),
-            (signal.SIGUSR1, self._calling(self._dump)),
-            (signal.SIGUSR2, self._calling(self._toggle_manhole)),
-        ):
-            signal.signal(number, handler)
-
-    def _calling(self, action: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
-        return lambda _number, _frame: self.reactor.callFromThread(action)
-
-    def _on_stop(self, number: int, _frame: FrameType | None) -> None:
+    def told_to_stop(self, name: str) -> None:
+        """Stop by draining; at the second signal at once."""
         self._stop_signals += 1
-        if self._stop_signals > 1:
-            # A reactor that is stuck in someone's code would not hear of it.
-            self.exit_code = FORCED
-            self._end_soon()
-        self.reactor.callFromThread(self._stop, signal.Signals(number).name)
+        self.process.stop_signalled = True
+        if self._stop_signals == 1:
+            self.reactor.callFromThread(self._stop, name)
+            return
+        # A reactor that is stuck in someone's code would not hear of it.
+        self.exit_code = FORCED
+        self._end_soon()
+        self.reactor.callFromThread(self._force, f"{name} once more")
+
+    def told_to_reload(self) -> None:
+        """Read again what may have changed on disk."""
+        self.reactor.callFromThread(self._reload)
+
+    def told_to_dump(self, interrupted: FrameType | None) -> None:
+        """Log where every thread, request and task is; at once, as the reactor may be stuck."""
+        # What the interrupted code has in its context is none of this.
+        Context().run(dump, self.process, interrupted)
+
+    def told_to_toggle(self) -> None:
+        """Open or close the manhole."""
+        self.reactor.callFromThread(self._toggle)
 
     def _reload(self) -> None:
         running = self.process.state == "running"
@@ -228,23 +276,18 @@ class Run:
             self.systemd.reloading()
         reload_flags()
         logs.reopen()
-        tls.reload_all()
         self.process.reload()
         log.info("service.reloaded")
         if running:
-            self.systemd.ready(_status())
+            self.systemd.ready(self._status())
 
-    def _dump(self) -> None:
-        stacks.dump(self.process)
-
-    def _toggle_manhole(self) -> None:
-        manhole = cast("Manhole", self.process.part("manhole"))
-        Deferred.fromCoroutine(manhole.toggle())
-
-
-def _status() -> str:
-    """Say in a line what the process does: what it listens on."""
-    return "listening on " + (", ".join(bound.address for bound in ports.listening) or "nothing")
+    def _toggle(self) -> None:
+        try:
+            manhole = self.process.part("manhole")
+        except KeyError:
+            log.warning("signal.ignored", signal="SIGUSR2", reason="this process has no manhole")
+        else:
+            manhole.toggle()
 
 
 def _left_behind() -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    import socket
+    from collections.abc import Iterable
 
 
 class Listening(Protocol):
@@ -39,6 +42,8 @@ class Sockets:
     def __init__(self) -> None:
         self.open: list[Listening] = []
         """What the process listens on, in the order in which it began to."""
+        self.certificate_watch = 0.0
+        """Seconds between two looks whether their certificates have changed; 0 is never."""
         self._given: dict[str, list[socket.socket]] = {}
 
     def give(self, key: str, listening: socket.socket) -> None:
@@ -59,3 +64,26 @@ class Sockets:
         for each in self.given():
             each.close()
         self._given.clear()
+
+
+def listening_descriptors() -> dict[int, int]:
+    """Return each descriptor of this process that is a listening socket, with its inode (proc(5))."""
+    found = {}
+    with suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208  names are all that is wanted
+            # The one by which the folder is read is gone by now; most are no sockets.
+            with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as copy:
+                if copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    found[int(name)] = os.fstat(copy.fileno()).st_ino
+    return found
+
+
+def unserved(inherited: dict[int, int], sockets: Sockets, claimed: Iterable[int]) -> list[int]:
+    """Return the inherited descriptors that the process neither listens on nor keeps for later.
+
+    :param inherited: what `listening_descriptors` found when the process began.
+    :param claimed: descriptors that a flag names; a manhole listens only while it is open.
+    """
+    served = {os.fstat(each.fileno()).st_ino for each in sockets.open}
+    served |= {inherited[each] for each in claimed if each in inherited}
+    return sorted(number for number, inode in inherited.items() if inode not in served)

@@ -67,16 +67,24 @@ class Log:
     """The log of a process: where its lines go, and how they look."""
 
     def __init__(
-        self, *, file: str = "", form: str = "auto", level: str = "info", max_line: int = MAX_LINE
+        self,
+        *,
+        file: str = "",
+        form: str = "auto",
+        level: str = "info",
+        max_line: int = MAX_LINE,
+        command: bool = False,
     ) -> None:
         """Open the file, or take standard output; the parameters are those of the flags.
 
         :param max_line: bytes.
+        :param command: whether standard output is the program's own, and the log goes to standard error.
         :raises LogFileError: when the file cannot be opened.
         """
-        descriptor = _open(file)
+        descriptor = 2 if command and not file else _open(file)
         terminal = os.isatty(descriptor)
         self._file = file
+        self._command = command
         self._level = level
         self._for_people = form == "console" or (form == "auto" and terminal)
         self._max_line = max_line
@@ -88,18 +96,24 @@ class Log:
         self._sink = Sink(descriptor, _tell_loss)
 
     @classmethod
-    def from_flags(cls) -> Log:
+    def from_flags(cls, *, command: bool = False) -> Log:
         """Open it as the flags say.
 
         :raises LogFileError: when the file cannot be opened.
         """
-        return cls(file=FLAGS.file, form=FLAGS.format, level=FLAGS.level, max_line=FLAGS.max_line)
+        return cls(
+            file=FLAGS.file,
+            form=FLAGS.format,
+            level=FLAGS.level,
+            max_line=FLAGS.max_line,
+            command=command,
+        )
 
     def start(self) -> None:
         """Bring everything that this process says into this log, until its end."""
         logging.getLogger().setLevel(self._level.upper())
         steps = configure(Completion(self._write, None if self._for_people else self._sink.write))
-        Sources(steps).redirect(prints=not self._for_people and not self._file)
+        Sources(steps).redirect(prints=not (self._for_people or self._file or self._command))
         logging.getLogger().addHandler(Holder(steps, self))
         atexit.register(self.flush)
 
@@ -148,12 +162,13 @@ def running() -> Log | None:
     return cast("Log", found.log) if found else None
 
 
-def start(about: About) -> Log:
+def start(about: About, *, command: bool = False) -> Log:
     """Start the log that the flags describe; call it once they are parsed.
 
+    :param command: whether standard output is the program's own, and the log goes to standard error.
     :raises LogFileError: when the file cannot be opened.
     """
-    started = Log.from_flags()
+    started = Log.from_flags(command=command)
     started.start()
     log.debug("log.started", service=about.name, version=about.version, file=FLAGS.file or "stdout")
     if ignored := flags.ignored_environment():

@@ -22,7 +22,6 @@
     views          how values are shown
     masking        secrets that are typed, kept out of the log
     heap           memory: what grows, who refers to what
-    stalls         when the reactor stood still, and at what
     profiler       where the threads spend their time
     log_filter     less of conch's own log
 

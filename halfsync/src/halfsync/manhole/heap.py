@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from halfsync.stacks import imported_as
+from halfsync.life.stacks import imported_as
 
 DEPTH = 5
 """Calls that are kept of each allocation; each more costs memory."""

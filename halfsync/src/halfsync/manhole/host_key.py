@@ -26,8 +26,9 @@ def default_host_key(service: str, environ: Mapping[str, str] = os.environ) -> s
     systemd.exec(5) for `$STATE_DIRECTORY`, the XDG base directory specification for the other.
     """
     state = environ.get("STATE_DIRECTORY", "").partition(":")[0] or environ.get("XDG_STATE_HOME", "")
-    root = Path(state) if state.startswith("/") else Path("~/.local/state").expanduser()
-    return str(root / service / "manhole_host_key")
+    # Of a user without a home, it stays `~`: Path.expanduser would raise, and the manhole may never open.
+    root = state if state.startswith("/") else os.path.expanduser("~/.local/state")  # noqa: PTH111
+    return str(Path(root) / service / "manhole_host_key")
 
 
 def read_host_key(path: str) -> bytes:
@@ -61,6 +62,8 @@ def load_host_key(path: str) -> bytes:
 
     :raises KeyFileError: when it cannot be used or made.
     """
+    if path.startswith("~"):
+        raise KeyFileError(f"'{path}': this user has no home; name a path that can be written to")
     try:
         return read_host_key(path)
     except FileNotFoundError:

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 from structlog.contextvars import bind_contextvars
 from twisted.internet.defer import Deferred
 
+from halfsync.life.stacks import imported_as
 from halfsync.manhole.completion import complete
 from halfsync.manhole.stdout import current
 from halfsync.manhole.threads import InThread, in_thread
 from halfsync.manhole.time_limit import time_limit
 from halfsync.manhole.views import render
-from halfsync.stacks import imported_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator

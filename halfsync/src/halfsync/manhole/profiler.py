@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from halfsync.stacks import imported_as
+from halfsync.life.stacks import imported_as
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType

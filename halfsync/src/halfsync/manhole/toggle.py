@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, DeferredLock
 
 from halfsync import flag, flags
-from halfsync.endpoints.exposure import private_unix
 from halfsync.endpoints.listener import Endpoints, Listener
+from halfsync.endpoints.parsing import as_endpoint
 from halfsync.flags import types as flagtypes
 from halfsync.life.errors import StartError
 from halfsync.life.facts import counter, gauge
@@ -25,6 +25,7 @@ from halfsync.manhole.login import ManholeCounts
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
 
+    from halfsync.endpoints.endpoint import Endpoint
     from halfsync.life.facts import Metric, OpenConnection
     from halfsync.life.parts import Process
     from halfsync.manhole.ssh_server import SSHServer
@@ -92,7 +93,7 @@ class Manhole(Part):
         self,
         process: Process,
         *,
-        listen: Sequence[str],
+        listen: Sequence[Endpoint | str],
         authorized_keys: str,
         host_key: str = "",
         ttl: float = 3600,
@@ -107,7 +108,8 @@ class Manhole(Part):
         super().__init__("manhole")
         self._process = process
         self._reactor = process.reactor
-        self._listen = [private_unix(text) for text in listen]
+        # Who can connect may at least try.
+        self._listen = [as_endpoint(each).private() for each in listen]
         self._authorized_keys = authorized_keys
         self._host_key = host_key or default_host_key(process.about.name)
         self._ttl = ttl
@@ -158,8 +160,11 @@ class Manhole(Part):
         """Close, and end every session, telling it the reason. Harmless when it is closed."""
         await self._in_turn(self._close(reason))
 
-    async def toggle(self) -> None:
-        """Open or close; what prevents it goes to the log, for the caller is a signal."""
+    def toggle(self) -> None:
+        """Open or close, soon; what prevents it goes to the log, for the caller is a signal."""
+        Deferred.fromCoroutine(self._toggle_in_turn())
+
+    async def _toggle_in_turn(self) -> None:
         try:
             await self._in_turn(self._toggle())
         except StartError as error:
@@ -232,9 +237,9 @@ class Manhole(Part):
         listener = Listener(
             "manhole", flag="manhole.listen", endpoints=self._listen, factory=server, reactor=self._reactor
         )
+        await listener.bind(self._process.sockets)
         await listener.start()
         self._server, self._listener = server, listener
-        server.tools.begin()
         self.counts.opened += 1
         for line, reason in authorized.unusable():
             log.warning("manhole.key_skipped", file=self._authorized_keys, line=line, reason=reason)

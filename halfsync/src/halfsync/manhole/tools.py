@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from twisted.internet.threads import blockingCallFromThread
 from twisted.python import threadable
 
-from halfsync import logs, stacks
+from halfsync import logs
+from halfsync.life import stacks
 from halfsync.manhole import heap, profiler
-from halfsync.manhole.stalls import Stalls
 from halfsync.manhole.stdout import Redirection
 from halfsync.manhole.threads import in_thread
 from halfsync.manhole.views import FlagsView, TaskTable, Text
@@ -78,18 +78,12 @@ class Tools:
         self._reactor = process.reactor
         self._state = state
         self.threaded = threaded
-        self._stalls = Stalls(self._reactor)
         self._growth = heap.Growth()
         self._profiler = profiler.Profiler()
         self.redirection = Redirection()
 
-    def begin(self) -> None:
-        """Watch for stalls, until `end`."""
-        self._stalls.start()
-
     def end(self) -> None:
         """Leave the process as it was: no thread of ours, nothing traced."""
-        self._stalls.stop()
         self._growth.stop()
 
     def namespace(self) -> dict[str, Any]:
@@ -162,11 +156,13 @@ class Tools:
 
     def stalls(self) -> Text:
         """Show the last stalls of the reactor, oldest first, with what it was at, innermost call last."""
-        lines = []
-        for stall in list(self._stalls.seen):
+        watch, lines = self._process.stalls, []
+        if watch is None:
+            return Text("nothing watches: --service.stall=0")
+        for stall in list(watch.seen):
             at = time.strftime("%H:%M:%S UTC", time.gmtime(stall.at))
             lines += [f"{at}: {stall.seconds:.2f} s", *(f"    {frame}" for frame in stall.frames)]
-        return Text("\n".join(lines) or "no stalls since the manhole was opened")
+        return Text("\n".join(lines) or f"no stall of {watch.threshold:g} s or more")
 
     def profile(self, seconds: float = 5, *, waiting: bool = False) -> Deferred[Text]:
         """Show where the threads spend their time. The service runs on meanwhile.

@@ -1,21 +1,15 @@
-"""Where every thread, request and task is right now: for SIGUSR1, the admin interface and the manhole."""
+"""Where every thread is right now."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from types import FrameType
-
-    from halfsync.life.parts import Process
-
-log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +23,14 @@ class ThreadStack:
     """`file:line function: code`, outermost call first; files as they are imported, without the folder."""
 
 
-def thread_stacks() -> list[ThreadStack]:
-    """Return every thread's stack as of now, the main thread's first; for any thread."""
+def thread_stacks(interrupted: FrameType | None = None) -> list[ThreadStack]:
+    """Return every thread's stack as of now, the main thread's first; for any thread.
+
+    :param interrupted: the frame that the calling thread was in when a signal came.
+    """
     frames = sys._current_frames()  # noqa: SLF001  the documented way
+    if interrupted is not None:
+        frames[threading.get_ident()] = interrupted
     threads = sorted(threading.enumerate(), key=lambda thread: thread is not threading.main_thread())
     return [
         ThreadStack(thread.name, thread.ident, thread.daemon, frames_of(frames[thread.ident]))
@@ -51,18 +50,3 @@ def frames_of(frame: FrameType) -> list[str]:
 def imported_as(file: str) -> str:
     """Return the file without the folder of `sys.path` that it is in: a pex's is wider than a terminal."""
     return min((file.removeprefix(f"{each}/") for each in sys.path if each), key=len, default=file)
-
-
-def dump(process: Process) -> None:
-    """Log every thread's stack, every request in flight and every task; for the reactor's thread."""
-    workers = process.workers()
-    for thread in thread_stacks():
-        worker = workers.get(thread.ident)
-        holds = worker.label if worker else None
-        log.info("stacks.thread", thread=thread.name, ident=thread.ident, holds=holds, stack=thread.frames)
-    now = process.reactor.seconds()
-    for request in process.requests():
-        fields = asdict(request)
-        log.info("stacks.request", age=round(now - fields.pop("since"), 3), **fields)
-    for name, task in process.tasks().items():
-        log.info("stacks.task", task=name, **task.snapshot())

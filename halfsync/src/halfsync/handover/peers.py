@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
@@ -18,8 +18,7 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from halfsync.endpoints import Bound
-    from halfsync.life.handover import Handover
+    from halfsync.life.sockets import Listening
 
 log = get_logger(__name__)
 
@@ -29,6 +28,28 @@ def peer(connection: socket.socket) -> tuple[int, int]:
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid, uid, _ = struct.unpack("3i", credentials)
     return pid, uid
+
+
+class Giving(Protocol):
+    """The process that serves, as its ends of the connections ask it."""
+
+    taker: int | None
+    """The process that is taking over right now."""
+
+    def state(self) -> str:
+        """Say what the process is at."""
+
+    def notify(self) -> tuple[str, float]:
+        """Return systemd's address, and the seconds of its watchdog."""
+
+    def offer(self) -> list[Listening]:
+        """Return what this process listens on for its service."""
+
+    async def give(self, pid: int, taken: list[Listening]) -> None:
+        """Let go of the sockets that another process has taken, and of the path."""
+
+    def leave(self, pid: int) -> None:
+        """Retire, as another process has taken over."""
 
 
 class Relief(LineOnlyReceiver):
@@ -72,9 +93,9 @@ class Giver(LineOnlyReceiver):
     factory: Givers
     transport: Any
 
-    def __init__(self, handover: Handover) -> None:
+    def __init__(self, handover: Giving) -> None:
         self._handover = handover
-        self._offered: list[Bound] = []
+        self._offered: list[Listening] = []
         self._pid = 0
 
     def connectionMade(self) -> None:
@@ -84,8 +105,8 @@ class Giver(LineOnlyReceiver):
         reason = None
         if uid != os.geteuid():
             reason = f"this is user {os.geteuid()}, and you are user {uid}"
-        elif handover.process.state != "running":
-            reason = f"the process is {handover.process.state}"
+        elif (state := handover.state()) != "running":
+            reason = f"the process is {state}"
         elif handover.taker is not None:
             reason = f"process {handover.taker} is taking over already"
         if reason is not None:
@@ -96,20 +117,23 @@ class Giver(LineOnlyReceiver):
             return
         handover.taker = self._pid
         self._offered = handover.offer()
-        message = {
-            "places": [bound.place for bound in self._offered],
-            "notify": handover.systemd.address,
-            "watchdog": handover.systemd.watchdog,
-        }
+        notify, watchdog = handover.notify()
+        places = [bound.key for bound in self._offered]
+        message = {"places": places, "notify": notify, "watchdog": watchdog}
         # Nothing has been sent yet: the buffer of the socket takes all of it at once.
         data = [json.dumps(message).encode() + b"\n"]
         descriptors = [bound.fileno() for bound in self._offered]
-        if descriptors:
-            socket.send_fds(self.transport.socket, data, descriptors)
-        else:
-            self.transport.socket.send(data[0])
+        try:
+            if descriptors:
+                socket.send_fds(self.transport.socket, data, descriptors)
+            else:
+                self.transport.socket.send(data[0])
+        except OSError:
+            # It has left already; `connectionLost` follows.
+            self.transport.loseConnection()
+            return
         for bound in self._offered:
-            bound.offered = True
+            bound.shared = True
         log.info("handover.offered", taker=self._pid, sockets=[bound.address for bound in self._offered])
 
     def lineReceived(self, line: bytes) -> None:
@@ -119,7 +143,7 @@ class Giver(LineOnlyReceiver):
         self._restore()
         Deferred.fromCoroutine(self._give(pid, taken))
 
-    async def _give(self, pid: int, taken: list[Bound]) -> None:
+    async def _give(self, pid: int, taken: list[Listening]) -> None:
         # What the new process does next is to listen at the path, which must be free by then.
         await self._handover.give(pid, taken)
         with suppress(OSError):
@@ -139,7 +163,7 @@ class Giver(LineOnlyReceiver):
         """Have what the other process has not taken for ourselves again."""
         self._handover.taker = None
         for bound in self._offered:
-            bound.offered = False
+            bound.shared = False
 
 
 class Givers(Factory):
@@ -147,7 +171,7 @@ class Givers(Factory):
 
     noisy = False
 
-    def __init__(self, handover: Handover) -> None:
+    def __init__(self, handover: Giving) -> None:
         self._handover = handover
 
     def buildProtocol(self, addr: object) -> Any:

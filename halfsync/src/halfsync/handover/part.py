@@ -23,19 +23,17 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.protocol import Factory
 
 from halfsync import flag, flags
-from halfsync.endpoints import Endpoint, ports, sockets
+from halfsync.endpoints import Endpoint
 from halfsync.endpoints.sockets import ListenError, Unix
 from halfsync.flags import types as flagtypes
+from halfsync.handover.peers import Givers, Relief, peer
 from halfsync.life.errors import StartError
-from halfsync.life.handover_peers import Givers, Relief, peer
+from halfsync.life.parts import Part
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from halfsync.endpoints import Bound
     from halfsync.life.parts import Process
-    from halfsync.life.systemd import Systemd
+    from halfsync.life.sockets import Listening, Sockets
 
 log = get_logger(__name__)
 
@@ -66,25 +64,30 @@ class FLAGS:
     )
 
 
-class Handover:
-    """Both sides of it, in the life of one process: first it takes, then it gives."""
+class Handover(Part):
+    """Both sides of it, in the life of one process: first it takes, then it gives; the first part of all."""
 
-    def __init__(self, process: Process, systemd: Systemd, retire: Callable[[str], None], path: str) -> None:
-        """Meet other processes at a path; `retire` is called with the reason when one has taken over."""
+    def __init__(self, process: Process, *, path: str) -> None:
+        """Meet other processes at a path; none is met where that is empty."""
+        super().__init__("handover")
         self.process = process
-        self.systemd = systemd
-        self.retire = retire
+        self.systemd = process.systemd
         self.taker: int | None = None
         """The process that is taking over right now."""
         self._path = path
         self._giver: socket.socket | None = None
         self._offered: list[socket.socket] = []
         self._notify = ("", 0.0)
-        self._bound: Bound | None = None
+        self._bound: Listening | None = None
+
+    @classmethod
+    def from_flags(cls, process: Process) -> Handover:
+        """Meet other processes where the flag says."""
+        return cls(process, path=FLAGS.handover)
 
     # The new process
 
-    def take(self) -> None:
+    async def bind(self, sockets: Sockets) -> None:
         """Take the sockets of the process that serves, if there is one.
 
         :raises StartError: when there is one that does not give them, or the path cannot be used.
@@ -93,6 +96,13 @@ class Handover:
             return
         if fault := _fault(self._path):
             raise _refusal(fault)
+        try:
+            self._take(sockets)
+        except BaseException:
+            await self.unbind()
+            raise
+
+    def _take(self, sockets: Sockets) -> None:
         giver = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         giver.settimeout(ANSWER)
         try:
@@ -114,7 +124,7 @@ class Handover:
         if "refused" in message:
             raise _refusal(f"process {pid} does not hand over: {message['refused']}")
         for place, offered in zip(message["places"], self._offered, strict=True):
-            sockets.handed_over.setdefault(place, []).append(offered)
+            sockets.give(place, offered)
         self._notify = message["notify"], message["watchdog"]
         log.info("handover.taking", giver=pid, sockets=message["places"])
 
@@ -123,19 +133,27 @@ class Handover:
         if not self._path:
             return
         if self._giver is not None:
-            left = {id(each) for given in sockets.handed_over.values() for each in given}
+            left = {id(each) for each in self.process.sockets.given()}
             taken = [index for index, each in enumerate(self._offered) if id(each) not in left]
             self._forget()
             await self._relieve(taken)
         try:
             source = Unix(self._path, 0o600, 8)
-            endpoint = Endpoint(self.process.reactor, self._path, source, None, proxied=False)
-            self._bound = await endpoint.listen(Givers(self))
+            endpoint = Endpoint(self._path, source, None, proxied=False)
+            self._bound = endpoint.listen(Givers(self), self.process.reactor, self.process.sockets)
         except ListenError as error:
             log.error("handover.unavailable", reason=str(error))  # noqa: TRY400  the reason says it all
 
-    async def close(self) -> None:
+    async def drain(self) -> None:
         """Deal with no other process any more; one that has begun to take over may go on."""
+        await self.unbind()
+
+    async def stop(self) -> None:
+        """Let go of everything."""
+        await self.unbind()
+
+    async def unbind(self) -> None:
+        """Close what nobody has taken, and the connection to the process before."""
         self._forget()
         if self._giver is not None:
             self._giver.close()
@@ -156,10 +174,7 @@ class Handover:
         return message
 
     def _forget(self) -> None:
-        for given in sockets.handed_over.values():
-            for each in given:
-                each.close()
-        sockets.handed_over.clear()
+        self.process.sockets.forget()
         self._offered.clear()
 
     async def _relieve(self, taken: list[int]) -> None:
@@ -177,8 +192,8 @@ class Handover:
         heard = await relief.done
         if late.active():
             late.cancel()
-        for bound in ports.listening:
-            bound.offered = False
+        for each in self.process.sockets.open:
+            each.shared = False
         if not self.systemd.address:
             # Only now: what a start that fails has to say is nothing that systemd should hear of the old one.
             self.systemd.address, self.systemd.watchdog = self._notify
@@ -193,7 +208,7 @@ class Handover:
 
     # The old process
 
-    async def give(self, pid: int, taken: list[Bound]) -> None:
+    async def give(self, pid: int, taken: list[Listening]) -> None:
         """Let go of the sockets that another process has taken, and of the path."""
         for bound in taken:
             await bound.close()
@@ -202,14 +217,22 @@ class Handover:
         log.info("handover.given", taker=pid, sockets=[bound.address for bound in taken])
         self.systemd.succeeded_by(pid)
 
+    def state(self) -> str:
+        """Say what the process is at."""
+        return self.process.state
+
+    def notify(self) -> tuple[str, float]:
+        """Return systemd's address, and the seconds of its watchdog."""
+        return self.systemd.address, self.systemd.watchdog
+
     def leave(self, pid: int) -> None:
         """Retire, as another process has taken over."""
         if self.process.state == "running":
-            self.retire(f"process {pid} has taken over")
+            self.process.stop(f"process {pid} has taken over")
 
-    def offer(self) -> list[Bound]:
+    def offer(self) -> list[Listening]:
         """Return what this process listens on for its service."""
-        return [bound for bound in ports.listening if bound is not self._bound][:MOST]
+        return [each for each in self.process.sockets.open if each is not self._bound][:MOST]
 
 
 def _refusal(reason: str) -> StartError:

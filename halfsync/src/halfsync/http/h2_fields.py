@@ -1,0 +1,144 @@
+"""Headers compressed (HPACK, RFC 7541): read by the package hpack, what repeats once only; written here.
+
+What is written uses the static table only: a dynamic one would be our memory, of a size that clients name,
+and filled with values that never come again (dates, request ids), at 3 ms an answer once it was searched.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from hpack import Decoder
+from hpack.exceptions import HPACKError, OversizedHeaderListError
+
+from halfsync.http.h2_frames import ErrorCode, H2Error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+KNOWN = 64
+"""Blocks of a connection that are remembered."""
+
+LONGEST_KNOWN = 100
+"""Bytes of one that is: a browser's takes 10 to 30, and each of them may stand for a header."""
+
+PAIRS = 512
+"""Response headers whose encoding is remembered by all connections."""
+
+LONGEST = 200
+"""Characters of one that is."""
+
+_STATIC_NAMES = {
+    b"cache-control": 24,
+    b"content-encoding": 26,
+    b"content-length": 28,
+    b"content-type": 31,
+    b"date": 33,
+    b"etag": 34,
+    b"last-modified": 44,
+    b"location": 46,
+    b"server": 54,
+    b"set-cookie": 55,
+    b"vary": 59,
+}
+_STATUSES = {b"200": 8, b"204": 9, b"206": 10, b"304": 11, b"400": 12, b"404": 13, b"500": 14}
+"""Indices of the static table (RFC 7541 appendix A)."""
+
+_NO_TABLE = b"\x20"
+"""A dynamic table of size 0 (section 6.3): holds whatever the client allows."""
+
+Fields = list[tuple[bytes, bytes]]
+
+
+class FieldReader:
+    """The request headers of one connection."""
+
+    def __init__(self, longest: int) -> None:
+        """Read lists of headers no larger than that, with 32 bytes counted for each header besides."""
+        self._decoder = Decoder(max_header_list_size=longest)
+        self._known: dict[bytes, Fields] = {}
+
+    def read(self, block: bytes) -> Fields:
+        """Return what a block says. The list is shared with others, and must not be changed.
+
+        :raises H2Error: when it says nothing; what comes after it could not be read, either.
+        """
+        known = self._known.get(block)
+        if known is not None:
+            return known
+        try:
+            # Of a block that was read to its end, or the connection ends: the table is the same at both ends.
+            fields = cast("Fields", list(self._decoder.decode(block, raw=True)))
+        except OversizedHeaderListError as error:
+            raise H2Error(ErrorCode.ENHANCE_YOUR_CALM, "the headers are too large") from error
+        except HPACKError as error:
+            raise H2Error(ErrorCode.COMPRESSION_ERROR, str(error)) from error
+        if _only_looks_up(block):
+            # The same bytes say the same until something is added to the table.
+            if len(self._known) < KNOWN and len(block) <= LONGEST_KNOWN:
+                self._known[block] = fields
+        else:
+            self._known.clear()
+        return fields
+
+
+def _only_looks_up(block: bytes) -> bool:
+    """Say whether a block is of indices of one byte each (section 6.1): the least byte tells nearly all."""
+    return bool(block) and min(block) >= 0x80 and max(block) < 0xFF
+
+
+class FieldWriter:
+    """The response headers of all connections; without state but for what it remembers."""
+
+    def __init__(self) -> None:
+        self._pairs: dict[tuple[bytes, bytes], bytes] = {}
+
+    def write(self, fields: Iterable[tuple[bytes, bytes]], *, first: bool) -> bytes:
+        """Return a block.
+
+        :param first: whether it is the first of its connection, which says that there is no table.
+        """
+        pairs = self._pairs
+        written = [_NO_TABLE] if first else []
+        for pair in fields:
+            encoded = pairs.get(pair)
+            if encoded is None:
+                encoded = _encode(*pair)
+                if len(pairs) < PAIRS and len(pair[1]) < LONGEST and pair[0] not in _EACH_ITS_OWN:
+                    pairs[pair] = encoded
+            written.append(encoded)
+        return b"".join(written)
+
+
+_EACH_ITS_OWN = frozenset((b"date", b"etag", b"set-cookie", b"x-request-id"))
+"""Headers whose values do not repeat."""
+
+
+def _encode(name: bytes, value: bytes) -> bytes:
+    """Return a header as a literal that is not indexed (section 6.2.2), or as an index."""
+    if name == b":status":
+        index = _STATUSES.get(value)
+        return bytes((0x80 | index,)) if index else b"\x08" + _string(value)
+    if name == b"set-cookie":
+        # Never to be indexed by others either (section 7.1.3).
+        return _integer(_STATIC_NAMES[name], 4, 0x10) + _string(value)
+    index = _STATIC_NAMES.get(name)
+    return (b"\x00" + _string(name) if index is None else _integer(index, 4, 0)) + _string(value)
+
+
+def _string(text: bytes) -> bytes:
+    """Return a string without Huffman's code (section 5.2), which saves a client little and costs us more."""
+    return _integer(len(text), 7, 0) + text
+
+
+def _integer(number: int, prefix: int, pattern: int) -> bytes:
+    """Return an integer (section 5.1)."""
+    most = (1 << prefix) - 1
+    if number < most:
+        return bytes((pattern | number,))
+    written = [pattern | most]
+    number -= most
+    while number >= 0x80:
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*written, number])

@@ -1,0 +1,108 @@
+"""What each signal does, from the first line of a program on.
+
+    TERM, INT   drain and end; a second one ends at once
+    HUP         read again what may have changed on disk
+    USR1        every thread's stack, every request and task, into the log
+    USR2        open or close the manhole
+
+`hold_signals()` is for the first line of a program, before its imports: they take a second,
+in which TERM would be lost by process 1 (signal(7): the kernel keeps from it what it does not handle),
+and HUP, USR1 and USR2 would end any other process.
+Little is imported here for that reason.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+STOP = (signal.SIGTERM, signal.SIGINT)
+
+ALL = (*STOP, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+FORCED = 3
+"""Exit code of a process that was told twice to stop."""
+
+
+class Actions(Protocol):
+    """What a process does about signals; called between two bytecodes of the main thread."""
+
+    def told_to_stop(self, name: str) -> None:
+        """TERM or INT has come."""
+
+    def told_to_reload(self) -> None:
+        """HUP has come."""
+
+    def told_to_dump(self, interrupted: FrameType | None) -> None:
+        """USR1 has come, and has interrupted the main thread in this frame."""
+
+    def told_to_toggle(self) -> None:
+        """USR2 has come."""
+
+
+class Held:
+    """The handler of a process that cannot do anything about a signal yet."""
+
+    def __init__(self) -> None:
+        self.stops: list[str] = []
+        """The names of the signals to stop that have come."""
+
+    def __call__(self, number: int, _frame: FrameType | None = None) -> None:
+        """Keep a signal to stop; end at the second one, as an import may be stuck."""
+        if number not in STOP:
+            return
+        if self.stops:
+            os._exit(FORCED)
+        self.stops.append(signal.Signals(number).name)
+
+
+def hold_signals() -> None:
+    """Have signals do no harm until the service runs; one to stop is obeyed then. For the main thread."""
+    held = Held()
+    for number in ALL:
+        signal.signal(number, held)
+    _dump_in_c()
+    _let_through()
+
+
+def held_stops() -> list[str]:
+    """Return the names of the signals to stop that came while signals were held."""
+    handler = signal.getsignal(signal.SIGTERM)
+    return handler.stops if isinstance(handler, Held) else []
+
+
+def handle(actions: Actions) -> None:
+    """Do about each signal what the module's text says. For the main thread."""
+    handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
+        signal.SIGTERM: lambda _number, _frame: actions.told_to_stop("SIGTERM"),
+        signal.SIGINT: lambda _number, _frame: actions.told_to_stop("SIGINT"),
+        signal.SIGHUP: lambda _number, _frame: actions.told_to_reload(),
+        signal.SIGUSR1: lambda _number, frame: actions.told_to_dump(frame),
+        signal.SIGUSR2: lambda _number, _frame: actions.told_to_toggle(),
+    }
+    # It does not notice that another handler has taken its place.
+    faulthandler.unregister(signal.SIGUSR1)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    _dump_in_c()
+    _let_through()
+
+
+def _dump_in_c() -> None:
+    # Bare stacks on standard error, before the handler: a call into C that keeps the interpreter's lock lets
+    # no Python code run, and of such a process this is all that can be had.
+    with suppress(OSError, ValueError, AttributeError):
+        faulthandler.register(signal.SIGUSR1, sys.__stderr__ or 2, all_threads=True, chain=True)
+
+
+def _let_through() -> None:
+    # Whoever starts the process may block the signals until now: env --block-signal=TERM,HUP,USR1,USR2.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL)

@@ -1,0 +1,57 @@
+"""A call in a thread whose result comes back as a Deferred."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+class Busy(Exception):  # noqa: N818  a state of the pool, not an error of anybody's
+    """Every thread is taken and every place in the queue, or the pool has stopped."""
+
+    def __init__(self, retry_after: int = 1) -> None:
+        super().__init__("every worker thread and every place in the queue is taken")
+        self.retry_after = retry_after
+        """Seconds after which it is worth trying again."""
+
+
+class DeferredCall(Generic[T]):
+    """A call in a thread whose result comes back as a Deferred."""
+
+    __slots__ = ("deferred", "function", "in_reactor")
+
+    def __init__(self, in_reactor: Callable[..., None], function: Callable[[], T]) -> None:
+        self.in_reactor = in_reactor
+        self.function = function
+        self.deferred: Deferred[T] = Deferred()
+
+    def __call__(self) -> None:
+        """Make the call, in a thread."""
+        result: T | Failure
+        try:
+            result = self.function()
+        except BaseException:  # noqa: BLE001  SystemExit, too, belongs to who asked for the call
+            result = Failure()
+        self.in_reactor(self._fire, result)
+
+    def _fire(self, result: T | Failure) -> None:
+        # It may have been cancelled meanwhile.
+        if not self.deferred.called:
+            self.deferred.callback(result)
+
+    def discard(self) -> None:
+        """Tell whatever waits that the call will not be made."""
+        if not self.deferred.called:
+            self.deferred.errback(Failure(CancelledError("the workers stopped first")))
+
+    def expire(self) -> None:
+        """Tell whatever waits that the call has waited too long."""
+        if not self.deferred.called:
+            self.deferred.errback(Failure(Busy()))

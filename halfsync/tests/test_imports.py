@@ -1,0 +1,115 @@
+"""Which part of the library may import which, without circles; imports for types count, too."""
+
+from __future__ import annotations
+
+import graphlib
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import grimp
+
+ROOT = Path(__file__).parents[1] / "src" / "halfsync"
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("__init__", "serving", "dev", "testing"),
+    ("admin",),
+    ("manhole", "metrics"),
+    ("tasks", "background", "commands"),
+    ("http", "thrift", "client", "handover"),
+    ("endpoints", "workers", "from_thread"),
+    ("worker_calls", "worker_queue"),
+    ("life",),
+    ("logs", "deadline", "request_id"),
+    ("flags",),
+    ("flag", "path_walk", "_twisted"),
+)
+"""From the top down: what stands on a line imports only from the lines below, and from itself."""
+
+FACTS = frozenset({"halfsync.life.about", "halfsync.life.errors"})
+"""Plain values without an import of their own, which stand below everything."""
+
+
+STILL_CIRCULAR = {
+    "halfsync.client.http": "halfsync.client.blocking",
+    "halfsync.http.h2": "halfsync.http.*",
+}
+"""What is imported, mostly for its types, by what it imports itself: to become none, and never more."""
+
+
+def imports() -> dict[str, set[str]]:
+    """Return what each module imports of the library, wherever the statement stands."""
+    graph = grimp.build_graph("halfsync", cache_dir=None)
+    return {each: graph.find_modules_directly_imported_by(each) for each in graph.modules}
+
+
+def room(module: str) -> str:
+    return [*module.split("."), "__init__"][1]
+
+
+def test_every_room_has_its_layer():
+    """And no layer names what is not there."""
+    rooms = {room(each) for each in imports()}
+    named = {each for layer in LAYERS for each in layer}
+    assert rooms <= named
+    assert named == rooms
+
+
+def test_nothing_imports_what_stands_above_or_beside_it():
+    """So that a layer can be understood, and tested, without those above."""
+    height = {each: -index for index, layer in enumerate(LAYERS) for each in layer}
+    wrong = sorted(
+        f"{module} imports {other}"
+        for module, others in imports().items()
+        for other in others - FACTS
+        if room(module) != room(other)
+        and height[room(other)] >= height[room(module)]
+        # The public face imports its names when they are asked for.
+        and height[room(module)] < 0
+    )
+    assert wrong == []
+
+
+def test_the_plain_values_below_everything_import_nothing():
+    """Else they could not be used by every layer."""
+    assert {each: imports()[each] for each in FACTS} == {each: set() for each in FACTS}
+
+
+def test_no_circles():
+    """Of modules, but for those that are known."""
+    graph = {module: set(others) for module, others in imports().items()}
+    for other, pattern in STILL_CIRCULAR.items():
+        circular = [each for each in graph if fnmatch(each, pattern) and other in graph[each]]
+        assert circular, f"nothing like {pattern} imports {other} any more: take it off the list"
+        for module in circular:
+            graph[module].discard(other)
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_an_import_changes_nothing_in_the_process():
+    """No thread, no reactor, no handler of a signal, no configuration of `logging` or structlog."""
+    # The modules that import conch, which imports the reactor, are imported while one runs.
+    late = {"auth", "editor", "prompt", "session", "ssh_server", "ssh_transport"}
+    early = sorted(each for each in imports() if each.rpartition(".")[2] not in late)
+    code = f"""
+import importlib, logging, signal, sys, threading, warnings
+import structlog
+def state():
+    return (
+        [signal.getsignal(each) for each in sorted(signal.valid_signals())],
+        threading.active_count(), list(logging.root.handlers), logging.root.level,
+        str(structlog.get_config()["processors"]), sys.excepthook, threading.excepthook, sys.unraisablehook,
+        sys.stdout, sys.stderr, warnings.showwarning,
+    )
+before = state()
+for name in {early!r}:
+    importlib.import_module(name)
+    assert "twisted.internet.reactor" not in sys.modules, name
+    assert state() == before, name
+"""
+    environ = {"PYTHONPATH": str(ROOT.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environ
+    )
+    assert done.returncode == 0, done.stderr

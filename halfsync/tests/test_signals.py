@@ -1,0 +1,221 @@
+"""Signals from the first line of a program to its end, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from children import PRELUDE, SOURCES, child
+
+HOLD = """
+from halfsync.life.signals import hold_signals
+hold_signals()
+import os, signal
+"""
+
+ME = "os.kill(os.getpid(), signal.{})\n"
+
+BUILT = """
+main(lambda process: process.add(Part("idle")))
+"""
+
+STUCK = """
+import os, threading, time
+LOCK = threading.Lock()
+LOCK.acquire()
+def stuck_here():
+    {how}
+class Stuck(Part):
+    async def start(self):
+        reactor = self.reactor
+        # Not by way of the log, whose thread may get no turn any more.
+        reactor.callLater(0, os.write, 1, b"stuck\\n")
+        reactor.callLater(0.01, stuck_here)
+def parts(process):
+    part = Stuck("stuck")
+    part.reactor = process.reactor
+    process.add(part)
+main(parts)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_stop_during_the_imports_is_obeyed(name):
+    """It is not lost, and nothing of the service is started."""
+    with child(ME.format(name) + PRELUDE + BUILT, prelude=HOLD) as service:
+        service.wait_for("service.start_abandoned")
+        assert service.end() == (0, ["service.stopped"], "")
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGUSR2"])
+def test_no_other_signal_during_the_imports_does_harm(name):
+    """The process goes on to serve."""
+    with child(ME.format(name) + PRELUDE + BUILT, prelude=HOLD) as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGTERM)
+        code, _, err = service.end()
+        assert code == 0
+        assert ("most recent call first" in err) is (name == "SIGUSR1")
+
+
+def test_a_second_stop_ends_imports_that_hang():
+    """The first one waits for the service to run, which may never be."""
+    code = "print('here', flush=True)\nimport time\nwhile True:\n    time.sleep(60)\n"
+    with child(HOLD + code, prelude="") as service:
+        service.wait_for("here")
+        service.signal(signal.SIGTERM)
+        service.signal(signal.SIGINT)
+        assert service.end()[0] == 3
+
+
+def test_signals_may_be_blocked_until_the_first_line():
+    """What came while the interpreter started is obeyed then: `env --block-signal` is for that."""
+    block = "import signal, os; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); "
+    wrapper = (sys.executable, "-c", block + "import sys; os.execv(sys.argv[1], sys.argv[1:])")
+    early = "import os, signal\n" + ME.format("SIGTERM")
+    with child(early + HOLD + PRELUDE + BUILT, prelude="", wrapper=wrapper) as service:
+        service.wait_for("service.start_abandoned")
+        assert service.end()[0] == 0
+
+
+def test_holding_signals_imports_little():
+    """What is imported before the signals are held is time in which they are not."""
+    code = "import sys; import halfsync.life.signals; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(SOURCES)},
+    )
+    loaded = done.stdout.split()
+    assert not [each for each in loaded if each.startswith(("twisted", "structlog", "logging"))]
+
+
+@pytest.mark.parametrize("how", ["time.sleep(600)", "while True: pass", "LOCK.acquire()"])
+def test_usr1_answers_while_the_reactor_is_stuck(how):
+    """The log has the stack of the reactor where it is stuck, at once; nothing of the handler is in it."""
+    code = STUCK.format(how=how).replace(
+        "import threading", "import threading; L = threading.Lock(); L.acquire()\nimport threading", 1
+    )
+    with child(code) as service:
+        service.wait_for("stuck")
+        # The reactor gets stuck next; asked too early, it answers from its idle loop.
+        for _ in range(100):
+            service.signal(signal.SIGUSR1)
+            event = service.wait_for("stacks.thread")
+            if any("stuck_here" in line for line in event["stack"]):
+                break
+        assert event["thread"] == "MainThread"
+        assert "stuck_here" in event["stack"][-1]
+
+
+def test_usr1_answers_where_no_python_code_can_run():
+    """A call into C that keeps the interpreter's lock: the bare stack is on standard error."""
+    with child(STUCK.format(how="import ctypes; ctypes.PyDLL(None).sleep(600)")) as service:
+        service.wait_for("stuck")
+        deadline = time.monotonic() + 20
+        while "in stuck_here" not in "".join(service._errors):
+            service.signal(signal.SIGUSR1)
+            time.sleep(0.1)
+            assert time.monotonic() < deadline
+
+
+def test_usr2_without_a_manhole_is_a_line():
+    """It says why nothing happens, and the service goes on."""
+    with child(BUILT) as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGUSR2)
+        ignored = service.wait_for("signal.ignored")
+        assert (ignored["signal"], ignored["reason"]) == ("SIGUSR2", "this process has no manhole")
+        service.signal(signal.SIGTERM)
+        assert service.end()[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["epoll", "asyncio"])
+@pytest.mark.parametrize(
+    ("stop", "reason"),
+    [
+        ("process.reactor.stop()", "reactor.stop() was called"),
+        ("process.stop('licence expired')", "licence expired"),
+        ("process.reactor.callInThread(process.stop, 'from a thread')", "from a thread"),
+    ],
+)
+def test_the_service_stops_itself(kind, stop, reason):
+    """By either way it drains first, whichever thread asks, and the exit is a clean one."""
+    code = f"""
+    reactors.arrange_reactor("child")
+    class Drains(Part):
+        async def drain(self):
+            done = Deferred()
+            self.reactor.callLater(0.01, done.callback, None)
+            await done
+            print("drained", flush=True)
+        async def stop(self):
+            print("part stopped", flush=True)
+    def parts(process):
+        part = process.add(Drains("drains"))
+        part.reactor = process.reactor
+        process.reactor.callLater(0.01, lambda: {stop})
+    main(parts)
+    """
+    with child(code, f"--service.reactor={kind}") as service:
+        assert service.wait_for("service.draining")["reason"] == reason
+        service.wait_for("drained")
+        service.wait_for("part stopped")
+        assert service.end() == (0, ["service.stopped"], "")
+
+
+def test_a_forced_end_names_what_held_it_up():
+    """Not only the part: the request, the task, the call in a thread."""
+    code = """
+    import threading
+    from halfsync.life.facts import RunningRequest
+    from halfsync.tasks import Periodic, Tasks
+    from halfsync.workers import WorkerPool
+    class Web(Part):
+        def requests(self):
+            return [RunningRequest("web", "GET", "/slow", "127.0.0.1:1", 0.0, "workers-1")]
+        async def drain(self):
+            await Deferred()
+    async def sweep():
+        await Deferred()
+    def parts(process):
+        pool = process.add(WorkerPool("workers", threads=1, queue=0, reactor=process.reactor))
+        process.add(Web("web"))
+        process.add(Tasks(Periodic("sweep", 60, sweep, reactor=process.reactor)))
+        process.reactor.callWhenRunning(pool.submit, threading.Event().wait, "a call")
+    main(parts)
+    """
+    with child(code, "--service.drain_timeout=0.05") as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGTERM)
+        forced = service.wait_for("service.forced")
+        assert forced["unfinished"] == ["tasks", "web", "workers"]
+        assert forced["requests"][0].startswith("GET /slow (")
+        assert (forced["tasks"], forced["calls"]) == (["sweep"], ["workers-1: a call"])
+        assert service.end()[0] == 3
+
+
+def test_code_is_told_of_the_drain():
+    """A flag for any thread, and a call; a bug in one call keeps no other from being made."""
+    code = """
+    def parts(process):
+        process.add(Part("idle"))
+        process.on_drain(lambda: 1 / 0)
+        process.on_drain(lambda: print(f"draining: {process.draining}", flush=True))
+        print(f"before: {process.draining}", flush=True)
+    main(parts)
+    """
+    with child(code) as service:
+        service.wait_for("before: False")
+        service.wait_for("service.started")
+        service.signal(signal.SIGTERM)
+        assert "ZeroDivisionError" in json.dumps(service.wait_for("service.drain_callback_failed"))
+        service.wait_for("draining: True")
+        assert service.end()[0] == 0
