@@ -131,7 +131,7 @@ def _said(path: Path) -> str:
     file = path / "__init__.py" if path.is_dir() else path
     said = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n")[0]
     short = said.split(":")[0].split(";")[0].split(",")[0].rstrip(".")
-    return short if len(short) <= 28 else short[:26].rsplit(" ", 1)[0] + " …"
+    return short if len(short) <= 25 else short[:23].rsplit(" ", 1)[0] + " …"
 
 
 if __name__ == "__main__":

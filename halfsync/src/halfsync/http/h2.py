@@ -19,8 +19,9 @@ from zope.interface import implementer
 from halfsync.endpoints.addresses import address_text
 from halfsync.http.ends import Ends
 from halfsync.http.h2_frames import ErrorCode, H2Error
-from halfsync.http.h2_session import RESET_COST, RESPONSE_CREDIT, Session
+from halfsync.http.h2_session import Session
 from halfsync.http.h2_stream import H2Stream
+from halfsync.http.h2_streams import RESET_COST, RESPONSE_CREDIT
 from halfsync.http.rate import Pace, untaken, wait_or_cut
 from halfsync.logs import get_logger
 

@@ -11,7 +11,7 @@ from halfsync.endpoints.addresses import address_text
 from halfsync.http.access_log import Asked, printable
 from halfsync.http.h2_frames import ErrorCode
 from halfsync.http.h2_head import CONNECTION_SPECIFIC, H2Head, Malformed, NoAuthority
-from halfsync.http.h2_session import DATA_CREDIT
+from halfsync.http.h2_streams import DATA_CREDIT
 from halfsync.http.head import LONGEST_NAME
 from halfsync.http.rate import LINGER, Pace
 from halfsync.http.stream import RequestHead, Stream
