@@ -17,9 +17,16 @@ from app import application  # noqa: E402
 from halfsync import About, Admin, Gateway, Manhole, WebListener, run, workers_from_flags  # noqa: E402
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from halfsync import Process
 
 ABOUT = About(name="bench", package="bench", version="0", summary="The benchmark's application.")
+
+
+def is_critical(headers: Mapping[str, str], _target: str) -> bool:
+    """Believe a request that says so, as a service behind a gateway of its own may."""
+    return headers.get("HTTP_X_PRIORITY") == "critical"
 
 
 def parts(process: Process) -> None:
@@ -27,7 +34,8 @@ def parts(process: Process) -> None:
     process.add(Admin.from_flags(process))
     process.add(Manhole.from_flags(process))
     workers = process.add(workers_from_flags(process.reactor))
-    process.add(WebListener.from_flags(Gateway(application, workers), process.reactor))
+    gateway = Gateway(application, workers, is_critical=is_critical)
+    process.add(WebListener.from_flags(gateway, process.reactor))
 
 
 if __name__ == "__main__":

@@ -37,8 +37,11 @@ def hello(environ, start_response):
 class Inline:
     """Workers that make every call at once."""
 
-    def submit(self, call, label, *, patient=False):
+    def submit(self, call, label, *, patient=False, deadline=None, critical=False):
         copy_context().run(call)
+
+    def retry_after(self):
+        return 1
 
     def in_reactor(self, function, *args):
         function(*args)

@@ -246,10 +246,10 @@ class TestRequests:
         class Full(Inline):
             full = True
 
-            def submit(self, call, label, *, patient=False):
+            def submit(self, call, label, **how):
                 if self.full:
                     raise Busy
-                super().submit(call, label, patient=patient)
+                super().submit(call, label, **how)
 
         workers = Full()
         client = Client(resource=Gateway(hello, workers))

@@ -19,7 +19,8 @@ class TestTooMany(ServerCase):
         await first.bytes(b"hello")
         second = await self.connect(GET)
         reply = parse(await second.closed())
-        assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
+        assert reply.status == 503
+        assert 1 <= int(reply.headers["Retry-After"]) <= 3
         assert reply.headers["Connection"] == "close"
         first.transport.write(GET)
         await first.bytes(b"hello", 2)

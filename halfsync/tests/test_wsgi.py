@@ -478,7 +478,8 @@ class GatewayTest(ServerCase):
             await deferToThread(int)
         client.transport.write(GET)
         reply = parse(await client.bytes(b"Unavailable\n"))
-        assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
+        assert reply.status == 503
+        assert 1 <= int(reply.headers["Retry-After"]) <= 3
         go.set()
         for each in held:
             await each.bytes(b"hello")

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+LONGEST_TIMEOUT = 12
+"""Characters of a number of seconds; what is longer is none."""
+
 _DEADLINE: ContextVar[float | None] = ContextVar("halfsync_deadline", default=None)
 
 
@@ -30,6 +33,23 @@ def remaining(seconds: Callable[[], float] = monotonic) -> float | None:
     """Return how many seconds are left, 0 when it has passed; None without a deadline."""
     deadline = _DEADLINE.get()
     return None if deadline is None else max(0.0, deadline - seconds())
+
+
+def set_deadline(deadline: float | None) -> None:
+    """Set the deadline of the present context, which is a request's own; on the monotonic clock."""
+    _DEADLINE.set(deadline)
+
+
+def asked(text: str | None, seconds: Callable[[], float] = monotonic) -> float | None:
+    """Return the deadline that a client names: a number of seconds from now on; None when it is none.
+
+    It is what `X-Request-Timeout` has, as our own outgoing client sends it.
+    """
+    if text is None or len(text) > LONGEST_TIMEOUT or not text.isascii():
+        return None
+    if not text.replace(".", "", 1).isdecimal():
+        return None
+    return seconds() + float(text)
 
 
 @contextmanager

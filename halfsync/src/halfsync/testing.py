@@ -202,11 +202,20 @@ class _Inline:
     """Makes every call at once, where a service has threads."""
 
     def submit(
-        self, call: Callable[[], object], label: str | Callable[[], str], *, patient: bool = False
+        self,
+        call: Callable[[], object],
+        label: str | Callable[[], str],
+        *,
+        patient: bool = False,
+        deadline: float | None = None,
+        critical: bool = False,
     ) -> None:
-        del label, patient
+        del label, patient, deadline, critical
         # As the threads of the pool do.
         copy_context().run(call)
+
+    def retry_after(self) -> int:
+        return 1
 
     def in_reactor(self, function: Callable[..., object], *args: object) -> None:
         function(*args)

@@ -16,11 +16,10 @@ T = TypeVar("T")
 class Busy(Exception):  # noqa: N818  a state of the pool, not an error of anybody's
     """Every thread is taken and every place in the queue, or the pool has stopped."""
 
-    retry_after = 1
-    """Seconds after which it is worth trying again."""
-
-    def __init__(self) -> None:
+    def __init__(self, retry_after: int = 1) -> None:
         super().__init__("every worker thread and every place in the queue is taken")
+        self.retry_after = retry_after
+        """Seconds after which it is worth trying again."""
 
 
 class DeferredCall(Generic[T]):

@@ -19,6 +19,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from math import inf
+from random import randrange
 from threading import Lock, Thread
 from time import time
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -110,7 +111,15 @@ class WorkerPool(Part):
         """How many calls wait for a thread."""
         return len(self._jobs)
 
-    def submit(self, call: Callable[[], object], label: Label, *, patient: bool = False) -> None:
+    def submit(
+        self,
+        call: Callable[[], object],
+        label: Label,
+        *,
+        patient: bool = False,
+        deadline: float | None = None,
+        critical: bool = False,
+    ) -> None:
         """Have a thread make the call; for the reactor's thread.
 
         An error that the call raises is logged; its result is dropped.
@@ -118,10 +127,13 @@ class WorkerPool(Part):
         `discard` when the pool stops, `expire` when it has waited for longer than `queue_timeout`.
         :param label: what to show for the thread while it is held.
         :param patient: whether to wait for a place for as long as the queue moves; then it has `expire`.
+        :param deadline: on the monotonic clock; past it the call is not made, and told to `expire`.
+        :param critical: whether it is made before all that are not, and has places of its own.
         :raises Busy: when there is no thread and no place to wait.
         """
-        if self._stopped or not self._jobs.add(Job(call, label), patient=patient):
-            raise Busy
+        job = Job(call, label, deadline=deadline, critical=critical)
+        if self._stopped or not self._jobs.add(job, patient=patient):
+            raise Busy(self.retry_after())
         if not self._workers and not self._hire():
             self._jobs.empty()
             raise Busy
@@ -141,6 +153,10 @@ class WorkerPool(Part):
         )
         self.submit(call, getattr(fn, "__qualname__", repr(fn)))
         return call.deferred
+
+    def retry_after(self) -> int:
+        """Return after how many seconds to try again: as long as calls wait, and not all clients at once."""
+        return 1 + min(10, int(self._jobs.oldest())) + randrange(3)  # noqa: S311  no secret
 
     def in_reactor(self, function: Callable[..., object], *args: object) -> None:
         """Make a call in the reactor's thread, after those asked for before it; for any thread.
@@ -169,6 +185,12 @@ class WorkerPool(Part):
         yield gauge("workers_busy", "Threads that hold something.", self.busy, pool=pool)
         yield gauge("workers_waiting", "Calls that wait for a thread.", self.waiting, pool=pool)
         yield gauge("workers_waiting_limit", "Calls that may wait.", self.queue, pool=pool)
+        yield gauge(
+            "workers_shedding",
+            "Whether calls that wait too long are not made.",
+            int(self._jobs.shedding),
+            pool=pool,
+        )
         yield counter("workers_refused", "Calls for which there was no room.", self.refused, pool=pool)
 
     def workers(self) -> list[WorkerThread]:

@@ -6,6 +6,7 @@ from functools import partial
 from threading import get_ident
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from halfsync import deadline as deadlines
 from halfsync.http.context import describe
 from halfsync.http.environ import FileWrapper, complete, errors
 from halfsync.http.flow import SLICE, Disconnected, Flow
@@ -54,8 +55,10 @@ class Exchange:
         body: IO[bytes],
         environ: dict[str, Any],
         depth: int = 0,
+        deadline: float | None = None,
     ) -> None:
         self._app = app
+        self._deadline = deadline
         self._workers = workers
         self._stream = stream
         self._request = request
@@ -71,6 +74,7 @@ class Exchange:
             if not (self._gone or stream.left):
                 stream.thread = get_ident()
                 bind(stream.request_id)
+                deadlines.set_deadline(self._deadline)
                 self._run()
         except Disconnected:
             log.info("wsgi.client_left", request=self.describe(), sent=self._sent)
@@ -243,7 +247,7 @@ class Exchange:
         """Give up, because no worker was free for too long."""
         self._body.close()
         if not self._gone:
-            self._stream.refuse(503)
+            self._stream.refuse(503, [("Retry-After", str(self._workers.retry_after()))])
 
     def _answer(self, data: bytes, release: Callable[[], None] | None) -> None:
         if not self._gone:

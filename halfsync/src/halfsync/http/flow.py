@@ -29,9 +29,18 @@ class Workers(Protocol):
     """What the gateway needs of `halfsync.workers.WorkerPool`."""
 
     def submit(
-        self, call: Callable[[], object], label: str | Callable[[], str], *, patient: bool = False
+        self,
+        call: Callable[[], object],
+        label: str | Callable[[], str],
+        *,
+        patient: bool = False,
+        deadline: float | None = None,
+        critical: bool = False,
     ) -> None:
         """Have a thread make the call, or raise Busy."""
+
+    def retry_after(self) -> int:
+        """Say after how many seconds a client may try again."""
 
     def in_reactor(self, function: Callable[..., object], *args: object) -> None:
         """Make a call in the reactor's thread."""

@@ -18,12 +18,14 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from halfsync import flag, flags
+from halfsync.deadline import asked
 from halfsync.flags import types as flagtypes
 from halfsync.http.environ import template
 from halfsync.http.exchange import Exchange
 from halfsync.workers import Busy, WorkerPool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from wsgiref.types import WSGIApplication
 
     from halfsync.endpoints.addresses import Address
@@ -62,9 +64,21 @@ class Gateway:
 
     isLeaf = True
 
-    def __init__(self, app: WSGIApplication, workers: Workers) -> None:
+    def __init__(
+        self,
+        app: WSGIApplication,
+        workers: Workers,
+        *,
+        is_critical: Callable[[Mapping[str, str], str], bool] | None = None,
+    ) -> None:
+        """Run an application.
+
+        :param is_critical: says by a request's headers (`HTTP_X_...`, as in the environ) and its target
+            whether it is served before all others; called in the reactor.
+        """
         self.app = app
         self.workers = workers
+        self._is_critical = is_critical
         self._templates: dict[tuple[Address, bool], dict[str, Any]] = {}
         self._last: tuple[Address | None, bool, dict[str, Any]] = (None, False, {})
         """The one that was used last; an address's hash takes longer than the rest of it."""
@@ -79,10 +93,14 @@ class Gateway:
             local, secure = stream.local, stream.secure
             environ = self._template(local, secure=secure)
             self._last = local, secure, environ
-        exchange = Exchange(self.app, self.workers, stream, head, body, environ, depth)
+        deadline = asked(head.variables.get("HTTP_X_REQUEST_TIMEOUT"))
+        exchange = Exchange(self.app, self.workers, stream, head, body, environ, depth, deadline)
         stream.responder = exchange
+        critical = self._is_critical is not None and self._is_critical(head.variables, head.target)
         try:
-            self.workers.submit(exchange, exchange.describe, patient=True)
+            self.workers.submit(
+                exchange, exchange.describe, patient=True, deadline=deadline, critical=critical
+            )
         except Busy as busy:
             body.close()
             stream.refuse(503, [("Retry-After", str(busy.retry_after))])
