@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Label = str | Callable[[], str]
 
-PATIENCE = 0.01
+PATIENCE = 0.1
 """Seconds without any progress of the queue after which what it has no place for is refused.
 
 Clients come in bursts: 256 connections on a queue of 64 are answered one after the other, none with 503.
