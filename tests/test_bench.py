@@ -128,7 +128,10 @@ def test_every_package_is_pinned_with_its_hashes():
     assert "--hash=sha256:" in optional
     assert "uwsgi" not in rest
     skeleton = ROOT / "{{cookiecutter.project_slug}}" / "requirements@wsgi.lock"
-    assert locked_versions(skeleton.read_text()).items() <= pinned.items(), "ours runs on other versions here"
+    ours = locked_versions(skeleton.read_text())
+    # The library is measured from its source.
+    del ours["halfsync"]
+    assert ours.items() <= pinned.items(), "ours runs on other versions here"
 
 
 @pytest.mark.parametrize("wrong", [["--only", "hullo"], ["--servers", "ours,waitrose"]])
