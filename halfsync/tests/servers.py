@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import shutil
@@ -18,6 +19,9 @@ import redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Its import sets a level of its own, which tests of our levels would find.
+logging.getLogger("psycopg").setLevel(logging.NOTSET)
 
 PATIENCE = 60
 

@@ -102,6 +102,7 @@ class Run:
         self._services = services
         self._drain_timeout = drain_timeout
         self._stop_signals = 0
+        self._dumping = self._dump_again = False
         self._under_way: Deferred[None] | None = None
         """What is cancelled when the process is told to stop: the start; and by force: the drain."""
         self._over: Deferred[None] = Deferred()
@@ -263,8 +264,18 @@ class Run:
 
     def told_to_dump(self, interrupted: FrameType | None) -> None:
         """Log where every thread, request and task is; at once, as the reactor may be stuck."""
-        # What the interrupted code has in its context is none of this.
-        Context().run(dump, self.process, interrupted)
+        if self._dumping:
+            # It has come into the middle of the dump before it, whose stack is of no interest.
+            self._dump_again = True
+            return
+        self._dumping = self._dump_again = True
+        try:
+            while self._dump_again:
+                self._dump_again = False
+                # What the interrupted code has in its context is none of this.
+                Context().run(dump, self.process, interrupted)
+        finally:
+            self._dumping = False
 
     def told_to_toggle(self) -> None:
         """Open or close the manhole."""
