@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, DeferredLock
 
 from halfsync import flag, flags
+from halfsync.endpoints.connections import open_connections
 from halfsync.endpoints.listener import Endpoints, Listener
 from halfsync.endpoints.parsing import as_endpoint
 from halfsync.flags import types as flagtypes
@@ -176,7 +177,10 @@ class Manhole(Part):
 
     def connections(self) -> list[OpenConnection]:
         """Return the open connections."""
-        return self._listener.connections() if self._listener else []
+        if self._server is None:
+            return []
+        now = self._reactor.seconds()
+        return open_connections(self.label, self._server, lambda each: float(now - each.since))
 
     def metrics(self) -> Iterator[Metric]:
         """Return how many sessions there are, and what has been counted."""
