@@ -100,7 +100,7 @@ class Context:
         return known
 
     def limited_client(self, peer: Address) -> bytes | None:
-        """Return by what the connections of a client are counted; None for a trusted proxy or a UNIX socket."""
+        """Return by what a client is counted; None for a trusted proxy or a UNIX socket."""
         if self.proxies is not None and self.proxies.trusts(peer):
             return None
         return client_key(peer)
