@@ -66,6 +66,8 @@ def _ours(*flags: str) -> Command:
             f"--web.listen=tcp:{port}:interface=127.0.0.1",
             "--admin.listen=tcp:0:interface=127.0.0.1",
             f"--web.threads={THREADS}",
+            # Idle ones all come from one address.
+            "--web.max_connections_per_client=10000",
             *flags,
         ]
 

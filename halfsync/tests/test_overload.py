@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from structlog.testing import capture_logs
 from twisted.internet import reactor
+from twisted.internet.address import UNIXAddress
+from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 
+from halfsync.endpoints.addresses import ip_address
+from halfsync.http import listener
+from halfsync.http.bounds import Bounds
+from halfsync.http.proxies import Proxies
 from http_tools import GET, Connection, ServerCase, parse, resident
 
 
@@ -13,7 +19,7 @@ class TestTooMany(ServerCase):
     """Beyond `max_connections`."""
 
     async def test_refused(self):
-        """The next client is told at once and asked to come back; those before it go on, and make room."""
+        """A client beyond its share is told at once and asked to come back; those before it go on."""
         self.serve(max_connections=1)
         first = await self.connect(GET)
         await first.bytes(b"hello")
@@ -43,6 +49,113 @@ class TestTooMany(ServerCase):
                 each.makeConnection(type(connection.transport)())
         assert [each.transport.disconnected for each in more].count(True) >= 30
         assert sum(b" 503 " in each.transport.value() for each in more) >= 60
+
+
+class Crowd:
+    """Clients in memory, each from an address that the test names."""
+
+    def __init__(self, *, trusted=(), **bounds):
+        self.first = Connection(**bounds)
+        self.site, self.clock = self.first.site, self.first.clock
+        self.first.lose()
+        self.site.proxies = Proxies(trusted)
+
+    def connect(self, peer):
+        """Open a connection from there."""
+        address = peer if isinstance(peer, UNIXAddress) else ip_address(peer, 1)
+        connection = self.site.buildProtocol(None)
+        connection.makeConnection(StringTransport(peerAddress=address, lenient=True))
+        self.clock.advance(0.1)
+        return connection
+
+
+def refused(connection):
+    """Whether a connection was answered 503."""
+    value = connection.transport.value()
+    return b" 503 " in value and b"Retry-After: " in value
+
+
+class TestShares:
+    """`max_connections_per_client`, and what makes room."""
+
+    def test_one_client_has_a_quarter(self):
+        """Of 8 places a client has 2; another still finds one, and so does the first when one of its ends."""
+        crowd = Crowd(max_connections=8)
+        mine = [crowd.connect("192.0.2.1") for _ in range(3)]
+        assert [refused(each) for each in mine] == [False, False, True]
+        assert not refused(crowd.connect("192.0.2.2"))
+        mine[2].connectionLost()
+        mine[0].connectionLost()
+        assert not refused(crowd.connect("192.0.2.1"))
+        assert refused(crowd.connect("192.0.2.1"))
+
+    def test_the_flag_says_another_share(self):
+        """A given number holds; it is the client's, however the address is written."""
+        crowd = Crowd(max_connections=8, max_connections_per_client=1)
+        assert not refused(crowd.connect("::ffff:192.0.2.1"))
+        assert refused(crowd.connect("192.0.2.1"))
+
+    def test_an_ipv6_client_is_its_network(self):
+        """Addresses of one /64 are one client."""
+        crowd = Crowd(max_connections=8, max_connections_per_client=1)
+        assert not refused(crowd.connect("2001:db8::1"))
+        assert refused(crowd.connect("2001:db8::2"))
+        assert not refused(crowd.connect("2001:db8:0:1::1"))
+
+    def test_exempt(self):
+        """Trusted proxies and UNIX sockets carry many clients."""
+        crowd = Crowd(max_connections=8, max_connections_per_client=1, trusted=["10.0.0.7"])
+        for peer in ("10.0.0.7", UNIXAddress("/run/x")):
+            assert not any(refused(crowd.connect(peer)) for _ in range(3))
+
+    def test_http2_counts_on(self):
+        """A connection that goes on with HTTP/2 is its client's still."""
+        crowd = Crowd(max_connections=8, max_connections_per_client=1)
+        crowd.site.context.speak_h2(crowd.connect("192.0.2.1"))
+        assert refused(crowd.connect("192.0.2.1"))
+
+    def test_the_longest_idle_makes_room(self):
+        """HTTP/1.1 or HTTP/2: who asked last stays, and whose request is on its way."""
+        crowd = Crowd(max_connections=3, max_connections_per_client=9)
+        begun = crowd.connect("192.0.2.1")
+        begun.dataReceived(b"GET / HTTP/1.1\r\n")
+        asked = crowd.connect("192.0.2.2")
+        h2 = crowd.site.context.speak_h2(crowd.connect("192.0.2.3"))
+        crowd.clock.advance(1)
+        asked.dataReceived(GET)
+        new = crowd.connect("192.0.2.4")
+        assert h2.transport.disconnecting
+        assert not any(each.transport.disconnecting for each in (begun, asked, new))
+        assert not refused(crowd.connect("192.0.2.5"))
+        assert asked.transport.disconnecting
+        assert not begun.transport.disconnecting
+
+    def test_nobody_is_idle(self):
+        """Then the new one is told so."""
+        crowd = Crowd(max_connections=1)
+        crowd.connect("192.0.2.1").dataReceived(b"GET")
+        assert refused(crowd.connect("192.0.2.2"))
+
+    def test_one_client_turned_away_leaves_room_for_others(self):
+        """A flood from one address is cut, and another client is served."""
+        crowd = Crowd(max_connections=8)
+        flood = [crowd.connect("192.0.2.1") for _ in range(100)]
+        assert sum(map(refused, flood)) <= 66
+        other = crowd.connect("192.0.2.2")
+        other.dataReceived(GET)
+        assert b"hello" in other.transport.value()
+
+
+def test_open_files_bound_the_connections(monkeypatch):
+    """What the limit has no room for is not promised, and said once."""
+    monkeypatch.setattr(listener, "getrlimit", lambda _: (1024, 1024))
+    with capture_logs() as logs:
+        bounds = listener.within_open_files(Bounds(max_connections=10_000))
+        assert listener.within_open_files(Bounds(max_connections=500)).max_connections == 500
+    assert bounds.max_connections + bounds.most_turned_away <= 1024 - listener.RESERVE
+    assert [(each["event"], each["asked"], each["used"]) for each in logs] == [
+        ("web.max_connections_lowered", 10_000, bounds.max_connections)
+    ]
 
 
 def endless(_environ, start_response):

@@ -28,4 +28,16 @@ class Bounds:
     memory: int = 256 * 1024 * 1024
     """Memory for everything that requests and responses of all connections hold."""
     max_connections: int = 10_000
-    """Beyond it 503."""
+    """Beyond it the one that has been idle longest makes room; where none is idle, 503."""
+    max_connections_per_client: int = 0
+    """Beyond it 503; 0 for a quarter of `max_connections`."""
+
+    @property
+    def share(self) -> int:
+        """Connections that one client may have."""
+        return self.max_connections_per_client or max(1, self.max_connections // 4)
+
+    @property
+    def most_turned_away(self) -> int:
+        """Connections that are told so politely at a time, beyond `max_connections`."""
+        return self.max_connections // 8 + 64

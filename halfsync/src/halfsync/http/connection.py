@@ -68,15 +68,16 @@ class H1Connection(Ends):
     def connectionMade(self) -> None:
         """Start waiting for a request, or answer at once that there is no room for it."""
         connections = self.context.connections
-        connections.opened(self)
+        connections.opened(self, self.context.limited_client(self.transport.getPeer()))
         self.since = self.context.seconds()
         self.deadline = connections.idle_deadline()
         self.outgoing = Outgoing(self)
-        if connections.flooded:
-            self.abort()
-        elif connections.full:
+        if not connections.find_place(self):
             connections.turned_away(self)
-            self.refuse(503)
+            if connections.flooded:
+                self.abort()
+            else:
+                self.refuse(503)
 
     def handshakeCompleted(self) -> None:
         """Make room for HTTP/2 when TLS has agreed on it (ALPN, RFC 7301)."""
@@ -137,6 +138,11 @@ class H1Connection(Ends):
             stream.responder.resume()
 
     # The listener calls these.
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a request."""
+        return self.begun is None and self.stream is None and not (self.closing or self.outgoing.blocked)
 
     def streams(self) -> list[Stream]:
         """Return the request that is being answered."""

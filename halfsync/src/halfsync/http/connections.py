@@ -7,8 +7,12 @@ keeps it for ever.
 
 from __future__ import annotations
 
+from heapq import nsmallest
+from math import inf
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import TYPE_CHECKING, Any, Protocol
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 
 from halfsync.endpoints.addresses import address_text
@@ -27,6 +31,10 @@ GRACE = 0.5
 A client may just have sent a request on it. Closing at once lost 5 to 12 requests a restart under load,
 closing after this time none.
 """
+
+
+AT_A_LOOK = 100
+"""Idle connections that are remembered when all are looked at for one to make room."""
 
 
 class Connection(Protocol):
@@ -49,6 +57,10 @@ class Connection(Protocol):
     @property
     def client(self) -> Address:
         """The other end."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a request, and has nothing else to do."""
 
     def streams(self) -> list[Stream]:
         """Return the requests that have arrived whole and are not answered to their end."""
@@ -73,7 +85,13 @@ class Connections:
         """Connections since the start."""
         self._bounds = bounds
         self._reactor = reactor
-        self._open: set[Connection] = set()
+        self._open: dict[Connection, bytes | None] = {}
+        """With each, by what its client's connections are counted."""
+        self._clients: dict[bytes, int] = {}
+        """How many connections each client has."""
+        self._idle: list[Connection] = []
+        """Some that were idle when they were looked for, the longest last."""
+        self._none_idle_until = -inf
         self._turned_away: set[Connection] = set()
         self._period = min(1.0, *(time / 4 for time in _times(bounds)))
         self._sweeper: Any = None
@@ -88,19 +106,33 @@ class Connections:
         return iter(list(self._open))
 
     @property
-    def full(self) -> bool:
-        """Whether there are more than there may be."""
-        return len(self._open) - len(self._turned_away) > self._bounds.max_connections
-
-    @property
     def flooded(self) -> bool:
         """Whether so many are being refused that there is no time to be polite to them."""
-        most = self._bounds.max_connections
-        return len(self._open) > most + most // 8 + 64
+        return len(self._turned_away) > self._bounds.most_turned_away
 
-    def opened(self, connection: Connection) -> None:
-        """Take a connection into account."""
-        self._open.add(connection)
+    def find_place(self, connection: Connection) -> bool:
+        """Say whether a connection that has been opened may stay; an idle one makes room for it."""
+        client = self._open[connection]
+        if client is not None and self._clients[client] > self._bounds.share:
+            return False
+        if len(self._open) - len(self._turned_away) <= self._bounds.max_connections:
+            return True
+        idle = self._longest_idle(connection)
+        if idle is None:
+            return False
+        self.turned_away(idle)
+        # As if its time were over.
+        idle.expire(idle.deadline)
+        return True
+
+    def opened(self, connection: Connection, client: bytes | None) -> None:
+        """Take a connection into account.
+
+        :param client: by what the client's connections are counted; None when they are not.
+        """
+        self._open[connection] = client
+        if client is not None:
+            self._clients[client] = self._clients.get(client, 0) + 1
         self.accepted += 1
         if self._sweeper is None:
             self._sweeper = self._reactor.callLater(self._period, self._sweep)
@@ -108,16 +140,17 @@ class Connections:
     def turned_away(self, connection: Connection) -> None:
         """Let a connection that is only told so take nobody's place while it closes."""
         self._turned_away.add(connection)
+        self._uncount(connection)
 
     def replaced(self, connection: Connection, other: Connection) -> None:
         """Go on with another protocol on the same transport."""
         if connection in self._open:
-            self._open.remove(connection)
-            self._open.add(other)
+            self._open[other] = self._open.pop(connection)
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection."""
-        self._open.discard(connection)
+        self._uncount(connection)
+        self._open.pop(connection, None)
         self._turned_away.discard(connection)
         if not self._open:
             if self._sweeper is not None:
@@ -153,6 +186,35 @@ class Connections:
         for connection in self:
             connection.abort()
 
+    def _longest_idle(self, new: Connection) -> Connection | None:
+        """Return the connection whose time between requests is over first.
+
+        All are looked at for every so many that make room, and not again at once when none was idle:
+        a flood of new connections must not pay for that each time.
+        """
+        now = self._reactor.seconds()
+        if not self._idle and now >= self._none_idle_until:
+            found = (each for each in self._open if each.idle and each is not new)
+            self._idle = nsmallest(
+                AT_A_LOOK, (each for each in found if each not in self._turned_away), key=_deadline
+            )
+            self._idle.reverse()
+            if not self._idle:
+                self._none_idle_until = now + self._period
+        while self._idle:
+            each = self._idle.pop()
+            if each.idle and each in self._open and each not in self._turned_away:
+                return each
+        return None
+
+    def _uncount(self, connection: Connection) -> None:
+        client = self._open.get(connection)
+        if client is not None:
+            self._open[connection] = None
+            self._clients[client] -= 1
+            if not self._clients[client]:
+                del self._clients[client]
+
     def _sweep(self) -> None:
         """Look at every deadline.
 
@@ -168,6 +230,22 @@ class Connections:
                 # The deadlines of all others are behind it.
                 log.exception("http.expiry_failed", peer=address_text(connection.client))
                 connection.abort()
+
+
+def client_key(peer: Address) -> bytes | None:
+    """Return by what a client's connections are counted: its address, or an IPv6 network of 64 bits.
+
+    A client of IPv6 has a whole such network (RFC 6177). None on a UNIX socket.
+    """
+    if isinstance(peer, IPv4Address):
+        return inet_pton(AF_INET, peer.host)
+    if isinstance(peer, IPv6Address):
+        return inet_pton(AF_INET6, peer.host.partition("%")[0])[:8]
+    return None
+
+
+def _deadline(connection: Connection) -> float:
+    return connection.deadline
 
 
 def _times(bounds: Bounds) -> tuple[float, ...]:

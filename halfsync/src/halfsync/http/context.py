@@ -11,7 +11,7 @@ from twisted.web.http import datetimeToString
 from halfsync.endpoints.addresses import address_text
 from halfsync.http import request_id
 from halfsync.http.access_log import Asked, Counts, log_answer, log_refusal
-from halfsync.http.connections import Connections
+from halfsync.http.connections import Connections, client_key
 from halfsync.http.disk import Disk
 from halfsync.http.spool import Space
 from halfsync.http.stream import ResponseHead
@@ -98,6 +98,12 @@ class Context:
                 return address
             known = self._own_addresses[address] = address
         return known
+
+    def limited_client(self, peer: Address) -> bytes | None:
+        """Return by what a client is counted; None for a trusted proxy or a UNIX socket."""
+        if self.proxies is not None and self.proxies.trusts(peer):
+            return None
+        return client_key(peer)
 
     def speak_h2(self, connection: Connection) -> Any:
         """Go on with a connection that turns out to speak HTTP/2."""

@@ -138,6 +138,11 @@ class H2Connection(Ends):
     # The site calls these.
 
     @property
+    def idle(self) -> bool:
+        """Whether it waits for a request."""
+        return not (self._streams or self._paused or self.closing or self._leaving)
+
+    @property
     def deadline(self) -> float:
         """When `expire` has something to do."""
         own = min(self._deadline, self._last_word)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
+from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
 from typing import Any, Protocol
 
 from halfsync import flag, flags
@@ -12,6 +13,9 @@ from halfsync.http import proxies
 from halfsync.http.bounds import Bounds
 from halfsync.http.part import HttpListener
 from halfsync.http.site import Site
+from halfsync.logs import get_logger
+
+log = get_logger(__name__)
 
 SAFE = Bounds()
 
@@ -52,7 +56,13 @@ class FLAGS:
         "Memory for everything that requests and responses of all connections hold.", default=SAFE.memory
     )
     max_connections = flagtypes.Count(
-        "Connections open at a time; beyond it 503.", default=SAFE.max_connections
+        "Connections open at a time; beyond it the longest idle one is closed, else 503.",
+        default=SAFE.max_connections,
+    )
+    max_connections_per_client = flagtypes.Count(
+        "Connections of one client (address, or IPv6 /64) but trusted proxies; 0: a quarter of all.",
+        default=SAFE.max_connections_per_client,
+        minimum=0,
     )
     trusted_proxies = proxies.TrustedProxies(
         "Whose forwarding headers are believed: addresses, networks, `unix`; separated by spaces."
@@ -63,6 +73,23 @@ class FLAGS:
         choices=(proxies.X_FORWARDED, proxies.FORWARDED),
     )
     access_log = flag.Bool("One structured event a request.", default=True)
+
+
+RESERVE = 128
+"""Open files kept for all but the connections: admin, manhole, a file for each thread."""
+
+
+def within_open_files(bounds: Bounds) -> Bounds:
+    """Lower what connections there may be to what the limit of open files (getrlimit(2)) has room for."""
+    limit, _ = getrlimit(RLIMIT_NOFILE)
+    if limit == RLIM_INFINITY:
+        return bounds
+    # Those that are turned away are an eighth of the others, and 64.
+    most = max(1, (limit - RESERVE - 64) * 8 // 9)
+    if bounds.max_connections <= most:
+        return bounds
+    log.warning("web.max_connections_lowered", asked=bounds.max_connections, used=most, open_files=limit)
+    return replace(bounds, max_connections=most)
 
 
 class WebResource(Protocol):
@@ -85,6 +112,7 @@ class WebListener(HttpListener):
     def from_flags(cls, resource: WebResource, reactor: Any) -> WebListener:
         """Serve a resource where and as the flags say."""
         bounds = Bounds(**{each.name: getattr(FLAGS, each.name) for each in fields(Bounds)})
+        bounds = within_open_files(bounds)
         trusted = None
         if FLAGS.trusted_proxies:
             trusted = proxies.Proxies(FLAGS.trusted_proxies, headers=FLAGS.proxy_headers)

@@ -108,6 +108,10 @@ class Proxies:
             host if "host" in believed else None,
         )
 
+    def trusts(self, peer: object) -> bool:
+        """Whether a peer is one of them."""
+        return bool(self._believed(peer))
+
     def _believed(self, peer: object) -> frozenset[str]:
         if not isinstance(peer, (addresses.IPv4Address, addresses.IPv6Address)):
             return self._unix or frozenset()

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 class TakenOver:
     """It counts as a connection until the transport ends, and ends in a drain, as an idle one does."""
 
+    idle = False
+    """What its protocol does is not known here."""
+
     def __init__(self, before: H1Connection) -> None:
         """Stand in for the connection that it was before; the request that led to it is over."""
         stream, before.stream = before.stream, None
