@@ -238,7 +238,7 @@ def _look_inside(screen: Screen, service: Service) -> None:
     service.process.send_signal(signal.SIGUSR2)
     service.wait_for("manhole.opened")
     for line in (
-        "service.state, [part.name for part in service]",
+        "service.state, [part.label for part in service]",
         "flags.web.threads",
         "flags.web.greeting = 'Good evening'",
     ):

@@ -38,7 +38,13 @@ class Running:
             *flags,
         ]
         self.process = subprocess.Popen(
-            command, cwd=folder, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+            command,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            # Whoever does not read for a while: a log that waits makes the prompt wait as well.
+            pipesize=1 << 20,
         )
 
     def wait_for(self, event: str) -> dict[str, Any]:
