@@ -68,3 +68,19 @@ def test_recipes_use_names_that_exist() -> None:
                 module = importlib.import_module(str(node.module))
                 for alias in node.names:
                     assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
+
+
+def test_what_is_to_be_made_can_be_made() -> None:
+    """Each `make ...` that a page, a comment or a message names is a target of the one or the other Makefile."""
+    makefiles = (ROOT / "Makefile", ROOT / "{{cookiecutter.project_slug}}" / "Makefile")
+    targets = {
+        target for path in makefiles for target in re.findall(r"(?m)^([a-z]+):", path.read_text("utf-8"))
+    }
+    listed = subprocess.run(["git", "grep", "-zIl", "make "], cwd=ROOT, capture_output=True, check=True)
+    named = {
+        (name, target)
+        for name in listed.stdout.decode().split("\0")[:-1]
+        for target in re.findall(r"(?:`|\$ )make ([a-z]+)", (ROOT / name).read_text("utf-8"))
+    }
+    assert len(named) > 20
+    assert {(name, target) for name, target in named if target not in targets} == set()

@@ -17,6 +17,7 @@ from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from children import child
 from halfsync import flags
 from halfsync.admin import Admin
 from halfsync.admin.body import LONGEST
@@ -531,6 +532,22 @@ def test_what_would_be_unsafe_does_not_start(tmp_path, listen, content, said):
     assert results[0].check(StartError)
     assert said in str(results[0].value)
     assert "\n" not in str(results[0].value)
+
+
+SERVE = """
+from halfsync.admin.listener import Admin
+main(lambda process: process.add(Admin.from_flags(process)))
+"""
+
+
+@pytest.mark.parametrize("more", [(), ("--check_config",)])
+def test_a_public_address_without_a_token_is_not_tried_again(more):
+    """The flags are wrong together, and no other try would end better: exit code 2, and one line."""
+    with child(SERVE, "--admin.listen=tcp:0:interface=0.0.0.0", *more) as process:
+        code, _, err = process.end()
+    assert code == 2
+    assert err.startswith("child: --admin.listen: 'tcp:0:interface=0.0.0.0': other machines can connect")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

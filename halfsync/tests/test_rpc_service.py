@@ -114,31 +114,36 @@ def test_private_socket(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("listen", "flags", "reason"),
+    ("listen", "flags", "code", "reason"),
     [
-        ("tcp:0", (), "is open to clients that nobody has asked"),
-        ("tcp:0:interface=0.0.0.0", (), "is open to clients that nobody has asked"),
-        ("haproxy:tcp:0:interface=127.0.0.1", (), "is open to clients that nobody has asked"),
-        ("unix:{tmp}/x.sock:mode=666", (), "is open to clients that nobody has asked"),
-        ("tcp:0", ("--rpc.sasl=SCRAM-SHA-256",), "needs a file of users"),
-        ("tcp:0", ("--rpc.sasl=PLAIN", "--rpc.users={users}"), "has no TLS, which PLAIN needs"),
-        ("tcp:0", ("--rpc.sasl=SCRAM-SHA-256-PLUS", "--rpc.users={users}"), "has no TLS"),
-        ("tcp:0", ("--rpc.sasl=SCRAM-SHA-256", "--rpc.users={tmp}/none"), "cannot read"),
-        ("tcp:0", ("--rpc.sasl=SCRAM-SHA-256", "--rpc.users={open}"), "must be 600"),
+        ("tcp:0", (), 2, "is open to clients that nobody has asked"),
+        ("tcp:0:interface=0.0.0.0", (), 2, "is open to clients that nobody has asked"),
+        ("haproxy:tcp:0:interface=127.0.0.1", (), 2, "is open to clients that nobody has asked"),
+        ("unix:{tmp}/x.sock:mode=666", (), 2, "is open to clients that nobody has asked"),
+        ("tcp:0", ("--rpc.sasl=SCRAM-SHA-256",), 2, "needs a file of users"),
+        ("tcp:0", ("--rpc.sasl=PLAIN", "--rpc.users={users}"), 2, "has no TLS, which PLAIN needs"),
+        ("tcp:0", ("--rpc.sasl=SCRAM-SHA-256-PLUS", "--rpc.users={users}"), 2, "has no TLS"),
+        ("tcp:0", ("--rpc.sasl=SCRAM-SHA-256", "--rpc.users={tmp}/none"), 1, "cannot read"),
+        ("tcp:0", ("--rpc.sasl=SCRAM-SHA-256", "--rpc.users={open}"), 1, "must be 600"),
     ],
 )
-def test_start_refused(tmp_path, users, listen, flags, reason):
-    """A listener that would serve clients whom nobody has asked who they are does not start."""
+def test_start_refused(tmp_path, users, *, listen, flags, code, reason):
+    """A listener that would serve clients whom nobody has asked who they are does not start.
+
+    Flags that are wrong together are no fault of the machine: exit code 2, and nobody tries again.
+    `--check_config` finds each without a start.
+    """
     open_file = tmp_path / "open"
     open_file.write_text("")
     open_file.chmod(0o644)
     names = {"tmp": tmp_path, "users": users, "open": open_file}
     argv = [each.format(**names) for each in (f"--rpc.listen={listen}", *flags)]
-    with child(SERVE, *argv, more_environ=environ()) as process:
-        code, _, stderr = process.end()
-    assert code == 1
-    assert reason in stderr
-    assert "Traceback" not in stderr
+    for more, wanted in ((), code), (("--check_config",), 2):
+        with child(SERVE, *argv, *more, more_environ=environ()) as process:
+            ended, _, stderr = process.end()
+        assert ended == wanted
+        assert reason in stderr
+        assert "Traceback" not in stderr
 
 
 def scram_client(sock, user, password, mechanism="SCRAM-SHA-256", binding=None):

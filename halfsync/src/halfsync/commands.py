@@ -50,7 +50,7 @@ def run_command(about: About, command: Command, arguments: Sequence[str]) -> int
         code = _in_reactor(command, arguments) if inspect.iscoroutinefunction(command) else command(arguments)
     except (StartError, logs.LogFileError) as error:
         print(f"{about.name}: {error}", file=sys.stderr)  # noqa: T201  for the person who called it
-        return FAILED
+        return error.exit_code if isinstance(error, StartError) else FAILED
     except Exception:
         log.exception("command.failed")
         return FAILED

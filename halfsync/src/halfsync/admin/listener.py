@@ -18,7 +18,7 @@ from halfsync.flags import types as flagtypes
 from halfsync.http.bounds import Bounds
 from halfsync.http.part import HttpListener
 from halfsync.http.site import Site
-from halfsync.life.errors import StartError
+from halfsync.life.errors import StartError, WrongFlagsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,7 +108,7 @@ class Admin(HttpListener):
             raise StartError(f"--admin.token_file: {fault}")
         fault = None if self._token_file else exposed(self._listen)
         if fault:
-            raise StartError(f"--admin.listen: {fault}")
+            raise WrongFlagsError(f"--admin.listen: {fault}")
         await super().bind(sockets)
 
     async def ready(self) -> None:

@@ -5,3 +5,13 @@ from __future__ import annotations
 
 class StartError(Exception):
     """The world does not let a part start: a port is taken, a key is missing. One line, for a person."""
+
+    exit_code = 1
+    """Of the process; a service manager tries again."""
+
+
+class WrongFlagsError(StartError):
+    """Flags whose values are right each, and wrong together: no other try would end better."""
+
+    exit_code = 2
+    """Of the process; systemd does not try again (`RestartPreventExitStatus`)."""

@@ -83,9 +83,9 @@ def run(about: About, services: Callable[[Process], None]) -> int:
     return Run(process, services, drain_timeout=FLAGS.drain_timeout).run()
 
 
-def _refuse(about: About, error: Exception) -> int:
+def _refuse(about: About, error: StartError | logs.LogFileError) -> int:
     print(f"{about.name}: {error}", file=sys.stderr)  # noqa: T201  for the person who started it
-    return FAILED_TO_START
+    return error.exit_code if isinstance(error, StartError) else FAILED_TO_START
 
 
 class Run:

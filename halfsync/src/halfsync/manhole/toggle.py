@@ -14,7 +14,7 @@ from halfsync.endpoints.connections import open_connections
 from halfsync.endpoints.listener import Endpoints, Listener
 from halfsync.endpoints.parsing import as_endpoint
 from halfsync.flags import types as flagtypes
-from halfsync.life.errors import StartError
+from halfsync.life.errors import StartError, WrongFlagsError
 from halfsync.life.facts import counter, gauge
 from halfsync.life.parts import Part
 from halfsync.logs import get_audit_logger, get_logger
@@ -230,7 +230,7 @@ class Manhole(Part):
 
     async def _begin(self) -> None:
         if not self._listen:
-            raise StartError(
+            raise WrongFlagsError(
                 "--manhole.listen: empty; name an endpoint, such as tcp:8022:interface=127.0.0.1"
             )
         try:

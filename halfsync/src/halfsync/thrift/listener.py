@@ -11,11 +11,11 @@ from halfsync.endpoints.connections import idle
 from halfsync.endpoints.listener import Endpoints, Listener
 from halfsync.endpoints.parsing import as_endpoint
 from halfsync.flags import types as flagtypes
-from halfsync.life.errors import StartError
+from halfsync.life.errors import StartError, WrongFlagsError
 from halfsync.life.facts import Metric, OpenConnection, RunningRequest, Sample, counter, gauge
-from halfsync.thrift import exposure
 from halfsync.thrift.bounds import Bounds
 from halfsync.thrift.counts import BUCKETS
+from halfsync.thrift.exposure import exposed
 from halfsync.thrift.job import Job
 from halfsync.thrift.login import Logins
 from halfsync.thrift.mechanisms import ALL
@@ -57,9 +57,20 @@ class Mechanisms(_Strings):
         self.value = names
 
 
+class RpcEndpoints(Endpoints):
+    """The flag: endpoints that are open to nobody who has not been asked who he is."""
+
+    def fault(self) -> str | None:
+        """Say what is wrong on this machine as it is, an endpoint that anybody could use included."""
+        return super().fault() or exposed(self.get(), FLAGS.sasl)
+
+
+NO_USERS = "is empty, and --rpc.sasl needs a file of users"
+
+
 def _users_fault(path: str) -> str | None:
     if not path:
-        return None
+        return NO_USERS if FLAGS.sasl else None
     try:
         Users(path).verify()
     except UsersError as error:
@@ -71,7 +82,7 @@ def _users_fault(path: str) -> str | None:
 class FLAGS:
     """Where RPC is answered, by whom, and what a client may cost."""
 
-    listen = Endpoints("Where Thrift RPC is answered.", default="tcp:9091:interface=127.0.0.1")
+    listen = RpcEndpoints("Where Thrift RPC is answered.", default="tcp:9091:interface=127.0.0.1")
     threads = flagtypes.Count("Worker threads that run the handlers.", default=16)
     queue = flagtypes.Count(
         "Clients whose calls may wait for a thread; beyond it `overloaded`.", default=64, minimum=0
@@ -265,14 +276,15 @@ class RpcListener(Listener):
 
     def _require_safe(self) -> None:
         if self._sasl and self._users is None:
-            raise StartError("--rpc.users: is empty, and --rpc.sasl needs a file of users")
+            raise WrongFlagsError(f"--rpc.users: {NO_USERS}")
         if self._sasl and self._users is not None:
             try:
                 self._users.verify()
             except UsersError as error:
                 raise StartError(f"--rpc.users: {error}") from error
-        for endpoint in self._endpoints:
-            exposure.require_safe(endpoint, self._sasl)
+        fault = exposed(self._endpoints, self._sasl)
+        if fault:
+            raise WrongFlagsError(f"--rpc.listen: {fault}")
 
 
 def _at(busy: Any) -> str:

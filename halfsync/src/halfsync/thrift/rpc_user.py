@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from scramp import ScramException
 
-from halfsync.life.errors import StartError
+from halfsync.life.errors import StartError, WrongFlagsError
 from halfsync.thrift.listener import FLAGS
 from halfsync.thrift.users import Keys, Users, UsersError
 
@@ -29,7 +29,7 @@ def rpc_user(arguments: Sequence[str]) -> int:
         return USAGE
     name = arguments[1]
     if not FLAGS.users:
-        raise StartError("--rpc.users: is empty; it names the file of users")
+        raise WrongFlagsError("--rpc.users: is empty; it names the file of users")
     password = _password(name)
     if not password:
         raise StartError("an empty password is none")
