@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .figures import ratios, spread
-from .load import CONNECTIONS
 from .scenarios import SCENARIOS
 from .servers import OURS
 
@@ -48,8 +47,9 @@ def failures(results: Results, scenario: str, server: str) -> list[str]:
     if failed := int(sum(each.get("failed", 0) for each in rounds)):
         reasons[f"{failed:,} requests failed"] = None
     served = middle(results, scenario, server, "served")
-    if served and served.median < STARVED * CONNECTIONS:
-        reasons[f"serves about {served.median:.0f} of {CONNECTIONS} connections, the others wait"] = None
+    connections = SCENARIOS[scenario].connections
+    if served and served.median < STARVED * connections:
+        reasons[f"serves about {served.median:.0f} of {connections} connections, the others wait"] = None
     if any(each.get("rate") == 0 for each in rounds):
         reasons["no answer"] = None
     return list(reasons)

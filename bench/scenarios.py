@@ -49,6 +49,8 @@ class Scenario:
     """Figures that its table has besides the rate: name -> heading."""
     rate: str = "rate"
     """The figure that is compared; empty when none is."""
+    connections: int = CONNECTIONS
+    """Of the load; 0 where each request has its own, and wrk's latency lacks the handshake."""
 
 
 def _steady(
@@ -209,6 +211,7 @@ SCENARIOS = {
             "13 bytes, 256 connections",
             _steady("/hello", connections=256),
             columns={**P99, "failed": "failed"},
+            connections=256,
         ),
         Scenario(
             "tls",
@@ -223,13 +226,17 @@ SCENARIOS = {
             handshakes,
             servers=(*TLS,),
             columns=P99,
+            connections=0,
         ),
-        Scenario("one", "13 bytes, one connection", _steady("/hello", connections=1), columns=P99),
+        Scenario(
+            "one", "13 bytes, one connection", _steady("/hello", connections=1), columns=P99, connections=1
+        ),
         Scenario(
             "beside",
             f"13 bytes, two connections beside {BLOCKED} handlers that wait 20 ms",
             beside,
             columns=P99,
+            connections=2,
         ),
         Scenario("blocking", "A handler that waits 20 ms; ideal: 800/s", _steady("/blocking"), columns=P99),
         Scenario("big", "1 MB response, 32 connections", _steady("/big"), columns=P99),
@@ -256,6 +263,7 @@ SCENARIOS = {
             f"{SLOW_CLIENTS} clients that each read 8 MB at {SLOW_RATE // 1000} kB/s",
             slow,
             most_rounds=1,
+            connections=4,
             columns={
                 "grown_mb": "memory grows by, MB",
                 "rate_alone": "requests/s alone",

@@ -104,6 +104,14 @@ def test_results_are_written_three_ways(results, tmp_path):
     assert "ends at 1,017 <connections>" in told, "and nothing behind it: the panel beside begins there"
 
 
+@pytest.mark.parametrize(("scenario", "served", "starved"), [("one", 0.9, False), ("crowd", 100, True)])
+def test_clients_that_wait_are_told_of_the_load_s_own_number(results, scenario, served, starved):
+    """A load of one connection starves nobody, and one of 256 does when 100 of them are served."""
+    results["scenarios"][scenario] = {"ours": [{"rate": 1.0, "p99": 1.0, "failed": 0, "served": served}]}
+    told = failures(results, scenario, "ours")
+    assert told == (["serves about 100 of 256 connections, the others wait"] if starved else [])
+
+
 def test_the_readme_tells_who_is_faster(results):
     section = readme(results)
     assert "15,000 requests/s, p99 4 ms. granian is faster (4.0 x)." in section
