@@ -71,7 +71,7 @@ def test_recipes_use_names_that_exist() -> None:
 
 
 def test_what_is_to_be_made_can_be_made() -> None:
-    """Each `make ...` that a page, a comment or a message names is a target of the one or the other Makefile."""
+    """Each `make ...` that a page, a comment or a message names is a target of one of the Makefiles."""
     makefiles = (ROOT / "Makefile", ROOT / "{{cookiecutter.project_slug}}" / "Makefile")
     targets = {
         target for path in makefiles for target in re.findall(r"(?m)^([a-z]+):", path.read_text("utf-8"))
