@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,7 +93,11 @@ def other(project: Path, tmp_path_factory: pytest.TempPathFactory, taken: socket
 
 def listening(running: Running) -> int:
     """Count the sockets on which a process listens."""
-    own = {str(each.readlink()) for each in Path(f"/proc/{running.process.pid}/fd").iterdir()}
+    own = set()
+    for each in Path(f"/proc/{running.process.pid}/fd").iterdir():
+        # A connection may end in the meantime; what listens does not.
+        with suppress(FileNotFoundError):
+            own.add(str(each.readlink()))
     rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     # proc(5): the state of a listening socket is 0A; the tenth column is its inode.
     return len([row for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own])
