@@ -201,6 +201,8 @@ def _setting(name: str) -> Setting:
 class _Inline:
     """Makes every call at once, where a service has threads."""
 
+    threads = 1
+
     def submit(
         self,
         call: Callable[[], object],
@@ -219,6 +221,10 @@ class _Inline:
 
     def in_reactor(self, function: Callable[..., object], *args: object) -> None:
         function(*args)
+
+    def skipped(self) -> None: ...
+
+    def progress(self, *, waiting: bool = False) -> None: ...
 
 
 class _Transport(StringTransport):
