@@ -42,7 +42,7 @@ KNOWN_ADDRESSES = 100
 class FLAGS:
     """The threads that run the application."""
 
-    threads = flagtypes.Count("Worker threads that run the application.", default=16)
+    threads = flagtypes.Count("Worker threads that run the application.", default=16, maximum=10_000)
     queue = flagtypes.Count("Requests that may wait for a thread; beyond it 503.", default=64, minimum=0)
     queue_timeout = flagtypes.Seconds(
         "A request that has waited longer for a thread is answered 503 and never run.", default=10
