@@ -10,8 +10,8 @@ from twisted.web.http import datetimeToString
 
 from halfsync.endpoints.addresses import address_text
 from halfsync.http import request_id
-from halfsync.http.account import Account
 from halfsync.http.access_log import Asked, Counts, log_answer, log_refusal
+from halfsync.http.account import Account
 from halfsync.http.connections import Connections, client_key
 from halfsync.http.disk import Disk
 from halfsync.http.relief import Relief

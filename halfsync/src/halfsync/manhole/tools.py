@@ -158,7 +158,8 @@ class Tools:
         """Show the connections that hold most, in memory and on the disk, the worst first."""
         found = nlargest(most, self._process.connections(), key=lambda each: each.memory + each.disk)
         rows = [
-            f"{each.part}  {each.peer}  {each.memory} bytes of memory  {each.disk} of disk  {each.at}".rstrip()
+            f"{each.part}  {each.peer}  {each.memory} bytes of memory  {each.disk} of disk"
+            + (f"  {each.at}" if each.at else "")
             for each in found
             if each.memory or each.disk
         ]

@@ -240,6 +240,7 @@ class RpcListener(Listener):
                 at=_at(each.busy),
                 idle=idle(each.transport),
                 unsent=each.unsent,
+                memory=each.held,
             )
             for each, since in self.server.connections.items()
         ]
