@@ -197,6 +197,8 @@ def _setting(name: str) -> Setting:
 class InlineWorkers:
     """Makes every call at once, where a service has threads: `Gateway(app, InlineWorkers())`."""
 
+    threads = 1
+
     def submit(
         self,
         call: Callable[[], object],
@@ -217,6 +219,10 @@ class InlineWorkers:
     def in_reactor(self, function: Callable[..., object], *args: object) -> None:
         """Make a call of the reactor's at once, too."""
         function(*args)
+
+    def skipped(self) -> None: ...
+
+    def progress(self, *, waiting: bool = False) -> None: ...
 
 
 class _Transport(StringTransport):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from halfsync.endpoints.addresses import Address
-    from halfsync.http.spool import Space
+    from halfsync.http.account import Account, Holder
 
 NO_CONTENT = frozenset((204, 205, 304))
 """Final statuses whose responses have no content (RFC 9110 section 6.4.1 and 15.3.6)."""
@@ -118,9 +118,9 @@ class Shared(Protocol):
     """What all requests of a listener share, as a handler needs it; `halfsync.http.context.Context` is it."""
 
     reactor: Any
-    memory: Space
+    memory: Account
     """For whatever requests and responses hold in memory."""
-    disk: Space
+    disk: Account
     """For responses that wait for slow clients."""
 
     def date(self) -> str:
@@ -166,6 +166,11 @@ class Stream(ABC):
         """Whether the client has used TLS, be it towards a trusted proxy."""
         self.since = since
         """When the first byte of the request arrived, in the reactor's seconds."""
+
+    @property
+    def holder(self) -> Holder:
+        """In whose name room is taken for what the request and its response hold: the connection."""
+        return None
 
     @property
     def left(self) -> bool:
