@@ -220,9 +220,11 @@ class InlineWorkers:
         """Make a call of the reactor's at once, too."""
         function(*args)
 
-    def skipped(self) -> None: ...
+    def skipped(self) -> None:
+        """Count nothing."""
 
-    def progress(self, *, waiting: bool = False) -> None: ...
+    def progress(self, *, waiting: bool = False) -> None:
+        """Watch nothing."""
 
 
 class _Transport(StringTransport):
