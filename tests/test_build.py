@@ -17,7 +17,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from hooks import pre_gen_project
 
-from .conftest import Bake, furnish, make, pythons
+from .conftest import CACHE, ROOT, Bake, furnish, make, pythons
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -259,3 +259,47 @@ def test_locks_name_no_registry(bake: Bake) -> None:
     """Where packages come from is the machine's configuration, not the project's."""
     for path in bake().glob("*.lock"):
         assert "://" not in path.read_text()
+
+
+def test_lint_tells_everything_at_once(bake: Bake) -> None:
+    """What the formatter, ruff and mypy find is told in one run of a service's `make lint`, which fails."""
+    project = furnish(bake())
+    (project / "src" / "hello_service" / "bad.py").write_text("import os\nTEXT: str  =  1\n")
+    run = subprocess.run(
+        ["make", f"PYTHON={next(iter(pythons().values()))}", "lint"],
+        cwd=project,
+        env={**os.environ, "MYPY_CACHE_DIR": str(CACHE / "mypy")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode != 0
+    for said in ("File would be reformatted", "F401", "Incompatible types in assignment"):
+        assert said in run.stdout
+
+
+def test_the_templates_own_lint_tells_everything_at_once(tmp_path: Path) -> None:
+    """`make lint` of this repository runs every checker, whatever was found, and fails then."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    tools = tmp_path / ".venv" / "bin"
+    tools.mkdir(parents=True)
+    for name in ("ruff", "mypy"):
+        (tools / name).write_text(f'#!/bin/sh\necho "{name} $1" >>ran\ntest "{name}" = mypy\n')
+        (tools / name).chmod(0o755)
+    run = subprocess.run(
+        ["make", "-o", "setup", "lint"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode != 0
+    assert (tmp_path / "ran").read_text().splitlines() == [
+        "ruff format",
+        "ruff check",
+        "mypy -p",
+        "mypy --explicit-package-bases",
+    ]
+
+
+def test_the_tools_are_made_once(baked: Path, bake: Bake, tmp_path: Path) -> None:
+    """What is up to date is not made again: a second `make setup` prints nothing, and asks no registry."""
+    project = furnish(bake(tmp_path))
+    for _ in range(2):
+        assert make(project, "setup", **OFFLINE).stdout == ""
