@@ -57,6 +57,7 @@ class Handler(Sample.Iface):
 
 
 def call(client: Sample.Client) -> str:
+    Handler()
     return client.echo("text")
 """
 
@@ -127,12 +128,13 @@ def test_a_handler_is_clean_for_pyright(sample):
 
 
 def test_what_is_wrong_is_found(sample):
-    """A handler that returns the wrong type, and a call with a wrong argument, are errors."""
+    """A wrong type of a result, a method that lacks, and a call with a wrong argument are errors."""
     found = mypy(WRONG, sample)
-    assert len(found) == 3, found
+    assert len(found) == 4, found
     assert "incompatible with return type" in found[0]
-    assert "Incompatible return value type" in found[1]
-    assert 'Argument 1 to "echo"' in found[2]
+    assert "Cannot instantiate abstract class" in found[1]
+    assert "Incompatible return value type" in found[2]
+    assert 'Argument 1 to "echo"' in found[3]
 
 
 @pytest.mark.skipif(

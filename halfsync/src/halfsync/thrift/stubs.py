@@ -4,9 +4,9 @@
 
 The compiler's Python (`py:slots`, 0.17) has no annotations, but its tables of fields (`thrift_spec`) say all:
 the stubs are made from them, so that they are right for whatever the IDL says now.
-In them a method may be answered by a plain function or by an `async` one.
-A field that a peer may leave out is `X | None`; an argument is `X`, as in the compiler's own later hints:
-write `1: required string name` where a call without it is to be refused.
+In them a method may be answered by a plain function or by an `async` one, and a handler that lacks one
+is abstract. A field that a peer may leave out is `X | None`; an argument is `X`, as in the hints of later
+compilers: write `1: required string name` where a call without it is to be refused.
 """
 
 from __future__ import annotations
@@ -33,6 +33,14 @@ SCALARS = {
     TType.DOUBLE: "float",
 }
 
+IMPORTS = {
+    "@abstractmethod": "from abc import abstractmethod",
+    "(ABC)": "from abc import ABC",
+    "Awaitable[": "from collections.abc import Awaitable",
+    "Any": "from typing import Any",
+}
+"""What a stub may need, by what it then holds."""
+
 HEAD = "# Made from the code beside it by halfsync.thrift.stubs; do not edit.\n"
 
 
@@ -47,9 +55,8 @@ class Stub:
         """Return the whole `.pyi`."""
         blocks = list(self._blocks())
         names = "\n".join(f"import {each}" for each in sorted(self._imports))
-        used = [each for each in ("Any", "Awaitable") if any(each in block for block in blocks)]
-        homes = {"Any": "from typing import Any", "Awaitable": "from collections.abc import Awaitable"}
-        head = "\n".join(filter(None, [*sorted(homes[each] for each in used), names]))
+        used = [line for name, line in IMPORTS.items() if any(name in block for block in blocks)]
+        head = "\n".join(filter(None, [*used, names]))
         return "\n".join(filter(None, [HEAD + head, *blocks])).rstrip("\n") + "\n"
 
     def _blocks(self) -> Iterator[str]:
@@ -65,13 +72,13 @@ class Stub:
     def _service(self) -> Iterator[str]:
         module: Any = self._module
         for name in ("Iface", "Client"):
-            parents = [] if name == "Iface" else ["Iface"]
+            parents = ["ABC"] if name == "Iface" else ["Iface"]
             extended = getattr(module, name).__mro__[1]
             if extended is module.Iface:
                 extended = getattr(module, name).__mro__[2]
             if extended is not object and extended.__module__ != module.__name__:
-                parents.insert(0, self._name(extended))
-            lines = [f"class {name}({', '.join(parents)}):" if parents else f"class {name}:"]
+                parents = [self._name(extended), *(each for each in parents if each != "ABC")]
+            lines = [f"class {name}({', '.join(parents)}):"]
             if name == "Client":
                 lines.append("    def __init__(self, iprot: Any, oprot: Any = None) -> None: ...")
             for method in vars(module.Iface):
@@ -91,7 +98,8 @@ class Stub:
             "None",
         )
         waits = f" | Awaitable[{result}]" if may_wait else ""
-        return f"    def {method}(self{told}) -> {result}{waits}: ..."
+        abstract = "    @abstractmethod\n" if may_wait else ""
+        return f"{abstract}    def {method}(self{told}) -> {result}{waits}: ..."
 
     def _struct(self, cls: Any) -> str:
         required = [each for each in cls.validate.__code__.co_consts if isinstance(each, str)]

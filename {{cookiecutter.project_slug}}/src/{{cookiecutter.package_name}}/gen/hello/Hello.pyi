@@ -1,7 +1,10 @@
 # Made from the code beside it by halfsync.thrift.stubs; do not edit.
+from abc import abstractmethod
+from abc import ABC
 from collections.abc import Awaitable
 from typing import Any
-class Iface:
+class Iface(ABC):
+    @abstractmethod
     def hello(self, name: str) -> str | Awaitable[str]: ...
 
 class Client(Iface):
