@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 {% if cookiecutter.web == "wsgi" -%}
-from halfsync import About, Admin, Gateway, Manhole, WebListener, run, workers_from_flags
+from halfsync import About, Admin, Gateway, Manhole, WebListener, run{% if cookiecutter.rpc == "thrift" %}, thrift{% endif %}, workers_from_flags
 {%- elif cookiecutter.web == "async" -%}
-from halfsync import About, Admin, Manhole, WebListener, run
+from halfsync import About, Admin, Manhole, WebListener, run{% if cookiecutter.rpc == "thrift" %}, thrift{% endif %}
 {%- else -%}
-from halfsync import About, Admin, Manhole, run
+from halfsync import About, Admin, Manhole, run{% if cookiecutter.rpc == "thrift" %}, thrift{% endif %}
 {%- endif %}
 {%- if cookiecutter.rpc == "thrift" %}
-from halfsync import thrift
 from halfsync.thrift.rpc_user import rpc_user
 {%- endif %}
 
@@ -63,8 +62,8 @@ def parts(process: Process) -> None:
     web = process.add(WebListener.from_flags(make_app().resource(), process.reactor))
     {%- endif %}
     {%- if cookiecutter.rpc == "thrift" %}
-    rpc_workers = process.add(thrift.workers_from_flags(process.reactor))
-    process.add(thrift.RpcListener.from_flags(make_service(), rpc_workers, process.reactor, authorize=may_call))
+    rpc_pool = process.add(thrift.workers_from_flags(process.reactor))
+    process.add(thrift.RpcListener.from_flags(make_service(), rpc_pool, process.reactor, authorize=may_call))
     {%- endif %}
     process.add(tasks.schedule(process.reactor, own_page={% if cookiecutter.web == "none" %}admin{% else %}web{% endif %}.url))
 {%- if cookiecutter.rpc == "thrift" %}
