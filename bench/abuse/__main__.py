@@ -1,4 +1,4 @@
-"""Each attack against a service of its own, while another client goes on as ever; one table of what came of it.
+"""Each attack against a service of its own, while another client goes on as ever; and a table of it.
 
     make abuse                     a real pex, 60 s each: 25 minutes
     make abuse ARGS=--quick        the library in place, 4 s each, fewer connections
@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..__main__ import cpu
+from bench.__main__ import cpu
+
 from .attacks import ATTACKS
 from .target import ROOT, pex_command, quick_command, serving
 
@@ -37,6 +38,12 @@ SLOWEST = 100.0
 """Milliseconds."""
 
 DOCUMENT = ROOT / "docs" / "abuse.md"
+ABOUT = """\
+The attacker comes from addresses of its own; beside it another client asks some 30 times a second,
+on a connection that it keeps and on new ones, and uploads 100 KB twice a second.
+To hold: memory at most `--web.memory` (256 MiB) and 100 MiB, p99 of the other client below 100 ms,
+none of its requests lost."""
+
 FEW = ("--web.max_connections=400",)
 
 
@@ -118,13 +125,11 @@ def faults(row: dict[str, Any]) -> list[str]:
         found.append(f"the other client's p99 is {normal['p99']} ms")
     if normal["lost"]:
         found.append(f"the other client lost requests: {normal['lost']}")
-    for wrong in ("answered 503", "malformed, served", "unknown, refused"):
-        if row["attack"].get(wrong):
-            found.append(f"{row['attack'][wrong]} x {wrong}")
-    if "one stream too many" in row["name"] and row["attack"].get("answered", 0) != 100 * row["attack"].get(
-        "refused streams", 0
-    ):
-        found.append(f"not 100 of 101 streams are answered: {row['attack']}")
+    attack = row["attack"]
+    wrong = ("answered 503", "malformed, served", "unknown, refused")
+    found += [f"{attack[each]} x {each}" for each in wrong if attack.get(each)]
+    if row["name"] == "one stream too many" and attack["answered"] != 100 * attack["refused streams"]:
+        found.append(f"not 100 of 101 streams are answered: {attack}")
     return found
 
 
@@ -134,7 +139,12 @@ def line(row: dict[str, Any]) -> str:
     lost = sum(normal["lost"].values())
     p99 = "-" if normal["p99"] is None else f"{normal['p99']:.0f} ms"
     cut = f"{attack.get('opened', 0):,} / {attack.get('cut', 0):,}"
-    figures = [f"{row['resident'] / MIB:.0f} MiB", f"{row['cpu']:.0%}", p99, f"{lost} of {normal['requests']:,}"]
+    figures = [
+        f"{row['resident'] / MIB:.0f} MiB",
+        f"{row['cpu']:.0%}",
+        p99,
+        f"{lost} of {normal['requests']:,}",
+    ]
     return f"| {row['number'] or ''} | {row['name']} | {cut} | {' | '.join(figures)} |"
 
 
@@ -145,10 +155,8 @@ def markdown(rows: Sequence[dict[str, Any]], seconds: float, told: str) -> str:
             "# What clients can do to a service, and what comes of it",
             "",
             f"`make abuse` on {cpu()}: {told}, default flags, {seconds:g} s of each attack.",
-            "The attacker comes from addresses of its own; beside it another client asks some 60 times a second,",
-            "on a connection that it keeps and on new ones, and uploads 100 KB twice a second.",
-            "To hold: memory at most `--web.memory` (256 MiB) and 100 MiB, p99 of the other client below 100 ms,",
-            "none of its requests lost. A test runs each attack for some seconds (`tests/test_abuse.py`).",
+            ABOUT,
+            "A test runs each attack for some seconds (`tests/test_abuse.py`).",
             "",
             "| | attack | connections opened / cut | memory, most | CPU | other client: p99 | lost |",
             "|---|---|---|---|---|---|---|",

@@ -25,7 +25,7 @@ async def settings(target: Target) -> None:
 
 
 async def table(target: Target) -> None:
-    """A header table of 2^32-1 bytes is allowed, and each request has an id that our answer repeats."""
+    """Allow a header table of 2^32-1 bytes, and send ids that our answers repeat."""
     async for peer in target.again():
         await peer.greet({TABLE_SIZE: 2**32 - 1})
         number = 0
@@ -53,7 +53,7 @@ async def resets(target: Target) -> None:
 
 
 async def refusals(target: Target) -> None:
-    """Requests of too many headers, each answered 431."""
+    """Send requests of too many headers, each answered 431."""
     more = [(f"x-{each}", "1") for each in range(101)]
     async for peer in target.again():
         await peer.greet()

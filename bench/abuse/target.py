@@ -1,4 +1,4 @@
-"""The service that is attacked: a real process, its ports as its log says them, and what it takes meanwhile."""
+"""The service that is attacked: a process, its ports as its log says them, and what it takes meanwhile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..servers import certificate
+from bench.servers import certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +36,8 @@ class Service:
         """The most memory that it had, in bytes."""
         self._started = threading.Event()
         self._over = threading.Event()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def wait(self) -> None:
@@ -54,6 +55,9 @@ class Service:
         self._over.set()
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        self._reader.join(PATIENCE)
+        assert self.process.stdout  # noqa: S101  it is a pipe
+        self.process.stdout.close()
 
     def _read(self) -> None:
         assert self.process.stdout  # noqa: S101  it is a pipe

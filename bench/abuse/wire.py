@@ -1,4 +1,4 @@
-"""Connections of attackers: raw bytes, from addresses of their own, and frames of HTTP/2 that need not be right."""
+"""Connections of attackers: raw bytes from addresses of their own, and frames of HTTP/2, right or wrong."""
 
 from __future__ import annotations
 

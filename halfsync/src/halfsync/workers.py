@@ -30,14 +30,15 @@ from halfsync.life.facts import Metric, Sample, WorkerThread, gauge
 from halfsync.life.parts import Part
 from halfsync.logs import get_logger
 from halfsync.worker_calls import Busy, DeferredCall
-from halfsync.worker_queue import CallQueue, Job
+from halfsync.worker_lines import Job
+from halfsync.worker_queue import CallQueue
 from halfsync.worker_refusals import REASONS, Refusals
 from halfsync.worker_stuck import StuckThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from halfsync.worker_queue import Label
+    from halfsync.worker_lines import Label
 
 __all__ = ["Busy", "WorkerPool"]
 
@@ -98,6 +99,7 @@ class WorkerPool(Part):
             timeout=queue_timeout,
             reactor=reactor,
             refusals=self._refusals,
+            at_hand=threads,
         )
         self._idle: list[_Worker] = []
         self._workers: list[_Worker] = []
