@@ -8,6 +8,7 @@
 `Client` is for plain tests, of a WSGI application or of a klein one whose handlers answer at once.
 `AsyncClient` is for handlers that wait for something; its methods return Deferreds,
 which an `async def` test of `twisted.trial.unittest.TestCase` awaits.
+`ServiceProcess` is the whole service in a process of its own.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from halfsync.http.bounds import Bounds
 from halfsync.http.connection import H1Connection
 from halfsync.http.site import Site
 from halfsync.http.wsgi import Gateway
+from halfsync.service_process import ServiceProcess
 
 if TYPE_CHECKING:
     import socket
@@ -45,6 +47,16 @@ if TYPE_CHECKING:
     from halfsync.flags.registry import Setting
     from halfsync.http.context import Context
     from halfsync.http.h1_stream import H1Stream
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "InlineWorkers",
+    "Response",
+    "ServiceProcess",
+    "Unanswered",
+    "flags_set",
+]
 
 
 class Unanswered(AssertionError):  # noqa: N818  a test's assertion
