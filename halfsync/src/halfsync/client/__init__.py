@@ -1,6 +1,6 @@
 """Outgoing calls that survive their peers. Public are the names in `__all__`; see `docs/library.md`.
 
-A call's way: `http` -> `attempts` (one deadline over all, which address, when again) -> `tries` -> `connector`.
+A call's way: `http` -> `attempts` (one deadline for all, which address, when again) -> `tries`, `connector`.
 Without HTTP in them: `attempts`, `budget` of retries, `breaker`, `balancer` over `addresses`,
 `places` below the cap, `latencies` for hedging, `trust` for TLS. `fake` is a peer for tests.
 """
