@@ -189,10 +189,10 @@ class Exchange:
         release = None
         if len(data) > SLICE:
             # It stays in memory, where it is already.
-            memory = self._stream.context.memory
-            if not memory.take(len(data)):
+            memory, holder = self._stream.context.memory, self._stream.holder
+            if not memory.take(len(data), holder):
                 return False
-            release = partial(memory.give_back, len(data))
+            release = partial(memory.give_back, len(data), holder)
         self._started = True
         self._workers.in_reactor(self._answer, data, release)
         return True

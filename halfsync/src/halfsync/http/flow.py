@@ -7,6 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from halfsync.endpoints.addresses import address_text
+from halfsync.http.spool import open_spool
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
@@ -93,14 +94,14 @@ class Flow:
 
         :raises Disconnected: when the client is gone.
         """
-        lock, space = self._lock, self._stream.context.disk
+        lock, disk = self._lock, self._stream.context.disk
         while True:
             with lock:
                 spool = self._spool
                 if spool is None and self._wait_a_little():
                     break
             if spool is None:
-                spool = space.open()
+                spool = open_spool(disk, self._stream.holder)
                 with lock:
                     if spool is None:
                         self._wait_for_client(self._may_go_on)

@@ -42,7 +42,7 @@ KNOWN_ADDRESSES = 100
 class FLAGS:
     """The threads that run the application."""
 
-    threads = flagtypes.Count("Worker threads that run the application.", default=16)
+    threads = flagtypes.Count("Worker threads that run the application.", default=16, maximum=10_000)
     queue = flagtypes.Count("Requests that may wait for a thread; beyond it 503.", default=64, minimum=0)
     queue_timeout = flagtypes.Seconds(
         "A request that has waited longer for a thread is answered 503 and never run.", default=10
@@ -136,8 +136,7 @@ class Gateway:
 
     def render(self, request: Any) -> int:
         """Serve what a resource above has found this for."""
-        stream, head, body = request.hand_over()
-        self.handle(stream, head, body, len(request.prepath))
+        self.handle(*request.hand_over())
         return NOT_DONE_YET
 
     def getChildWithDefault(self, name: bytes, request: Any) -> IResource:
