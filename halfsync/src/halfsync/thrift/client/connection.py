@@ -208,9 +208,11 @@ class ClientConnection(Protocol):
         if self._credentials is None:
             self._ready(b"")
             return
-        shown = peers.client_certificate(self.transport)
-        binding = None if shown is None else peers.end_point(shown)
         transport: Any = self.transport
+        binding = None
+        if self._tls:
+            shown = transport.getPeerCertificate()
+            binding = peers.end_point(shown.to_cryptography() if hasattr(shown, "to_cryptography") else shown)
         try:
             self._login = ClientLogin(
                 self._credentials,
