@@ -182,6 +182,8 @@ class Context:
             stream.head.variables = {**stream.head.variables, "HTTP_HOST": origin.host}
         if origin.secure is not None:
             stream.secure = origin.secure
+        if origin.prefix:
+            stream.prefix = origin.prefix
 
 
 def describe(stream: Stream) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from halfsync import flag, flags
 from halfsync.endpoints.listener import Endpoints
@@ -14,6 +14,9 @@ from halfsync.http.bounds import Bounds
 from halfsync.http.part import HttpListener
 from halfsync.http.site import Site
 from halfsync.logs import get_logger
+
+if TYPE_CHECKING:
+    from halfsync.http.mount import Mount
 
 log = get_logger(__name__)
 
@@ -125,8 +128,8 @@ class WebListener(HttpListener):
     """The part `web`: a resource on the endpoints of `--web.listen`, within the bounds of its flags."""
 
     @classmethod
-    def from_flags(cls, resource: WebResource, reactor: Any) -> WebListener:
-        """Serve a resource where and as the flags say."""
+    def from_flags(cls, resource: WebResource | Mount, reactor: Any) -> WebListener:
+        """Serve a resource, a Gateway, or a Mount of several, where and as the flags say."""
         named = [each.name for each in fields(Bounds) if each.name in dir(FLAGS)]
         bounds = Bounds(**{each: getattr(FLAGS, each) for each in named})
         bounds = within_open_files(bounds)

@@ -138,6 +138,8 @@ class Stream(ABC):
     request_id = ""
     """What the request is called in the logs, here and elsewhere."""
     responder: Responder | None = None
+    prefix = ""
+    """The path, still percent-encoded, that a trusted proxy has taken off the target (X-Forwarded-Prefix)."""
     thread: int | None = None
     """Identifier of the worker thread that is at it."""
     code = 0
@@ -221,8 +223,10 @@ class Stream(ABC):
 class Handler(Protocol):
     """What answers requests: a WSGI application, resources of twisted.web, later ASGI."""
 
-    def handle(self, stream: Stream, head: RequestHead, body: IO[bytes]) -> None:
+    def handle(self, stream: Stream, head: RequestHead, body: IO[bytes], depth: int = 0) -> None:
         """Answer a request, at once or later; the handler closes the body when it is done with it.
+
+        :param depth: how many segments of the path are the handler's own place, where it is mounted.
 
         An exception is logged and answered with 500.
         """

@@ -136,8 +136,7 @@ class Gateway:
 
     def render(self, request: Any) -> int:
         """Serve what a resource above has found this for."""
-        stream, head, body = request.hand_over()
-        self.handle(stream, head, body, len(request.prepath))
+        self.handle(*request.hand_over())
         return NOT_DONE_YET
 
     def getChildWithDefault(self, name: bytes, request: Any) -> IResource:
