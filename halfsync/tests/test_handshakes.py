@@ -21,7 +21,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from certificates import make_certificate, write
-from halfsync.endpoints import ListeningPort, handshakes, parse
+from halfsync.endpoints import handshakes, parse
+from halfsync.endpoints.ports import ListeningPort
 from halfsync.life.sockets import Sockets
 
 PIECE = bytes(range(256)) * 64

@@ -82,6 +82,7 @@ class AsyncClient:
 
     def __init__(self, app: Any, *, bounds: Bounds | None = None) -> None:
         reading.allowed = True  # the application finds the defaults of flags
+        resource: Any
         if IResource.providedBy(app):
             resource = app
         elif hasattr(app, "resource"):

@@ -24,8 +24,7 @@ from threading import Lock, Thread
 from time import time
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred
-
+from halfsync._later import later
 from halfsync.life.facts import WorkerThread, counter, gauge
 from halfsync.life.parts import Part
 from halfsync.logs import get_logger
@@ -35,8 +34,13 @@ from halfsync.worker_queue import CallQueue, Job
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from twisted.internet import defer
+    from twisted.internet.defer import Deferred
+
     from halfsync.life.facts import Metric
     from halfsync.worker_queue import Label
+else:
+    defer = later("twisted.internet.defer")
 
 __all__ = ["Busy", "WorkerPool"]
 
@@ -94,7 +98,7 @@ class WorkerPool(Part):
         """Released by a thread that was woken and runs."""
         self._ran.acquire()
         self._stopped = False
-        self._empty: list[Deferred[None]] = []
+        self._empty: list[defer.Deferred[None]] = []
 
     @property
     def refused(self) -> int:
@@ -208,7 +212,7 @@ class WorkerPool(Part):
         Work is still taken: the requests that a drain is for need threads.
         """
         if self._jobs or self.busy:
-            empty: Deferred[None] = Deferred(self._empty.remove)
+            empty: defer.Deferred[None] = defer.Deferred(self._empty.remove)
             self._empty.append(empty)
             # A thread may have ended its call before it could see that somebody waits.
             self._check_empty()
@@ -225,7 +229,7 @@ class WorkerPool(Part):
         while self._idle:
             self._idle.pop().wake.release()
         if self.busy:
-            drained = Deferred.fromCoroutine(self.drain())
+            drained = defer.Deferred.fromCoroutine(self.drain())
             drained.addTimeout(STOPPING, self._reactor)
             with suppress(Exception):
                 await drained
