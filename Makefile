@@ -9,7 +9,7 @@ override PYTHON := $(PYTHON)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 SKELETON = {{cookiecutter.project_slug}}
-LINTED = halfsync hooks local_extensions.py scripts bench tests
+LINTED = halfsync hooks local_extensions.py needs_cookiecutter_2_1_or_newer.py scripts bench tests
 STYLE = --config pyproject.toml
 ARGS =
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
@@ -45,10 +45,12 @@ restarts: setup ## restart and hand over a real pex under load for 75 s, and cou
 	@.venv/bin/python -m bench.restarts $(ARGS)
 
 lint: setup ## check format, style and types
-	@.venv/bin/ruff format $(STYLE) --check $(LINTED) || { echo "make format puts it right"; exit 1; }
-	@.venv/bin/ruff check $(STYLE) $(LINTED)
-	@.venv/bin/mypy -p halfsync
-	@.venv/bin/mypy --explicit-package-bases hooks local_extensions.py scripts bench/*.py halfsync/build_wheel.py
+	@found=0; \
+	.venv/bin/ruff format $(STYLE) --check $(LINTED) || { echo "make format puts it right"; found=1; }; \
+	.venv/bin/ruff check $(STYLE) $(LINTED) || found=1; \
+	.venv/bin/mypy -p halfsync || found=1; \
+	.venv/bin/mypy --explicit-package-bases hooks *.py scripts bench/*.py halfsync/build_wheel.py || found=1; \
+	exit $$found
 
 format: setup ## format the code, and fix what ruff can
 	@.venv/bin/ruff format $(STYLE) $(LINTED)

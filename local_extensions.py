@@ -8,28 +8,32 @@ Here only what the template itself wrote is a template; anything else is emitted
 The second gap is that the project's folder is made before `hooks/pre_gen_project.py` may refuse its name,
 and that cookiecutter prints a traceback when a hook refuses.
 So the hook's rules are asked here first, when the name of the folder is rendered.
+
+The third is that cookiecutter holds a choice against its list before it loads anything of a template,
+and that a choice which is not in the list is a traceback.
+So `cookiecutter.json` has choices as plain text, the rules refuse a wrong one like any other answer,
+and only a person who is asked at a terminal is shown the list.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import re
 import sys
-import textwrap
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cookiecutter import generate
 from cookiecutter.exceptions import FailedHookException
 from jinja2.ext import Extension
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import ModuleType
 
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
 
 if sys.version_info < (3, 11):  # noqa: UP036  cookiecutter runs on whatever Python it was installed with
     raise FailedHookException(
@@ -40,12 +44,12 @@ if sys.version_info < (3, 11):  # noqa: UP036  cookiecutter runs on whatever Pyt
 ROOT = Path(__file__).resolve().parent
 LIBRARY = ROOT / "halfsync"
 """The source of the library, from which the wheel of each service is built."""
+LOADER = "needs_cookiecutter_2_1_or_newer"
+"""The module by whose name cookiecutter loads this one."""
 FOLDER = "{{cookiecutter.project_slug}}"
 """The name of the folder that holds the skeleton."""
-NAMES = re.compile(r"(\{\{cookiecutter\.(?:project_slug|package_name)\}\})")
+NAMES = re.compile(r"\{\{cookiecutter\.(project_slug|package_name)\}\}")
 """What names of files and folders in the skeleton may contain."""
-REFUSED = "Invalid default received: "
-"""How cookiecutter begins to say that it left a configured choice out."""
 WIDTH = 110
 """The line length of the generated project."""
 
@@ -74,67 +78,71 @@ class AnswersAreData(Extension):
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        environment.filters.update(
-            answers=answers, awaited=awaited, folder=folder, markdown=markdown, python=python, toml=toml
-        )
+        # A program that lives long may generate from another version of this template next.
+        sys.modules.pop(LOADER, None)
+        environment.filters.update(answers=answers, markdown=markdown, python=python, toml=toml)
         environment.globals["halfsync"] = BACKEND.version(BACKEND.LABEL)
         environment.globals["library"] = quoted(str(LIBRARY))
+        compiled = environment.from_string
+        # Cookiecutter gives it every text that is not a file of the skeleton.
+        environment.from_string = lambda source, *_, **__: Text(source, compiled)  # type: ignore[method-assign,assignment]
+        asked = _locals("prompt_for_config").get("context", {}).get("cookiecutter", {})
+        if found := RULES.no_text(asked):
+            raise FailedHookException("\n".join(found))
+        _offer(asked)
 
-    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:  # noqa: ARG002
-        """Return the Jinja source that stands for `source`.
 
-        A file of the skeleton has a name.
-        What has none was given to `from_string`: a hook, a name in the skeleton, a default, or an answer.
+class Text:
+    """What cookiecutter renders besides files: a default, an answer, a hook, or a name in the skeleton."""
+
+    def __init__(self, source: str, compiled: Callable[[str], Template]) -> None:
+        self._source = source
+        self._compiled = compiled
+
+    def render(self, *, cookiecutter: Mapping[str, Any], **_: object) -> str:
+        """Return the text with what the template itself wrote in it filled in, and nothing else.
+
+        :param cookiecutter: the answers, as far as they are known.
+        :raises FailedHookException: a line for every bad answer; cookiecutter prints it and exits with 1.
         """
-        if name is not None or source in HOOKS:
-            return source
-        if self.environment.loader is not None:
-            # Cookiecutter sets a loader only to walk the skeleton: this is a path in it or in the output.
-            return "".join(part if NAMES.fullmatch(part) else literal(part) for part in NAMES.split(source))
-        if source == FOLDER:
-            return "{{ cookiecutter | folder }}"
-        for key, default in QUESTIONS.items():
-            if source == default and "{{" in source:
-                # The same text given as the answer to another question is data.
-                return (
-                    f"{{% if (cookiecutter | awaited) == '{key}' %}}{source}"
-                    f"{{% else %}}{literal(source)}{{% endif %}}"
-                )
-        return literal(source)
+        awaited = next((key for key in QUESTIONS if key not in cookiecutter), None)
+        if awaited is not None:
+            # The default of another question, given as the answer to this one, is data.
+            own = self._source == QUESTIONS[awaited]
+            return self._compiled(self._source).render(cookiecutter=cookiecutter) if own else self._source
+        if self._source in HOOKS:
+            return self._compiled(self._source).render(cookiecutter=cookiecutter)
+        if self._source == FOLDER and (found := RULES.problems(cookiecutter) or _without_hooks()):
+            raise FailedHookException("\n".join(found))
+        return NAMES.sub(lambda name: str(cookiecutter[name[1]]), self._source)
 
 
-def literal(text: str) -> str:
-    """Return a Jinja expression whose value is `text`, which Jinja then neither runs nor normalises."""
-    return '{{ "' + "".join(f"\\U{ord(character):08x}" for character in text) + '" }}' if text else ""
+def _without_hooks() -> list[str]:
+    """Return a line when cookiecutter was told to run no hooks: the project would be left half made."""
+    hooks = _locals("generate_files").get("accept_hooks", True)
+    return [] if hooks else ["this template needs its hooks: leave --accept-hooks=no out"]
 
 
-def awaited(given: Mapping[str, Any]) -> str | None:
-    """Return the question that comes after the answers given so far."""
-    return next((key for key in QUESTIONS if key not in given), None)
+def _offer(asked: dict[str, Any]) -> None:
+    """Make lists of choices, for a person to see, of the plain text that cookiecutter is about to ask."""
+    for key, choices in RULES.CHOICES.items():
+        if asked.get(key) in choices:
+            asked[key] = sorted(choices, key=lambda choice: choice != asked[key])
 
 
-def folder(given: Mapping[str, Any]) -> str:
-    """Return the name of the project's folder, once all answers are found good.
+def _locals(function: str) -> dict[str, Any]:
+    """Return the local variables of the function of cookiecutter's that is at work, empty when it is not.
 
-    :raises FailedHookException: with a line for every bad answer; cookiecutter prints it and exits with 1.
+    It gives them to no extension.
+    Should it call that function otherwise one day, choices are asked for as plain text.
     """
-    if "_output_dir" not in given:
-        return FOLDER  # still asking: somebody gave the folder's own expression as an answer
-    if problems := _ignored() + RULES.problems(given):
-        raise FailedHookException("\n".join(problems))
-    return str(given["project_slug"])
-
-
-def _ignored() -> list[str]:
-    """Return a line for each choice of a user's configuration that cookiecutter only warned of, and left out.
-
-    The interpreter notes warnings in the module that gave them, so that each is shown once.
-    """
-    noted = getattr(generate, "__warningregistry__", {})
-    found = [key for key in noted if isinstance(key, tuple) and str(key[0]).startswith(REFUSED)]
-    for key in found:
-        del noted[key]
-    return [f"{str(key[0]).removeprefix(REFUSED).rstrip('.')} (in your configuration)" for key in found]
+    frame = inspect.currentframe()
+    while frame and (frame.f_code.co_name, frame.f_globals["__name__"].partition(".")[0]) != (
+        function,
+        "cookiecutter",
+    ):
+        frame = frame.f_back
+    return frame.f_locals if frame else {}
 
 
 def answers(given: Mapping[str, Any]) -> str:
@@ -152,27 +160,18 @@ def toml(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def python(text: str, column: int = 0, indent: int = 0) -> str:
-    """Return `text` as a Python expression, laid out as the formatter would.
-
-    :param column: where in its line the expression begins.
-    :param indent: how far that line is indented.
-    """
+def python(text: str) -> str:
+    """Return `text` as a Python expression, laid out as the formatter would behind `    summary=`."""
     whole = _quoted(text)
-    if column + _columns(whole) + 1 <= WIDTH:
+    if _columns(whole) + len("    summary=,") <= WIDTH:
         return whole
-    pieces = textwrap.TextWrapper(
-        # A wide character takes two columns: with any in the text, each is given two.
-        width=(WIDTH - 30) // (1 if _columns(text) == len(text) else 2),
-        drop_whitespace=False,
-        replace_whitespace=False,
-        expand_tabs=False,
-        break_on_hyphens=False,
-    ).wrap(text)
-    if len(pieces) == 1:
-        pieces = [text[: len(text) // 2], text[len(text) // 2 :]]
-    margin = "\n" + " " * (indent + 4)
-    return "(" + margin + margin.join(map(_quoted, pieces)) + "\n" + " " * indent + ")"
+    pieces = [""]
+    for character in text:
+        # Behind a space where there is one late in the line, else anywhere.
+        if _columns(_quoted(pieces[-1])) > WIDTH - (40 if pieces[-1].endswith(" ") else 25):
+            pieces.append("")
+        pieces[-1] += character
+    return "\n        ".join(["(", *map(_quoted, pieces)]) + "\n    )"
 
 
 def _columns(text: str) -> int:

@@ -26,6 +26,9 @@ CHOICES = {
     "rpc": ("none",),
 }
 
+ASKED = ("project_name", "project_slug", "package_name", "description", "author", *CHOICES)
+"""The questions."""
+
 OURS = frozenset({"chassis", "main", "test", "tests", "typings", "vendor"})
 """Names that mean something else in the project."""
 
@@ -66,14 +69,20 @@ SET_ELSEWHERE = frozenset(
 
 def problems(answers: Mapping[str, object]) -> list[str]:
     """Return a line for every answer that will not do; none when all will."""
-    asked = ("project_name", "project_slug", "package_name", "description", "author", *CHOICES)
-    wrong = [key for key in asked if not isinstance(answers[key], str)]
-    if wrong:
-        # A user's configuration is YAML, where null, true, 3.10 and 2026-11-28 are no text.
-        return [f"{key}: {answers[key]!r} is no text: put it in quotes" for key in wrong]
+    texts = {key: str(answers[key]) for key in ASKED}
+    return no_text(answers) or [f"{key}: {_shown(texts[key])} {reason}" for key, reason in _reasons(texts)]
+
+
+def no_text(answers: Mapping[str, object]) -> list[str]:
+    """Return a line for every answer among these that is of another type than text.
+
+    A user's configuration is YAML, where null, true, 3.10 and 2026-11-28 are no text.
+    """
+    given = {key: answers[key] for key in ASKED if key in answers}
     return [
-        f"{key}: {_shown(answers[key])} {reason}"
-        for key, reason in _reasons({key: str(answers[key]) for key in asked})
+        f"{key}: {value!r} is no text: put it in quotes"
+        for key, value in given.items()
+        if not isinstance(value, str)
     ]
 
 

@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import os
 import re
 import shutil
 import subprocess
+import threading
 import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from hooks import pre_gen_project
 
-from .conftest import Bake, furnish, make, pythons
+from .conftest import CACHE, ROOT, Bake, furnish, make, pythons
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +54,116 @@ def test_pex_holds_what_runs_and_nothing_else(pex: Path, baked: Path) -> None:
         for path in (baked / "src" / "hello_service").rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
-    assert {name for name in sources if not name.endswith("/")} == on_disk
+    facts = {f"hello_service/_build/{name}" for name in ("build.json", "sbom.json", "licenses.txt")}
+    assert {name for name in sources if not name.endswith("/")} == on_disk | facts
+
+
+def test_sbom_and_licences_are_beside_the_pex_and_in_it(pex: Path) -> None:
+    """The same bytes; the bill is CycloneDX by its schema, and names just what the pex holds."""
+    bill = pex.with_suffix(".sbom.json").read_bytes()
+    with zipfile.ZipFile(pex) as archive:
+        assert archive.read("hello_service/_build/sbom.json") == bill
+        licences = archive.read("hello_service/_build/licenses.txt")
+        assert archive.read("hello_service/_build/build.json") == pex.with_suffix(".build.json").read_bytes()
+        held = {name.split("/")[1] for name in archive.namelist() if name.startswith(".deps/")} - {""}
+    assert licences == pex.with_suffix(".licenses.txt").read_bytes()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill.decode()) is None
+    components = json.loads(bill)["components"]
+    assert {each["name"] for one in components for each in one.get("components", ())} == held
+    named = {
+        (each["name"].lower().replace(".", "-").replace("_", "-"), each["version"]) for each in components
+    }
+    assert set(re.findall(r"(?m)^=+\n(\S+) (\S+): ", licences.decode())) == named
+    assert [each["name"] for each in components if "licenses" not in each] == []
+
+
+def test_a_pex_is_verified_by_its_commit(bake: Bake, tmp_path: Path) -> None:
+    """`make verify` builds the commit again elsewhere; another commit's bytes, or another file's, differ."""
+    project = furnish(bake(tmp_path / "original"))
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+
+    def commit() -> None:
+        # Links are no folders, which .gitignore lists.
+        (project / ".git" / "info" / "exclude").write_text(".tools\n.build\n.venv\n")
+        for words in (["add", "."], ["commit", "-qm", "x"]):
+            subprocess.run([*git, *words], cwd=project, check=True)
+
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    commit()
+    make(project, "pex")
+    head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=project, text=True).strip()
+    file = shutil.copy(project / "dist" / "hello-service.pex", tmp_path / "deployed.pex")
+    assert json.loads((project / "dist" / "hello-service.build.json").read_text())["commit"] == head
+    with (project / "src" / "hello_service" / "tasks.py").open("a") as source:
+        source.write("# another commit\n")
+    commit()
+    said = make(project, "verify", f"FILE={file}", **OFFLINE).stdout
+    assert said == f"{file}: the same bytes as commit {head} builds\n"
+    # Whoever changed the file, and left the commit that it names.
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("hello_service/more.py", "")
+    command = ["make", f"PYTHON={next(iter(pythons().values()))}", "verify", f"FILE={file}"]
+    run = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert run.returncode != 0
+    assert f"not what commit {head} builds: hello_service/more.py differ" in run.stderr
+
+
+class Advisories(BaseHTTPRequestHandler):
+    """A database in the manner of OSV that knows of one version of one distribution."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        known = {"vulns": [ADVISORY]} if asked["package"]["name"] == "flask" else {}
+        body = json.dumps(known).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+ADVISORY = {
+    "id": "PYSEC-0000-1",
+    "aliases": ["CVE-0000-0001"],
+    "summary": "made up",
+    "schema_version": "1.6.0",
+    "affected": [
+        {
+            "package": {"name": "flask", "ecosystem": "PyPI"},
+            "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99.0"}]}],
+        }
+    ],
+}
+
+
+def test_the_lock_is_audited(baked: Path) -> None:
+    """An advisory fails `make audit` and is named, one that is ignored does not; all are asked for."""
+    command = ["make", f"PYTHON={next(iter(pythons().values()))}", "audit"]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Advisories) as database:
+        threading.Thread(target=database.serve_forever, daemon=True).start()
+        there = {**os.environ, "PIP_AUDIT_OSV_URL": f"http://127.0.0.1:{database.server_port}/v1/query"}
+
+        def audit(*more: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [*command, *more], cwd=baked, env=there, capture_output=True, text=True, check=False
+            )
+
+        told, ignored = audit(), audit("ARGS=--ignore-vuln=PYSEC-0000-1")
+        database.shutdown()
+        gone = audit()
+    locked = len(re.findall(r"(?m)^[\w.-]+==", (baked / "requirements.lock").read_text()))
+    flask = re.search(r"(?m)^flask==(\S+)", (baked / "requirements.lock").read_text())
+    assert flask
+    assert told.stdout.splitlines() == [
+        f"flask {flask[1]}: PYSEC-0000-1 CVE-0000-0001: fixed in 99.0",
+        f"{locked} distributions of requirements.lock looked up: 1 advisories",
+    ], told.stderr
+    assert told.returncode != 0
+    assert (ignored.returncode, ignored.stdout.splitlines()[-1][-12:]) == (0, "0 advisories")
+    assert gone.returncode != 0
+    assert gone.stderr.startswith("hello-service: not audited: pip-audit==")
 
 
 def test_pex_is_the_same_bytes_anywhere(pex: Path, baked: Path, tmp_path: Path) -> None:
@@ -145,3 +259,47 @@ def test_locks_name_no_registry(bake: Bake) -> None:
     """Where packages come from is the machine's configuration, not the project's."""
     for path in bake().glob("*.lock"):
         assert "://" not in path.read_text()
+
+
+def test_lint_tells_everything_at_once(bake: Bake) -> None:
+    """What the formatter, ruff and mypy find is told in one run of a service's `make lint`, which fails."""
+    project = furnish(bake())
+    (project / "src" / "hello_service" / "bad.py").write_text("import os\nTEXT: str  =  1\n")
+    run = subprocess.run(
+        ["make", f"PYTHON={next(iter(pythons().values()))}", "lint"],
+        cwd=project,
+        env={**os.environ, "MYPY_CACHE_DIR": str(CACHE / "mypy")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode != 0
+    for said in ("File would be reformatted", "F401", "Incompatible types in assignment"):
+        assert said in run.stdout
+
+
+def test_the_templates_own_lint_tells_everything_at_once(tmp_path: Path) -> None:
+    """`make lint` of this repository runs every checker, whatever was found, and fails then."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    tools = tmp_path / ".venv" / "bin"
+    tools.mkdir(parents=True)
+    for name in ("ruff", "mypy"):
+        (tools / name).write_text(f'#!/bin/sh\necho "{name} $1" >>ran\ntest "{name}" = mypy\n')
+        (tools / name).chmod(0o755)
+    run = subprocess.run(
+        ["make", "-o", "setup", "lint"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode != 0
+    assert (tmp_path / "ran").read_text().splitlines() == [
+        "ruff format",
+        "ruff check",
+        "mypy -p",
+        "mypy --explicit-package-bases",
+    ]
+
+
+def test_the_tools_are_made_once(baked: Path, bake: Bake, tmp_path: Path) -> None:
+    """What is up to date is not made again: a second `make setup` prints nothing, and asks no registry."""
+    project = furnish(bake(tmp_path))
+    for _ in range(2):
+        assert make(project, "setup", **OFFLINE).stdout == ""

@@ -70,6 +70,19 @@ def test_recipes_use_names_that_exist() -> None:
                     assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
 
 
+def test_every_command_of_the_build_has_its_test() -> None:
+    """Each row of a table of commands names a test that exists."""
+    rows = re.findall(
+        r"(?m)^\| `([^`]+)` \| .* \| `(test_\w+\.py)::(test_\w+)` \|$",
+        (ROOT / "docs" / "building.md").read_text("utf-8"),
+    )
+    assert len(rows) >= 7
+    for command, file, test in rows:
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text("utf-8"), command
+    blocks = re.findall(r"(?m)^```console\n", (ROOT / "docs" / "building.md").read_text("utf-8"))
+    assert blocks == []
+
+
 def test_what_is_to_be_made_can_be_made() -> None:
     """Each `make ...` that a page, a comment or a message names is a target of one of the Makefiles."""
     makefiles = (ROOT / "Makefile", ROOT / "{{cookiecutter.project_slug}}" / "Makefile")

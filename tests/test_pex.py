@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENCE = 60
+VERSION = "hello-service 0.1.0"
 
 
 class Running:
@@ -115,6 +117,38 @@ def test_it_serves(running: Running) -> None:
     assert '"check_page"' in running.get("admin", "/tasks")
 
 
+def test_it_tells_what_it_was_built_from(running: Running, pex: Path, baked: Path) -> None:
+    """/info has commit, locks, library and inputs; the bill and the licences come from the live process."""
+    facts = json.loads(pex.with_suffix(".build.json").read_text())
+    told = json.loads(running.get("admin", "/info"))["build"]
+    assert {name: told[name] for name in facts if name in told} == {
+        name: value for name, value in facts.items() if name not in ("name", "version", "pex")
+    } | {"pex": told["pex"]}
+    assert told["pex_version"] == facts["pex"]
+    lock = hashlib.sha256((baked / "requirements.lock").read_bytes()).hexdigest()
+    assert told["locks"]["requirements.lock"] == lock
+    assert told["library"] in (baked / "pyproject.toml").read_text()
+    assert running.get("admin", "/info/sbom") == pex.with_suffix(".sbom.json").read_text()
+    assert running.get("admin", "/info/licenses") == pex.with_suffix(".licenses.txt").read_text()
+
+
+def test_version_tells_it_as_well(pex: Path, baked: Path, tmp_path: Path) -> None:
+    """Name and version alone on the first line, then commit, locks, library and inputs."""
+    run = in_cache(pex, tmp_path, "$PEX --version")
+    first, *more = run.stdout.splitlines()
+    assert (run.returncode, first) == (0, "hello-service 0.1.0"), run.stderr
+    lock = hashlib.sha256((baked / "requirements.lock").read_bytes()).hexdigest()
+    assert f"requirements.lock: sha256:{lock}" in more
+    assert [line.partition(":")[0] for line in more] == [
+        "commit",
+        "requirements.lock",
+        "tools.lock",
+        "halfsync",
+        "pex",
+        "for",
+    ]
+
+
 def test_its_process_is_the_one_that_was_started(running: Running) -> None:
     """No launcher stays between: signals reach the service itself."""
     (started,) = [event for event in running.events if event["event"] == "service.started"]
@@ -176,7 +210,7 @@ def cache(tmp_path: Path) -> Path:
 def test_cache_on_a_read_only_disk(pex: Path, tmp_path: Path, cache: Path) -> None:
     """It costs time at each start and is no reason not to start; pex warns, and nothing is left behind."""
     run = in_cache(pex, tmp_path, "$PEX --version", *with_disk(cache, "ro"))
-    assert (run.returncode, run.stdout) == (0, "hello-service 0.1.0\n"), run.stderr
+    assert (run.returncode, run.stdout.splitlines()[0]) == (0, VERSION), run.stderr
     assert f"PEX_ROOT is configured as {cache} but that path is un-writeable" in run.stderr
     assert list((tmp_path / "tmp").iterdir()) == []
 
@@ -193,6 +227,6 @@ def test_cache_on_a_full_disk(pex: Path, tmp_path: Path, cache: Path) -> None:
         $PEX --version
     """
     run = in_cache(pex, tmp_path, script, *with_disk(cache, "size=64m"))
-    version = "hello-service 0.1.0\n"
-    assert (run.returncode, run.stdout) == (0, f"{version}full\n{version}"), run.stderr
+    told = [line for line in run.stdout.splitlines() if ": " not in line]
+    assert (run.returncode, told) == (0, [VERSION, "full", VERSION]), run.stderr
     assert "OSError: [Errno 28] No space left on device\n" in run.stderr

@@ -37,6 +37,8 @@ def hello(environ, start_response):
 class Inline:
     """Workers that make every call at once."""
 
+    threads = 1
+
     def submit(self, call, label, *, patient=False, deadline=None, critical=False):
         copy_context().run(call)
 
@@ -45,6 +47,10 @@ class Inline:
 
     def in_reactor(self, function, *args):
         function(*args)
+
+    def skipped(self): ...
+
+    def progress(self, *, waiting=False): ...
 
 
 class Connection:

@@ -166,6 +166,13 @@ def test_info(service):
     assert info["uptime_seconds"] >= 0
 
 
+@pytest.mark.parametrize("path", ["/info/sbom", "/info/licenses"])
+def test_what_no_pex_has_is_not_found(service, path):
+    """From its source a service has no bill of materials, and says why."""
+    status, _, body = service.ask("GET", path)
+    assert (status, body) == (404, {"error": "this process does not run from a file that make pex has built"})
+
+
 def test_flags_are_masked(service, monkeypatch):
     """Values and sources are shown, secrets are not."""
     from halfsync import flag

@@ -163,7 +163,7 @@ def test_foreign_environment_sets_nothing(web, tasks):
         (["--web.thread=4"], "--web.thread: no such flag; did you mean --web.threads?"),
         (["--zzz"], "--zzz: no such flag; --help lists them"),
         (["--web.threads=four"], "--web.threads: 'four' is no whole number (command line)"),
-        (["--web.threads=0"], "--web.threads: '0' is less than 1 (command line)"),
+        (["--web.threads=0"], "--web.threads: '0' is less than 1; right is 1 to 1000000 (command line)"),
         (["--web.threads="], "--web.threads: '' is no whole number (command line)"),
         (["--web.threads"], "--web.threads: no value; write --web.threads=value"),
         (

@@ -157,6 +157,22 @@ def test_requests_and_threads(tools):
     assert "test_requests_and_threads" in tools.threads()
 
 
+def test_the_ten_that_hold_most_are_shown(tools):
+    """In memory and on the disk together, the worst first; none that holds nothing."""
+    (part,) = tools._process
+    part.connections = lambda: [
+        OpenConnection("web", "idle"),
+        OpenConnection("web", "10.0.0.1:1", memory=5, at="POST /a"),
+        *(OpenConnection("web", f"10.0.0.2:{port}", disk=port) for port in range(100, 120)),
+    ]
+    rows = tools.holders().split("\n")
+    assert rows[0] == "web  10.0.0.2:119  0 bytes of memory  119 of disk"
+    assert len(rows) == 10
+    assert tools.holders(most=30).split("\n")[-1] == "web  10.0.0.1:1  5 bytes of memory  0 of disk  POST /a"
+    part.connections = list
+    assert tools.holders() == "no connection holds anything"
+
+
 def test_connections_are_shown(tools):
     """Listener, peer, and what is known of the rest; and how many there are of each listener."""
     part = Part("web")

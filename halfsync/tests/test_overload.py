@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import re
+
+import pytest
 from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.address import UNIXAddress
@@ -9,9 +13,11 @@ from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 
 from halfsync.endpoints.addresses import ip_address
+from halfsync.flags import FlagError
 from halfsync.http import listener
 from halfsync.http.bounds import Bounds
 from halfsync.http.proxies import Proxies
+from halfsync.testing import flags_set
 from http_tools import GET, Connection, ServerCase, parse, resident
 
 
@@ -242,3 +248,28 @@ class TestSlowReaders(ServerCase):
         client = await self.slow(0.05, lambda _: reactor.seconds() > started + 1.5)
         assert client.lost is None
         client.transport.abortConnection()
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "right"),
+    [
+        ("web.memory", "1", "1048576 to 1099511627776"),
+        ("web.memory", str(2**41), "1048576 to 1099511627776"),
+        ("web.spool", "-1", "0 to 1125899906842624"),
+        ("web.max_body", "0", "1 to 1125899906842624"),
+        ("web.max_head", "100", "512 to 1048576"),
+        ("web.max_headers", "1", "8 to 10000"),
+        ("web.min_rate", str(2**31), "1 to 1073741824"),
+        ("web.threads", "0", "1 to 10000"),
+        ("web.queue_timeout", "0", "0.001 to 1e+09 seconds"),
+        ("web.stuck_after", "-1", "0 to 1e+09 seconds"),
+        ("rpc.memory", "1", "1048576 to 1099511627776"),
+        ("rpc.max_frame", "1", "256 to 1073741824"),
+    ],
+)
+def test_bounds_with_which_nothing_could_be_served_are_refused(flag, value, right):
+    """By a message that says what would be right."""
+    importlib.import_module("halfsync.http.wsgi")
+    importlib.import_module("halfsync.thrift.listener")
+    with pytest.raises(FlagError, match=f"; right is {re.escape(right)} "), flags_set({flag: value}):
+        pass

@@ -169,8 +169,8 @@ def test_the_flag(value):
     ("value", "told"),
     [
         ("10.0.0.1/8", "has '10.0.0.1/8', which 10.0.0.1/8 has host bits set; right are 10.0.0.7, "),
-        ("10.0.0.7=for,port", "has '10.0.0.7=for,port'; after the = are some of for,proto,host"),
-        ("10.0.0.7=", "has '10.0.0.7='; after the = are some of for,proto,host"),
+        ("10.0.0.7=for,port", "has '10.0.0.7=for,port'; after the = are some of for,proto,host,prefix"),
+        ("10.0.0.7=", "has '10.0.0.7='; after the = are some of for,proto,host,prefix"),
         ("10.0.0.7 proxy.example", "has 'proxy.example', which is no IP address or network; right are "),
         ("*", "has '\\*', which is no IP address"),
         ("10.0.0.7,10.0.0.8", "which is no IP address"),

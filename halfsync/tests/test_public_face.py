@@ -22,17 +22,23 @@ DOCUMENT = ROOT / "docs" / "library.md"
 MEMBERS = {
     "About": ["__init__"],
     "Admin": ["from_flags", "url"],
+    "Background": ["__init__", "start_soon"],
+    "BackgroundFull": [],
     "Busy": [],
+    "DeadlineExceeded": [],
     "Endpoints": ["__init__"],
+    "EventStream": ["__init__", "clients", "publish", "publish_from_thread"],
     "Gateway": ["__init__"],
     "Listener": ["__init__", "addresses", "url"],
     "Manhole": ["from_flags"],
+    "Mount": ["__init__"],
     "Part": ["__init__", "start", "drain", "stop", "problems"],
     "Periodic": ["__init__"],
     "Process": ["add", "part", "problems", "stop", "draining", "on_drain"],
     "StartError": [],
     "Tasks": ["__init__"],
     "WebListener": ["from_flags", "addresses", "url"],
+    "WebSockets": ["__init__"],
     "WorkerPool": ["__init__", "run", "submit"],
     "flags.Choice": ["__init__"],
     "flags.Count": ["__init__"],
@@ -42,13 +48,23 @@ MEMBERS = {
     "flags.Size": ["__init__"],
     "testing.AsyncClient": ["__init__", "request", "get", "post"],
     "testing.Client": ["__init__", "request", "get", "post"],
+    "testing.InlineWorkers": [],
     "testing.Response": ["__init__", "text", "json"],
+    "testing.ServiceProcess": ["__init__", "wait_for", "address", "get", "stop"],
     "testing.Unanswered": [],
 }
 """What is promised of each public class: more that it has may change."""
 
 FLAGS = ("Choice", "Count", "FlagError", "Path", "Seconds", "Size", "declare", "parse")
-TESTING = ("AsyncClient", "Client", "Response", "Unanswered", "flags_set")
+TESTING = (
+    "AsyncClient",
+    "Client",
+    "InlineWorkers",
+    "Response",
+    "ServiceProcess",
+    "Unanswered",
+    "flags_set",
+)
 
 
 def face() -> list[str]:
@@ -153,8 +169,10 @@ from halfsync import (
     About,
     Admin,
     Busy,
+    EventStream,
     Gateway,
     Manhole,
+    Mount,
     Part,
     Periodic,
     Process,
@@ -222,7 +240,9 @@ def parts(process: Process) -> None:
     process.add(Manhole.from_flags(process))
     process.add(Cache("cache"))
     workers: WorkerPool = process.add(workers_from_flags(process.reactor))
-    web = process.add(WebListener.from_flags(Gateway(app, workers), process.reactor))
+    events = process.add(EventStream("events", reactor=process.reactor))
+    both = Mount({"/": Gateway(app, workers), "/events": events.resource})
+    web = process.add(WebListener.from_flags(both, process.reactor))
     url: str | None = web.url()
     print(url)
     try:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
+from structlog.testing import capture_logs
 from twisted.internet.task import Clock
 
-from halfsync import deadline, worker_queue
+from halfsync import deadline, worker_queue, worker_refusals, worker_shares
 from halfsync.worker_queue import INTERVAL, TARGET, CallQueue, Job
 
 
@@ -32,7 +35,8 @@ class Call:
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> Time:
     time = Time()
-    monkeypatch.setattr(worker_queue, "monotonic", time)
+    for module in (worker_queue, worker_refusals, worker_shares):
+        monkeypatch.setattr(module, "monotonic", time)
     return time
 
 
@@ -125,3 +129,86 @@ def test_nobody_waits_for_an_answer_past_its_deadline(queue, now):
 def test_the_deadline_that_a_client_names(text, expected):
     """X-Request-Timeout is a number of seconds; what is none is ignored."""
     assert deadline.asked(text, lambda: 100.0) == expected
+
+
+class Asked(Call):
+    """A call of some client."""
+
+    def __init__(self, client: str | None) -> None:
+        self.client = client
+
+    def share(self) -> str | None:
+        return self.client
+
+
+class TestShares:
+    """Who gets how much of what can be done, while that is not enough for all."""
+
+    def serve(self, queue: CallQueue, now: Time, clients: dict[str, int], seconds: int) -> dict[str, int]:
+        """Have each client ask so many times a second, where 40 calls a second can be made; count them."""
+        made = dict.fromkeys(clients, 0)
+        for tick in range(seconds * 40):
+            now.now += 1 / 40
+            for client, rate in clients.items():
+                for _ in range(rate * (tick + 1) // 40 - rate * tick // 40):
+                    queue.add(Job(Asked(client), client), patient=True)
+            job = take(queue)
+            if job is not None:
+                made[job.call.client] += 1
+        return made
+
+    def test_a_client_that_asks_for_little_gets_it(self, queue, now):
+        """While another asks for ten times what can be done; and nothing is left unused."""
+        self.serve(queue, now, {"little": 8, "much": 400}, 3)
+        assert queue.shedding
+        made = self.serve(queue, now, {"little": 8, "much": 400}, 10)
+        assert made["little"] >= 80 * 0.9
+        assert sum(made.values()) >= 400 * 0.95
+        assert queue.refusals.counts["share"] > 1000
+
+    def test_those_that_ask_for_too_much_get_the_same(self, queue, now):
+        """However much more one of them asks for."""
+        self.serve(queue, now, {"two": 80, "ten": 400}, 3)
+        made = self.serve(queue, now, {"two": 80, "ten": 400}, 10)
+        assert made["two"] >= 200 * 0.8
+        assert sum(made.values()) >= 400 * 0.95
+
+    def test_a_client_alone_has_all(self, queue, now):
+        """There is nobody to share with."""
+        assert self.serve(queue, now, {"one": 400}, 5)["one"] >= 200 * 0.95
+        assert queue.refusals.counts["share"] == 0
+
+    def test_nobody_is_asked_who_is_not_known(self, queue, now):
+        """Clients of a UNIX socket have no address, and no share."""
+        overload(queue, now)
+        for _ in range(50):
+            queue.add(Job(Asked(None), ""), patient=True)
+        assert queue.refusals.counts["share"] == 0
+
+    @pytest.mark.parametrize(
+        ("wanted", "total", "level"),
+        [([10, 10], 10, 5), ([1, 10], 10, 9), ([1, 2, 30, 30], 33, 15), ([3, 3], 10, None), ([99], 10, None)],
+    )
+    def test_what_a_client_leaves_is_the_others(self, wanted, total, level):
+        """The bound is max-min fair; there is none when all can have all."""
+        assert worker_shares.level(wanted, total) == (inf if level is None else level)
+
+
+def test_what_is_not_made_is_counted_by_its_reason(queue, now):
+    """And told once a second at most, with all that came since."""
+    with capture_logs() as logs:
+        add(queue, deadline=now.now + 0.1)
+        now.now += 5
+        take(queue)
+        add(queue)
+        now.now += 11
+        take(queue)
+        for _ in range(4):
+            add(queue)
+        assert not queue.add(Job(Call(), "one more"), patient=False)
+    assert queue.refusals.counts == {"deadline": 1, "timeout": 1, "full": 1}
+    assert queue.refused == 3
+    assert [(each["event"], each["reasons"]) for each in logs] == [
+        ("workers.refused", {"deadline": 1}),
+        ("workers.refused", {"timeout": 1}),
+    ]

@@ -15,6 +15,8 @@ from twisted.web.resource import Resource
 from halfsync.endpoints import send_queue
 from halfsync.endpoints.transport import SocketTransport
 from halfsync.http import flow, spool
+from halfsync.http.account import Account
+from halfsync.http.spool import open_spool
 from http_tools import GET, Connection, ServerCase
 
 MIB = 1024 * 1024
@@ -171,7 +173,7 @@ class SpoolTest(ServerCase):
 
 @pytest.fixture
 def space():
-    return spool.Space(10)
+    return Account(10)
 
 
 class Page(Resource):
@@ -295,7 +297,7 @@ def test_a_client_that_leaves_in_its_upload_gives_the_room_back():
 
 def test_the_disk_is_written_without_the_lock(space, monkeypatch):
     """While a write hangs, the reactor finds out what there is, and takes it, all the same."""
-    kept = space.open()
+    kept = open_spool(space, None)
     kept.append(b"abc")
     hanging, go = threading.Event(), threading.Event()
     write = spool.os.pwrite
@@ -320,7 +322,7 @@ def test_the_disk_is_written_without_the_lock(space, monkeypatch):
 
 
 def test_bytes_come_back_in_order(space):
-    kept = space.open()
+    kept = open_spool(space, None)
     assert kept.append(b"abc")
     assert kept.append(b"def")
     assert kept.take(4) == b"abcd"
@@ -332,11 +334,11 @@ def test_bytes_come_back_in_order(space):
 
 
 def test_all_or_nothing_within_the_space_of_all(space):
-    first, second = space.open(), space.open()
+    first, second = open_spool(space, None), open_spool(space, None)
     assert first.append(b"12345678")
     assert not second.append(b"123")
     assert second.append(b"12")
-    assert space.open() is None
+    assert open_spool(space, None) is None
     first.close()
     assert second.append(b"345")
     second.close()
@@ -345,7 +347,7 @@ def test_all_or_nothing_within_the_space_of_all(space):
 
 def test_a_disk_that_refuses_keeps_what_was_there(space, monkeypatch):
     """What is written of a piece that fails is not part of the response."""
-    kept = space.open()
+    kept = open_spool(space, None)
     kept.append(b"abc")
     with monkeypatch.context() as patched:
         patched.setattr(spool.os, "pwrite", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
@@ -358,7 +360,7 @@ def test_a_disk_that_refuses_keeps_what_was_there(space, monkeypatch):
 def test_the_file_has_no_name(space, tmp_path, monkeypatch):
     """Nothing is left behind by a process that is killed."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    kept = space.open()
+    kept = open_spool(space, None)
     kept.append(b"abc")
     assert list(tmp_path.iterdir()) == []
     kept.close()

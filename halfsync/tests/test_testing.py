@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from flask import Flask, abort, jsonify, request
@@ -11,11 +12,12 @@ from structlog.testing import capture_logs
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from children import SOURCES
 from halfsync.flags import FlagError
 from halfsync.http.bounds import Bounds
 from halfsync.http.listener import FLAGS
 from halfsync.http.wsgi import FLAGS as WSGI_FLAGS
-from halfsync.testing import AsyncClient, Client, Unanswered, flags_set
+from halfsync.testing import AsyncClient, Client, ServiceProcess, Unanswered, flags_set
 
 app = Flask(__name__)
 
@@ -141,3 +143,41 @@ class TestFlagsSet:
         """A flag that does not exist is an error."""
         with pytest.raises(FlagError, match=r"--web\.nothing: no such flag"), flags_set({"web.nothing": "1"}):
             pass
+
+
+SERVICE = """
+import sys
+from flask import Flask
+from halfsync import About, serve_wsgi
+app = Flask(__name__)
+app.get("/")(lambda: "Hello")
+print("not JSON", flush=True)
+sys.exit(serve_wsgi(app, About("child", version="1")))
+"""
+
+
+def test_service_process(tmp_path):
+    """A service is started, asked, and stopped; an event that was read before is found again."""
+    listen = [f"--{name}.listen=tcp:0:interface=127.0.0.1" for name in ("web", "admin")]
+    command = [sys.executable, "-c", SERVICE, *listen]
+    with ServiceProcess(command, environ={"PYTHONPATH": str(SOURCES), "HOME": str(tmp_path)}) as service:
+        service.wait_for("service.started")
+        assert service.wait_for("not JSON") == {"event": "not JSON"}
+        assert service.get("web", "/") == "Hello"
+        assert service.address("admin") != service.address("web")
+        with pytest.raises(AssertionError, match="no TCP listener rpc"):
+            service.address("rpc")
+        assert service.stop() == 0
+
+
+def test_service_process_that_ends_or_is_silent():
+    """A service that ends without the event, or says nothing for too long, fails the test."""
+    with (
+        ServiceProcess([sys.executable, "-c", ""]) as service,
+        pytest.raises(AssertionError, match="without x"),
+    ):
+        service.wait_for("x")
+    silent = ServiceProcess([sys.executable, "-c", "import time; time.sleep(600)"], patience=0.2)
+    with silent, pytest.raises(AssertionError, match="killed, without x"):
+        silent.wait_for("x")
+    assert silent.process.returncode is not None

@@ -7,18 +7,15 @@ import sys
 import threading
 from contextvars import ContextVar
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 import halfsync
-from halfsync import workers
 from halfsync.workers import Busy, WorkerPool
 
 SOURCE = Path(halfsync.__file__).parent.parent
@@ -197,16 +194,3 @@ print("over")
         [sys.executable, "-c", program], cwd=SOURCE, capture_output=True, text=True, timeout=20, check=True
     )
     assert done.stdout == "over\n"
-
-
-def test_a_pool_whose_threads_are_all_stuck_is_a_problem(monkeypatch):
-    """Not while one of them has begun something lately."""
-    pool = WorkerPool("stuck", threads=2, queue=0, reactor=Clock())
-    began = [100.0, 120.0]
-    pool._workers = [SimpleNamespace(held=("a call", each)) for each in began]
-    monkeypatch.setattr(workers, "time", lambda: 149.0)
-    assert pool.problems() == []
-    monkeypatch.setattr(workers, "time", lambda: 151.0)
-    assert pool.problems() == ["all 2 threads are held, each for 31 s or more"]
-    pool._workers[0].held = None
-    assert pool.problems() == []

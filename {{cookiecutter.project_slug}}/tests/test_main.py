@@ -9,7 +9,7 @@ from {{ cookiecutter.package_name }} import __version__
 from .conftest import COMMAND, PATIENCE
 
 if TYPE_CHECKING:
-    from .conftest import Running
+    from halfsync.testing import ServiceProcess
 
 
 def run(*flags: str) -> subprocess.CompletedProcess[str]:
@@ -38,7 +38,7 @@ def test_unknown_flag_is_refused() -> None:
     assert len(refused.stderr.splitlines()) == 1
 
 
-def test_life(service: Running) -> None:
+def test_life(service: ServiceProcess) -> None:
     """The service gets ready, answers, and stops cleanly when told to."""
     service.get("admin", "/health/ready")
     assert json.loads(service.get("admin", "/info"))["version"] == __version__

@@ -24,8 +24,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from halfsync import flag, flags
     from halfsync.admin import Admin
+    from halfsync.background import Background, BackgroundFull
+    from halfsync.deadline import DeadlineExceeded
     from halfsync.endpoints.listener import Endpoints, Listener
+    from halfsync.from_thread import from_thread
     from halfsync.http.listener import WebListener
+    from halfsync.http.mount import Mount
+    from halfsync.http.sse import EventStream
+    from halfsync.http.websocket_resource import WebSockets
     from halfsync.http.wsgi import Gateway, workers_from_flags
     from halfsync.life.about import About
     from halfsync.life.errors import StartError
@@ -41,21 +47,28 @@ if TYPE_CHECKING:
 __all__ = [
     "About",
     "Admin",
+    "Background",
+    "BackgroundFull",
     "Busy",
+    "DeadlineExceeded",
     "Endpoints",
+    "EventStream",
     "Gateway",
     "Listener",
     "Manhole",
+    "Mount",
     "Part",
     "Periodic",
     "Process",
     "StartError",
     "Tasks",
     "WebListener",
+    "WebSockets",
     "WorkerPool",
     "arrange_reactor",
     "flag",
     "flags",
+    "from_thread",
     "get_logger",
     "hold_signals",
     "run",
@@ -69,19 +82,26 @@ __version__ = "0.2.0"
 _HOMES = {
     "About": "life.about",
     "Admin": "admin",
+    "Background": "background",
+    "BackgroundFull": "background",
     "Busy": "workers",
+    "DeadlineExceeded": "deadline",
     "Endpoints": "endpoints.listener",
+    "EventStream": "http.sse",
     "Gateway": "http.wsgi",
     "Listener": "endpoints.listener",
     "Manhole": "manhole",
+    "Mount": "http.mount",
     "Part": "life.parts",
     "Periodic": "tasks",
     "Process": "life.parts",
     "StartError": "life.errors",
     "Tasks": "tasks",
     "WebListener": "http.listener",
+    "WebSockets": "http.websocket_resource",
     "WorkerPool": "workers",
     "arrange_reactor": "life.reactors",
+    "from_thread": "from_thread",
     "get_logger": "logs",
     "hold_signals": "life.signals",
     "run": "serving",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from halfsync.life.parts import Process
 
     Parts = Callable[[Process], None]
+    Beside = Callable[[Process], Mapping[str, Any]]
 
 
 @runtime_checkable
@@ -76,6 +77,7 @@ def serve_wsgi(
     *,
     factory: Literal[False] = False,
     parts: Parts | None = None,
+    beside: Beside | None = None,
     commands: Mapping[str, Command] = MappingProxyType({}),
     argv: Sequence[str] | None = None,
 ) -> int: ...
@@ -88,6 +90,7 @@ def serve_wsgi(
     *,
     factory: Literal[True],
     parts: Parts | None = None,
+    beside: Beside | None = None,
     commands: Mapping[str, Command] = MappingProxyType({}),
     argv: Sequence[str] | None = None,
 ) -> int: ...
@@ -99,6 +102,7 @@ def serve_wsgi(
     *,
     factory: bool = False,
     parts: Parts | None = None,
+    beside: Beside | None = None,
     commands: Mapping[str, Command] = MappingProxyType({}),
     argv: Sequence[str] | None = None,
 ) -> int:
@@ -109,11 +113,14 @@ def serve_wsgi(
     :param app: the application; its threads may block.
     :param factory: whether `app` makes the application, once the flags are parsed.
     :param parts: adds parts of the service's own, which start after these, and stop before them.
+    :param beside: returns, by path, what else answers on the same listener, in the reactor (`Mount` has the
+        kinds): `lambda process: {"/events": process.add(EventStream(...)).resource}`.
     :param commands: as for `run`.
     :param argv: the arguments without the program's name; None for those of the process.
     :raises SystemExit: as `run` does.
     """
     from halfsync.http.listener import WebListener  # noqa: PLC0415  see above
+    from halfsync.http.mount import Mount  # noqa: PLC0415  see above
     from halfsync.http.wsgi import Gateway, workers_from_flags  # noqa: PLC0415  see above
 
     add_tools = _tools()
@@ -122,7 +129,10 @@ def serve_wsgi(
         add_tools(process)
         made = cast("Callable[[], WSGIApplication]", app)() if factory else cast("WSGIApplication", app)
         workers = process.add(workers_from_flags(process.reactor))
-        process.add(WebListener.from_flags(Gateway(made, workers), process.reactor))
+        root: Gateway | Mount = Gateway(made, workers)
+        if beside is not None:
+            root = Mount({"/": root, **beside(process)})
+        process.add(WebListener.from_flags(root, process.reactor))
         if parts is not None:
             parts(process)
 

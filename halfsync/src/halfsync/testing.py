@@ -8,6 +8,7 @@
 `Client` is for plain tests, of a WSGI application or of a klein one whose handlers answer at once.
 `AsyncClient` is for handlers that wait for something; its methods return Deferreds,
 which an `async def` test of `twisted.trial.unittest.TestCase` awaits.
+`ServiceProcess` is the whole service in a process of its own.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from halfsync.http.bounds import Bounds
 from halfsync.http.connection import H1Connection
 from halfsync.http.site import Site
 from halfsync.http.wsgi import Gateway
+from halfsync.service_process import ServiceProcess
 
 if TYPE_CHECKING:
     import socket
@@ -45,6 +47,16 @@ if TYPE_CHECKING:
     from halfsync.flags.registry import Setting
     from halfsync.http.context import Context
     from halfsync.http.h1_stream import H1Stream
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "InlineWorkers",
+    "Response",
+    "ServiceProcess",
+    "Unanswered",
+    "flags_set",
+]
 
 
 class Unanswered(AssertionError):  # noqa: N818  a test's assertion
@@ -76,19 +88,15 @@ class Response:
 class AsyncClient:
     """Calls an application; each method returns a Deferred of its Response.
 
-    :param app: a WSGI application, a klein one, or any resource of twisted.web.
+    :param app: a WSGI application, a klein one, any resource of twisted.web, or a `Mount` of several.
     :param bounds: as the service sets them by `--web.max_body` and the like.
     """
 
     def __init__(self, app: Any, *, bounds: Bounds | None = None) -> None:
         reading.allowed = True  # the application finds the defaults of flags
         resource: Any
-        if IResource.providedBy(app):
-            resource = app
-        elif hasattr(app, "resource"):
-            resource = app.resource()
-        else:
-            resource = Gateway(app, _Inline())
+        known = IResource.providedBy(app) or hasattr(app, "resource") or hasattr(app, "handle")
+        resource = app if known else Gateway(app, InlineWorkers())
         self._site = Site(resource, bounds=bounds or Bounds(), access_log=False, reactor=Clock())
 
     def request(
@@ -199,8 +207,10 @@ def _setting(name: str) -> Setting:
     return registry.find(own[0] if len(own) == 1 and "." in name else name)
 
 
-class _Inline:
-    """Makes every call at once, where a service has threads."""
+class InlineWorkers:
+    """Makes every call at once, where a service has threads: `Gateway(app, InlineWorkers())`."""
+
+    threads = 1
 
     def submit(
         self,
@@ -211,15 +221,23 @@ class _Inline:
         deadline: float | None = None,
         critical: bool = False,
     ) -> None:
+        """Make a call, in a context of its own, as the threads of the pool do."""
         del label, patient, deadline, critical
-        # As the threads of the pool do.
         copy_context().run(call)
 
     def retry_after(self) -> int:
+        """Return 1; it is never busy."""
         return 1
 
     def in_reactor(self, function: Callable[..., object], *args: object) -> None:
+        """Make a call of the reactor's at once, too."""
         function(*args)
+
+    def skipped(self) -> None:
+        """Count nothing."""
+
+    def progress(self, *, waiting: bool = False) -> None:
+        """Watch nothing."""
 
 
 class _Transport(StringTransport):

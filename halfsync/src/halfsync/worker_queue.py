@@ -10,6 +10,7 @@ So when the oldest call has waited for longer than TARGET all through an INTERVA
 and those that have waited for longer than TARGET are not made (Facebook's "Fail at Scale" does so, too).
 It ends when the queue is empty.
 Critical calls are made before all others, whatever the load.
+Meanwhile no client gets more than its fair share (`worker_shares`), as long as others wait.
 """
 
 from __future__ import annotations
@@ -18,8 +19,13 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from halfsync.worker_refusals import Refusals
+from halfsync.worker_shares import Shares
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
+
+    from halfsync.worker_refusals import Reason
 
     Label = str | Callable[[], str]
 
@@ -39,15 +45,20 @@ TARGET = 0.1
 INTERVAL = 0.5
 """Seconds for which the oldest must have waited so long: a burst of requests is no overload."""
 
+AT_HAND = 8
+"""Calls beyond their clients' shares that may wait until no other waits: no thread is to idle."""
+
 
 class Job:
     """A call that waits.
+
+    Its call may have the methods `expire`, `discard`, and `share`: by what its client's share is counted.
 
     :param deadline: on the monotonic clock; the answer is of no use after it.
     :param critical: whether it is made before others.
     """
 
-    __slots__ = ("call", "critical", "deadline", "label", "since")
+    __slots__ = ("call", "client", "critical", "deadline", "label", "since")
 
     def __init__(
         self,
@@ -62,6 +73,8 @@ class Job:
         self.deadline = deadline
         self.critical = critical
         self.since = monotonic()
+        self.client: Hashable = None
+        """By what its client's share is counted; only known in an overload."""
 
     def tell(self, what: str) -> None:
         """Call a method of the call's, if it has that, to say that it will not be made."""
@@ -78,15 +91,25 @@ class CallQueue:
     :param timeout: seconds; a call that has waited longer is not made.
     """
 
-    def __init__(self, *, least: int, room: Callable[[], int], timeout: float, reactor: Any) -> None:
-        self.refused = 0
-        """Calls that were not made, for want of a place or of time."""
+    def __init__(
+        self,
+        *,
+        least: int,
+        room: Callable[[], int],
+        timeout: float,
+        reactor: Any,
+        refusals: Refusals | None = None,
+    ) -> None:
+        self.refusals = refusals or Refusals("")
+        self._shares = Shares()
         self._least = least
         self._room = room
         self._timeout = timeout
         self._reactor = reactor
         self._jobs: deque[Job] = deque()
         self._critical: deque[Job] = deque()
+        self._beyond: deque[Job] = deque()
+        """Beyond their clients' shares; made when nothing else waits."""
         self.shedding = False
         """Whether the newest is made first, and what has waited too long is not made."""
         self._late_since: float | None = None
@@ -97,7 +120,12 @@ class CallQueue:
 
     def __len__(self) -> int:
         """Return how many wait."""
-        return len(self._jobs) + len(self._critical)
+        return len(self._jobs) + len(self._critical) + len(self._beyond)
+
+    @property
+    def refused(self) -> int:
+        """How many calls were not made."""
+        return self.refusals.total
 
     def oldest(self) -> float:
         """Return for how many seconds the oldest call has waited."""
@@ -114,11 +142,16 @@ class CallQueue:
         if job.critical:
             return self._add_critical(job)
         excess = -1 if len(self._jobs) < self._least else len(self._jobs) - self._room()
-        if excess >= 0 and self.shedding and self._drop_oldest():
+        if self.shedding and not self._within_share(job):
+            self._beyond.append(job)
+            if len(self._beyond) > AT_HAND:
+                self._drop(self._beyond, "share")
+            return True
+        if excess >= 0 and self.shedding and self._drop(self._jobs, "displaced"):
             # The newest has the best prospects.
             excess = -1
         if excess >= 0 and not (patient and excess < OVERFLOW):
-            self.refused += 1
+            self.refusals.add("full")
             return False
         self._jobs.append(job)
         if excess >= 0 and self._timer is None:
@@ -126,21 +159,30 @@ class CallQueue:
             self._timer = self._reactor.callLater(PATIENCE, self._look_for_progress)
         return True
 
+    def _within_share(self, job: Job) -> bool:
+        """Say whether the client of a call may have it, while there is more to do than can be done."""
+        share = getattr(job.call, "share", None)
+        client = None if share is None else share()
+        if client is None:
+            return True
+        job.client = client
+        return self._shares.allows(client)
+
     def _add_critical(self, job: Job) -> bool:
         """Let a critical call wait: there are as many places for these alone, and those of others besides."""
-        if len(self._critical) >= max(self._least, 1) and not self._drop_oldest():
-            self.refused += 1
+        if len(self._critical) >= max(self._least, 1) and not self._drop(self._jobs, "displaced"):
+            self.refusals.add("full")
             return False
         self._critical.append(job)
         return True
 
-    def _drop_oldest(self) -> bool:
+    def _drop(self, jobs: deque[Job], reason: Reason) -> bool:
         """Make a place by giving up the call that has waited longest; False when there is none."""
         try:
-            job = self._jobs.popleft()
+            job = jobs.popleft()
         except IndexError:
             return False
-        self.refused += 1
+        self.refusals.add(reason)
         job.tell("expire")
         return True
 
@@ -150,7 +192,7 @@ class CallQueue:
             self._timer.cancel()
             self._timer = None
         jobs = []
-        for waiting in (self._critical, self._jobs):
+        for waiting in (self._critical, self._jobs, self._beyond):
             while waiting:
                 jobs.append(waiting.pop())
         return jobs
@@ -161,7 +203,7 @@ class CallQueue:
         jobs = self._jobs
         if jobs and jobs[0] is self._first:
             while len(jobs) > self._room():
-                self.refused += 1
+                self.refusals.add("full")
                 jobs.pop().tell("expire")
         self._first = jobs[0] if jobs else None
         if len(jobs) > self._room():
@@ -180,15 +222,24 @@ class CallQueue:
                 job = self._critical.popleft() if self._critical else self._next(now)
             except IndexError:
                 # Another thread was faster, or nothing waits.
-                if self._critical or self._jobs:
+                if len(self):
                     continue
                 self.shedding, self._late_since = False, None
                 return None
-            in_time = now - job.since <= self._timeout and (job.deadline is None or now < job.deadline)
-            if in_time and not (self.shedding and not job.critical and now - job.since > TARGET):
+            reason = self._reason_against(job, now)
+            if reason is None:
+                self._shares.made(job.client)
                 return job
-            self.refused += 1
+            self.refusals.add(reason)
             expired(job)
+
+    def _reason_against(self, job: Job, now: float) -> Reason | None:
+        waited = now - job.since
+        if waited > self._timeout:
+            return "timeout"
+        if job.deadline is not None and now >= job.deadline:
+            return "deadline"
+        return "late" if self.shedding and not job.critical and waited > TARGET else None
 
     def _next(self, now: float) -> Job:
         """Take the call whose turn it is.
@@ -196,6 +247,8 @@ class CallQueue:
         :raises IndexError: when there is none.
         """
         jobs = self._jobs
+        if not jobs:
+            return self._beyond.pop()
         late = now - jobs[0].since > TARGET
         if not self.shedding:
             if not late:

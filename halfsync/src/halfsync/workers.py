@@ -20,16 +20,18 @@ from contextvars import copy_context
 from functools import partial
 from math import inf
 from random import randrange
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread
 from time import time
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from halfsync._later import later
-from halfsync.life.facts import WorkerThread, counter, gauge
+from halfsync.life.facts import Metric, Sample, WorkerThread, gauge
 from halfsync.life.parts import Part
 from halfsync.logs import get_logger
 from halfsync.worker_calls import Busy, DeferredCall
 from halfsync.worker_queue import CallQueue, Job
+from halfsync.worker_refusals import REASONS, Refusals
+from halfsync.worker_stuck import StuckThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from twisted.internet import defer
     from twisted.internet.defer import Deferred
 
-    from halfsync.life.facts import Metric
     from halfsync.worker_queue import Label
 else:
     defer = later("twisted.internet.defer")
@@ -59,36 +60,60 @@ STOPPING = 1.0
 class _Worker:
     """One thread; what it holds is written by itself alone and read by anyone."""
 
-    __slots__ = ("held", "thread", "wake")
+    __slots__ = ("held", "progressed", "thread", "wake")
 
     def __init__(self) -> None:
         self.thread: Thread
         self.held: tuple[Label, float] | None = None
+        self.progressed = 0.0
+        """When its call last got on; `inf` while it waits for somebody else."""
         self.wake = Lock()
         """Released to wake the thread."""
         self.wake.acquire()
-
-
-STUCK = 30.0
-"""Seconds for which every thread must be held before the process is not ready for that."""
 
 
 class WorkerPool(Part):
     """At most `threads` calls at a time, and `queue` more that wait; beyond that `Busy`.
 
     :param queue_timeout: seconds; a call that has waited longer is not made.
+    :param stuck_after: seconds; a call that holds its thread for longer is told to the log; 0 for none.
+    :param exit_when_stuck: whether the process ends, to be started again, when every thread is held so.
     """
 
     def __init__(
-        self, name: str, *, threads: int, queue: int, reactor: Any, queue_timeout: float = inf
+        self,
+        name: str,
+        *,
+        threads: int,
+        queue: int,
+        reactor: Any,
+        queue_timeout: float = inf,
+        stuck_after: float = 60.0,
+        exit_when_stuck: bool = False,
     ) -> None:
         super().__init__(name)
         self.threads = threads
         self.queue = queue
         self._reactor = reactor
-        self._jobs = CallQueue(least=queue, room=self._places, timeout=queue_timeout, reactor=reactor)
+        self._refusals = Refusals(name)
+        self._jobs = CallQueue(
+            least=queue,
+            room=self._places,
+            timeout=queue_timeout,
+            reactor=reactor,
+            refusals=self._refusals,
+        )
         self._idle: list[_Worker] = []
         self._workers: list[_Worker] = []
+        self._stuck = StuckThreads(
+            name,
+            self._workers,
+            threads,
+            after=stuck_after,
+            reactor=reactor,
+            all_stuck=self._all_stuck,
+        )
+        self._exit_when_stuck = exit_when_stuck
         self._results: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         self._woken = False
         """Whether the reactor will deliver results without being told."""
@@ -103,7 +128,7 @@ class WorkerPool(Part):
     @property
     def refused(self) -> int:
         """How many calls were not made, for want of a place or of time."""
-        return self._jobs.refused
+        return self._refusals.total
 
     @property
     def busy(self) -> int:
@@ -140,6 +165,7 @@ class WorkerPool(Part):
             raise Busy(self.retry_after())
         if not self._workers and not self._hire():
             self._jobs.empty()
+            self._refusals.add("no_thread")
             raise Busy
         if not self._handing_over:
             self._handing_over = True
@@ -173,14 +199,23 @@ class WorkerPool(Part):
             self._woken = True
             self._reactor.callFromThread(self._deliver)
 
+    def skipped(self) -> None:
+        """Count a call that did nothing, as its client had left; for any thread."""
+        self._refusals.add("left")
+
+    def progress(self, *, waiting: bool = False) -> None:
+        """Note that the present thread's call gets on, so that it is not stuck; for the pool's threads.
+
+        :param waiting: whether it waits for somebody else until it says so again, however long that takes.
+        """
+        thread = current_thread()
+        for worker in self._workers:
+            if worker.thread is thread:
+                worker.progressed = inf if waiting else time()
+
     def problems(self) -> list[str]:
-        """Say when no thread has been free for so long that none may ever be."""
-        held = [worker.held for worker in self._workers]
-        since = [each[1] for each in held if each is not None]
-        least = time() - max(since) if len(since) == self.threads else 0.0
-        return (
-            [f"all {self.threads} threads are held, each for {least:.0f} s or more"] if least > STUCK else []
-        )
+        """Say so when every thread is held by a call that is stuck."""
+        return self._stuck.problems()
 
     def metrics(self) -> Iterator[Metric]:
         """Return how many threads and places there are, and how many are taken."""
@@ -195,7 +230,13 @@ class WorkerPool(Part):
             int(self._jobs.shedding),
             pool=pool,
         )
-        yield counter("workers_refused", "Calls for which there was no room.", self.refused, pool=pool)
+        yield Metric(
+            "counter",
+            "workers_refused",
+            "Calls that were not made, by reason.",
+            [Sample(self._refusals.counts[each], {"pool": pool, "reason": each}) for each in REASONS],
+        )
+        yield from self._stuck.metrics()
 
     def workers(self) -> list[WorkerThread]:
         """Say of each thread what it runs since when."""
@@ -205,6 +246,10 @@ class WorkerPool(Part):
             text = label() if callable(label) else label
             found.append(WorkerThread(worker.thread.name, worker.thread.ident or 0, text, since))
         return found
+
+    async def start(self) -> None:
+        """Begin to look for threads that are stuck."""
+        self._stuck.start()
 
     async def drain(self) -> None:
         """Return when nothing runs and nothing waits; may be awaited by several.
@@ -224,6 +269,7 @@ class WorkerPool(Part):
         It returns when they have, or after STOPPING: what a listener has cut may still have to clean up.
         """
         self._stopped = True
+        self._stuck.stop()
         for job in self._jobs.empty():
             job.tell("discard")
         while self._idle:
@@ -237,6 +283,10 @@ class WorkerPool(Part):
     def _places(self) -> int:
         """Return how many calls may be in the queue: those that will have a thread, and those that wait."""
         return self.queue + len(self._idle) + self.threads - len(self._workers)
+
+    def _all_stuck(self, reason: str) -> None:
+        if self._exit_when_stuck:
+            self.give_up(f"{self.label}: {reason}")
 
     def _hire(self) -> bool:
         """Start one more thread; False when the system allows none and there is no other to do the work."""
@@ -335,6 +385,7 @@ class WorkerPool(Part):
         self._say_ran()
         while (job := self._next(worker)) is not None:
             worker.held = (job.label, time())
+            worker.progressed = 0.0
             try:
                 # What one call leaves in context variables (the logs' fields) must not reach the next.
                 copy_context().run(job.call)

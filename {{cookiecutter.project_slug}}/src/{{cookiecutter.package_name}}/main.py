@@ -26,7 +26,7 @@ ABOUT = About(
     name="{{ cookiecutter.project_slug }}",
     package="{{ cookiecutter.package_name }}",
     version=__version__,
-    summary={{ cookiecutter.description | python(12, 4) }},
+    summary={{ cookiecutter.description | python }},
 )
 
 

@@ -12,6 +12,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from halfsync import built
 from halfsync.logs import timestamp
 
 if TYPE_CHECKING:
@@ -32,9 +33,13 @@ def info(process: Process) -> dict[str, Any]:
         "reactor": type(process.reactor).__name__,
         "python": platform.python_version(),
         "executable": sys.executable,
-        "build": build(),
+        "build": build(about.package),
         "dependencies": dependencies(),
     }
+
+
+FACTS = frozenset(["commit", "changed", "locks", "library", "pythons", "platforms"])
+"""Those of `make pex` that nothing else here tells."""
 
 
 @functools.cache
@@ -45,9 +50,10 @@ def dependencies() -> dict[str, str]:
 
 
 @functools.cache
-def build() -> dict[str, str] | None:
-    """Return the pex that this process came in, and the hash of what is in it; None when it came in none.
+def build(package: str) -> dict[str, Any] | None:
+    """Return the pex that this process came in, and what it was built from; None when it came in none.
 
+    The facts are those of `make pex`; a pex that another tool has built has none of them.
     In venv mode a pex leaves its PEX-INFO in the venv that it unpacks itself to, and its path in `PEX`.
     """
     try:
@@ -57,6 +63,7 @@ def build() -> dict[str, str] | None:
             "pex": os.environ.get("PEX", ""),
             "code_hash": str(facts.get("code_hash", "")),
             "pex_version": str(properties.get("pex_version", "")),
+            **{name: value for name, value in (built.facts(package) or {}).items() if name in FACTS},
         }
     except (OSError, ValueError, AttributeError):
         return None

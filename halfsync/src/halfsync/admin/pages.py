@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from structlog.contextvars import bind_contextvars
 
-from halfsync import flags, logs
+from halfsync import built, flags, logs
 from halfsync.admin import body, overview
 from halfsync.admin.info import info
 from halfsync.admin.message import AdminResponse, RefusedError, json_response, prefers_html
@@ -52,6 +52,8 @@ class Pages:
             "/health/ready": ("200 when it is ready for work, else 503 and why", {"GET": self._ready}),
             "/metrics": ("for Prometheus", {"GET": self._show_metrics}),
             "/info": ("version, build, uptime, Python, dependencies", {"GET": self._info}),
+            "/info/sbom": ("what it is made of, a bill in CycloneDX", {"GET": self._sbom}),
+            "/info/licenses": ("the licences of all that, as text", {"GET": self._licenses}),
             "/flags": ("every flag: value, source, what it overrode", {"GET": self._flags}),
             "/threads": ("every thread: what holds it, its stack", {"GET": self._threads}),
             "/tasks": ("every periodic task: last run, next run, failures", {"GET": self._tasks}),
@@ -134,6 +136,18 @@ class Pages:
 
     async def _info(self) -> Answer:
         return 200, info(self._process)
+
+    async def _sbom(self) -> Answer:
+        return self._built(built.SBOM, "application/vnd.cyclonedx+json; version=1.6")
+
+    async def _licenses(self) -> Answer:
+        return self._built(built.LICENSES, "text/plain; charset=utf-8")
+
+    def _built(self, name: str, kind: str) -> AdminResponse:
+        text = built.read(self._process.about.package, name)
+        if text is None:
+            raise RefusedError(404, "this process does not run from a file that make pex has built")
+        return AdminResponse(200, kind, text.encode(), {})
 
     async def _flags(self) -> Answer:
         return 200, {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from halfsync import flag
+from halfsync import built, flag
 from halfsync.flags import report
 from halfsync.flags.declaring import declare, reading
 from halfsync.flags.registry import Registry, Setting
@@ -67,7 +67,7 @@ def parse(
     if FLAGS.help:
         _print_and_exit(report.usage(about, registry.settings, commands))
     if FLAGS.version:
-        _print_and_exit(f"{about.name} {about.version}")
+        _print_and_exit("\n".join([f"{about.name} {about.version}", *built.lines(about.package)]))
     errors += _missing(registry)
     errors += _command_faults(command, commands)
     if FLAGS.check_config:

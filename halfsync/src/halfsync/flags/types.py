@@ -40,10 +40,11 @@ class Count(flag.Int):
             number = int(value)
         except ValueError:
             raise ValueError("is no whole number") from None
+        right = f"right is {self.minimum} to {self.maximum}"
         if number < self.minimum:
-            raise ValueError(f"is less than {self.minimum}")
+            raise ValueError(f"is less than {self.minimum}; {right}")
         if number > self.maximum:
-            raise ValueError(f"is more than {self.maximum}; right is {self.minimum} to {self.maximum}")
+            raise ValueError(f"is more than {self.maximum}; {right}")
         self.value = number
 
 
@@ -76,12 +77,11 @@ class Seconds(flag.Float):
             raise ValueError("is no number of seconds") from None
         if not math.isfinite(number):
             raise ValueError("is no finite number of seconds")
+        right = f"right is {self.minimum:g} to {self.maximum:g} seconds"
         if number < self.minimum:
-            raise ValueError(f"is less than {self.minimum:g} seconds")
+            raise ValueError(f"is less than {self.minimum:g}; {right}")
         if number > self.maximum:
-            raise ValueError(
-                f"is more than {self.maximum:g}; right is {self.minimum:g} to {self.maximum:g} seconds"
-            )
+            raise ValueError(f"is more than {self.maximum:g}; {right}")
         self.value = number
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from bisect import bisect_left
+from collections import Counter
 from json.encoder import encode_basestring_ascii as _json
 from time import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -55,6 +56,8 @@ class Counts:
         """Sum of the lengths of bodies sent."""
         self.aborted = 0
         """Requests whose connection ended before their response."""
+        self.cut: Counter[str] = Counter()
+        """Connections that were cut, as they held most of an account that was empty: `memory` or `disk`."""
         self.refused: dict[int, int] = {}
         """What was no request, was too large or too slow, by status; not among the requests."""
 

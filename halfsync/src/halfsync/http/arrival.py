@@ -39,7 +39,7 @@ class Arrival:
         self.flushing = False
         """Whether it is being written to the disk; nothing is read meanwhile."""
         self._connection = connection
-        self._body = Upload(context.segments, context.upload_disk, head.length)
+        self._body = Upload(context.segments, context.upload_disk, head.length, connection)
 
     def begin(self) -> None:
         """Ask for the body if the client waits to be asked."""
@@ -137,6 +137,6 @@ def at_once(connection: H1, head: RequestHead) -> IO[bytes] | None:
     data = parser.rest()
     if length <= FREE:
         return BytesIO(data)
-    if not memory.take(length):
+    if not memory.take(length, connection):
         raise NoRoom("the memory for requests and responses is full")
-    return Small(data, memory)
+    return Small(data, memory, connection)

@@ -27,6 +27,8 @@ class Bounds:
     """Disk for what slow clients have not taken yet, all of them together; beyond it a thread waits."""
     memory: int = 256 * 1024 * 1024
     """Memory for everything that requests and responses of all connections hold."""
+    most_files: int = 1024
+    """Responses on the disk at a time, and as many requests; beyond it they find no room there."""
     max_connections: int = 10_000
     """Beyond it the one that has been idle longest makes room; where none is idle, 503."""
     max_connections_per_client: int = 0

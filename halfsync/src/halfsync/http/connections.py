@@ -125,6 +125,10 @@ class Connections:
         idle.expire(idle.deadline)
         return True
 
+    def client_of(self, connection: Connection) -> bytes | None:
+        """Return by what the client of a connection is counted; None when it is not."""
+        return self._open.get(connection)
+
     def opened(self, connection: Connection, client: bytes | None) -> None:
         """Take a connection into account.
 

@@ -11,9 +11,10 @@ from twisted.web.http import datetimeToString
 from halfsync.endpoints.addresses import address_text
 from halfsync.http import request_id
 from halfsync.http.access_log import Asked, Counts, log_answer, log_refusal
+from halfsync.http.account import Account
 from halfsync.http.connections import Connections, client_key
 from halfsync.http.disk import Disk
-from halfsync.http.spool import Space
+from halfsync.http.relief import Relief
 from halfsync.http.stream import ResponseHead
 from halfsync.http.upload import Segments
 from halfsync.logs import get_logger
@@ -63,12 +64,16 @@ class Context:
         """Whose word is taken on where a request comes from; None for nobody's."""
         self.connections = Connections(bounds, reactor)
         self.counts = Counts()
-        self.memory = Space(bounds.memory)
+        self.memory = Account(bounds.memory)
         """For whatever requests and responses hold in memory."""
-        self.disk = Space(bounds.spool)
+        self.disk = Account(bounds.spool, most_files=bounds.most_files)
         """For responses that wait for slow clients."""
-        self.upload_disk = Space(bounds.spool)
+        self.upload_disk = Account(bounds.spool, most_files=bounds.most_files)
         """For request bodies."""
+        for account, kind in ((self.memory, "memory"), (self.disk, "disk"), (self.upload_disk, "disk")):
+            account.relief = Relief(
+                account, kind, connections=self.connections, reactor=reactor, counts=self.counts.cut
+            )
         self.segments = Segments(self.memory)
         """Memory that request bodies are read into."""
         self.make_h2 = make_h2
@@ -177,6 +182,8 @@ class Context:
             stream.head.variables = {**stream.head.variables, "HTTP_HOST": origin.host}
         if origin.secure is not None:
             stream.secure = origin.secure
+        if origin.prefix:
+            stream.prefix = origin.prefix
 
 
 def describe(stream: Stream) -> str:

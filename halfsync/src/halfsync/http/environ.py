@@ -136,6 +136,8 @@ def complete(
     else:
         # PEP 3333: decoded from percents, then every byte is a character.
         environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
+    if stream.prefix:
+        environ["SCRIPT_NAME"] = unquote_to_bytes(stream.prefix).decode("latin-1") + environ["SCRIPT_NAME"]
     environ["QUERY_STRING"] = query
     environ["SERVER_PROTOCOL"] = head.version
     environ["HTTP_X_REQUEST_ID"] = stream.request_id

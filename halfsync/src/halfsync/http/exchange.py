@@ -7,6 +7,7 @@ from threading import get_ident
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from halfsync import deadline as deadlines
+from halfsync.http.connections import client_key
 from halfsync.http.context import describe
 from halfsync.http.environ import FileWrapper, complete, errors
 from halfsync.http.flow import SLICE, Disconnected, Flow
@@ -16,10 +17,11 @@ from halfsync.http.stream import NO_CONTENT
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
     from types import TracebackType
     from wsgiref.types import WSGIApplication
 
+    from halfsync.http.client_waits import ClientWaits
     from halfsync.http.flow import Workers
     from halfsync.http.stream import RequestHead, ResponseHead, Stream
 
@@ -45,6 +47,8 @@ class Exchange:
     _gone = False
     _flow: Flow | None = None
     """Of a response that is not handed over in one piece."""
+    share_of: Callable[[], Hashable] | None = None
+    """The rule of the service by which the client's share is counted; None for its address."""
 
     def __init__(  # noqa: PLR0917  one call a request, which names would make slower
         self,
@@ -54,10 +58,12 @@ class Exchange:
         request: RequestHead,
         body: IO[bytes],
         environ: dict[str, Any],
+        waits: ClientWaits,
         depth: int = 0,
         deadline: float | None = None,
     ) -> None:
         self._app = app
+        self._waits = waits
         self._deadline = deadline
         self._workers = workers
         self._stream = stream
@@ -71,7 +77,9 @@ class Exchange:
         stream = self._stream
         try:
             # A client that left while its request was waiting costs no more.
-            if not (self._gone or stream.left):
+            if self._gone or stream.left:
+                self._workers.skipped()
+            else:
                 stream.thread = get_ident()
                 bind(stream.request_id)
                 deadlines.set_deadline(self._deadline)
@@ -159,7 +167,7 @@ class Exchange:
         if not self._started and self._complete and self._answer_whole(data):
             return
         if self._flow is None:
-            self._flow = Flow(self._stream, self._workers, head)
+            self._flow = Flow(self._stream, self._workers, head, self._waits)
         self._started = True
         for start in range(0, len(data), SLICE):
             self._flow.send(data[start : start + SLICE])
@@ -181,10 +189,10 @@ class Exchange:
         release = None
         if len(data) > SLICE:
             # It stays in memory, where it is already.
-            memory = self._stream.context.memory
-            if not memory.take(len(data)):
+            memory, holder = self._stream.context.memory, self._stream.holder
+            if not memory.take(len(data), holder):
                 return False
-            release = partial(memory.give_back, len(data))
+            release = partial(memory.give_back, len(data), holder)
         self._started = True
         self._workers.in_reactor(self._answer, data, release)
         return True
@@ -242,6 +250,10 @@ class Exchange:
         """Give up, because the workers stop before one was free."""
         self._body.close()
         self._abort()
+
+    def share(self) -> Hashable:
+        """Return by what the client's share of the threads is counted; None when it is not."""
+        return client_key(self._stream.client) if self.share_of is None else self.share_of()
 
     def expire(self) -> None:
         """Give up, because no worker was free for too long."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from threading import Condition
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
+from halfsync.endpoints.addresses import address_text
+from halfsync.http.spool import open_spool
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from halfsync.http.client_waits import ClientWaits
     from halfsync.http.spool import Spool
     from halfsync.http.stream import ResponseHead, Stream
 
@@ -24,9 +28,15 @@ A body in one piece of that size is handed over whole.
 SLOW = 0.5
 """Seconds that a thread waits for a client before what follows goes to the disk."""
 
+GRACE = 0.02
+"""The same while half of all threads wait so already."""
+
 
 class Workers(Protocol):
     """What the gateway needs of `halfsync.workers.WorkerPool`."""
+
+    threads: int
+    """How many there may be."""
 
     def submit(
         self,
@@ -45,6 +55,12 @@ class Workers(Protocol):
     def in_reactor(self, function: Callable[..., object], *args: object) -> None:
         """Make a call in the reactor's thread."""
 
+    def skipped(self) -> None:
+        """Hear that a call did nothing, as its client had left."""
+
+    def progress(self, *, waiting: bool = False) -> None:
+        """Hear from a thread that its call gets on, or waits for somebody else: it is not stuck."""
+
 
 class Disconnected(ConnectionError):  # noqa: N818  said by the application's own frames: no fault of theirs
     """The client is gone, so the rest of the response has nowhere to go."""
@@ -53,9 +69,13 @@ class Disconnected(ConnectionError):  # noqa: N818  said by the application's ow
 class Flow:
     """The pieces; nothing ever waits for the disk while the lock is held."""
 
-    def __init__(self, stream: Stream, workers: Workers, head: ResponseHead) -> None:
+    def __init__(self, stream: Stream, workers: Workers, head: ResponseHead, waits: ClientWaits) -> None:
+        self.passed = 0
+        """Bytes that have gone to the reactor, or to the disk."""
+        self.begun = monotonic()
         self._stream = stream
         self._workers = workers
+        self._waits = waits
         self._head = head
         self._lock = Condition()
         self._gone = False
@@ -74,28 +94,50 @@ class Flow:
 
         :raises Disconnected: when the client is gone.
         """
-        lock, space = self._lock, self._stream.context.disk
+        lock, disk = self._lock, self._stream.context.disk
         while True:
             with lock:
                 spool = self._spool
-                if spool is None and self._wait(self._may_go_on, SLOW):
+                if spool is None and self._wait_a_little():
                     break
             if spool is None:
-                spool = space.open()
+                spool = open_spool(disk, self._stream.holder)
                 with lock:
                     if spool is None:
-                        self._wait(self._may_go_on)
+                        self._wait_for_client(self._may_go_on)
                         break
                     self._spool = spool
             if spool.append(data):
+                self._passed(data)
                 self._workers.in_reactor(self._feed)
                 return
             with lock:
                 # The disk is full, or our part of it: the client has to take what is there first.
-                self._wait(lambda: self._spool is None)
+                self._wait_for_client(lambda: self._spool is None)
         with lock:
             self._behind += len(data)
+        self._passed(data)
         self._workers.in_reactor(self._take, data)
+
+    def cut(self) -> None:
+        """Have the client cut: it is the slowest of too many that threads wait for. From any thread."""
+        self._workers.in_reactor(self._cut)
+
+    def _passed(self, data: bytes) -> None:
+        self.passed += len(data)
+        self._workers.progress()
+
+    def _wait_a_little(self) -> bool:
+        """Wait for a client that may be about to go on; return False when it is not."""
+        if self._wait(self._may_go_on, GRACE):
+            return True
+        return not self._waits.crowded and self._wait_for_client(self._may_go_on, SLOW - GRACE)
+
+    def _wait_for_client(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait, as one of the threads that wait for clients."""
+        self._workers.progress(waiting=True)
+        with self._waits.wait(self):
+            return self._wait(condition, timeout)
 
     def _wait(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait for the reactor; return False when it took too long."""
@@ -137,6 +179,12 @@ class Flow:
             self._feed()
         else:
             self._stream.finish()
+
+    def _cut(self) -> None:
+        if not self._gone:
+            log.info("http.stalled", peer=address_text(self._stream.client), unsent=self._behind)
+            self.gone()
+            self._stream.abort()
 
     def _take(self, data: bytes) -> None:
         if self._gone:

@@ -10,6 +10,7 @@ from halfsync.http.stream import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from halfsync.http.account import Holder
     from halfsync.http.context import Context
     from halfsync.http.h1 import H1
     from halfsync.http.stream import RequestHead, ResponseHead
@@ -38,6 +39,11 @@ class H1Stream(Stream):
         if options is not None:
             found = {option.strip("\t ").lower() for option in options.split(",")}
             self.persistent = "close" not in found and (self.persistent or "keep-alive" in found)
+
+    @property
+    def holder(self) -> Holder:
+        """The connection."""
+        return self.connection
 
     @property
     def left(self) -> bool:

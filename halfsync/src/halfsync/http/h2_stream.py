@@ -21,6 +21,7 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from halfsync.http.account import Holder
     from halfsync.http.context import Context
     from halfsync.http.h2 import H2Connection
     from halfsync.http.stream import ResponseHead
@@ -100,6 +101,11 @@ class H2Stream(Stream):
         self._pace = Pace(context.bounds)
         """How the client takes what has found its window shut."""
 
+    @property
+    def holder(self) -> Holder:
+        """The connection."""
+        return self.connection
+
     # The connection calls these.
 
     def receive_head(self, headers: Iterable[tuple[bytes, bytes]], *, bodiless: bool) -> None:
@@ -144,7 +150,7 @@ class H2Stream(Stream):
             return True
         if self._body is None:
             context = self.context
-            self._body = Upload(context.segments, context.upload_disk, self.head.length)
+            self._body = Upload(context.segments, context.upload_disk, self.head.length, self.connection)
             self.deadline = self._arriving.wait(context.seconds())
         self._arriving.taken += len(data)
         self._received += len(data)
@@ -330,10 +336,10 @@ class H2Stream(Stream):
     def _hold(self, size: int) -> bool:
         """Account for so many bytes instead of those before; say whether there is room for them."""
         more, memory = size - self._held, self.context.memory
-        if more > 0 and not memory.take(more):
+        if more > 0 and not memory.take(more, self.connection):
             return False
         if more < 0:
-            memory.give_back(-more)
+            memory.give_back(-more, self.connection)
         self._held = size
         return True
 

@@ -17,6 +17,7 @@ from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from halfsync.http import site
+    from halfsync.http.mount import Mount
 else:
     site = later("halfsync.http.site")
 
@@ -24,18 +25,29 @@ log = get_logger(__name__)
 
 SAFE = Bounds()
 
+LEAST_MEMORY = 1024**2
+"""Bytes: with less, hardly a request with a body would find room."""
+
 
 @flags.declare(flag.namespace("web"), at_start=True)
 class FLAGS:
     """Where the service answers, and what a client may cost."""
 
     listen = Endpoints("Where the service answers.", default="tcp:8080")
-    max_body = flagtypes.Size("Larger request bodies are refused with 413.", default=SAFE.max_body)
+    max_body = flagtypes.Size(
+        "Larger request bodies are refused with 413.", default=SAFE.max_body, maximum=2**50
+    )
     max_head = flagtypes.Size(
-        "Longer request lines are refused with 414, with longer headers 431.", default=SAFE.max_head
+        "Longer request lines are refused with 414, with longer headers 431.",
+        default=SAFE.max_head,
+        minimum=512,
+        maximum=1024**2,
     )
     max_headers = flagtypes.Count(
-        "Headers of a request; more are refused with 431.", default=SAFE.max_headers
+        "Headers of a request; more are refused with 431.",
+        default=SAFE.max_headers,
+        minimum=8,
+        maximum=10_000,
     )
     idle_timeout = flagtypes.Seconds(
         "Time that a connection may stay open between requests.", default=SAFE.idle_timeout
@@ -51,14 +63,19 @@ class FLAGS:
     min_rate = flagtypes.Size(
         "Bytes a second; a client that takes a response, or sends a body, more slowly is cut.",
         default=SAFE.min_rate,
+        maximum=1024**3,
     )
     spool = flagtypes.Size(
         "Disk for responses that wait for slow clients, and as much for uploads; 0 turns it off.",
         default=SAFE.spool,
         minimum=0,
+        maximum=2**50,
     )
     memory = flagtypes.Size(
-        "Memory for everything that requests and responses of all connections hold.", default=SAFE.memory
+        "Memory for everything that requests and responses of all connections hold.",
+        default=SAFE.memory,
+        minimum=LEAST_MEMORY,
+        maximum=2**40,
     )
     max_connections = flagtypes.Count(
         "Connections open at a time; beyond it the longest idle one is closed, else 503.",
@@ -114,9 +131,10 @@ class WebListener(HttpListener):
     """The part `web`: a resource on the endpoints of `--web.listen`, within the bounds of its flags."""
 
     @classmethod
-    def from_flags(cls, resource: WebResource, reactor: Any) -> WebListener:
-        """Serve a resource where and as the flags say."""
-        bounds = Bounds(**{each.name: getattr(FLAGS, each.name) for each in fields(Bounds)})
+    def from_flags(cls, resource: WebResource | Mount, reactor: Any) -> WebListener:
+        """Serve a resource, a Gateway, or a Mount of several, where and as the flags say."""
+        named = [each.name for each in fields(Bounds) if each.name in dir(FLAGS)]
+        bounds = Bounds(**{each: getattr(FLAGS, each) for each in named})
         bounds = within_open_files(bounds)
         trusted = None
         if FLAGS.trusted_proxies:

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
     from halfsync.endpoints import addresses, connections
     from halfsync.endpoints.endpoint import Endpoint
-    from halfsync.http import access_log, context, rate
+    from halfsync.http import access_log, rate
+    from halfsync.http import context as contexts
     from halfsync.http.site import Site
 else:
     access_log = later("halfsync.http.access_log")
     addresses = later("halfsync.endpoints.addresses")
     connections = later("halfsync.endpoints.connections")
-    context = later("halfsync.http.context")
+    contexts = later("halfsync.http.context")
     rate = later("halfsync.http.rate")
 
 LONGEST_ID = 100
@@ -41,18 +42,21 @@ class HttpListener(Listener):
 
     def connections(self) -> list[OpenConnection]:
         """Return the open connections."""
-        now = self.site.context.seconds()
+        context = self.site.context
+        now = context.seconds()
         return [
             OpenConnection(
                 self.label,
                 addresses.address_text(connection.client),
                 age=now - connection.since,
                 asked=connection.asked,
-                at=", ".join(map(context.describe, connection.streams())),
+                at=", ".join(map(contexts.describe, connection.streams())),
                 idle=connections.idle(connection.transport),
                 unsent=rate.unsent(connection.transport),
+                memory=context.memory.held_by(connection),
+                disk=context.disk.held_by(connection) + context.upload_disk.held_by(connection),
             )
-            for connection in self.site.context.connections
+            for connection in context.connections
         ]
 
     def metrics(self) -> Iterator[Metric]:
@@ -80,6 +84,30 @@ class HttpListener(Listener):
             "http_refused",
             "Refused before there was a request.",
             [Sample(number, {**name, "status": str(status)}) for status, number in counts.refused.items()],
+        )
+        accounts = (
+            ("memory", site.context.memory),
+            ("responses_on_disk", site.context.disk),
+            ("requests_on_disk", site.context.upload_disk),
+        )
+        labels = [{**name, "account": account} for account, _ in accounts]
+        yield Metric(
+            "gauge",
+            "http_held_bytes",
+            "What clients hold.",
+            [Sample(each.taken, label) for (_, each), label in zip(accounts, labels, strict=True)],
+        )
+        yield Metric(
+            "gauge",
+            "http_held_limit_bytes",
+            "What clients may hold.",
+            [Sample(each.limit, label) for (_, each), label in zip(accounts, labels, strict=True)],
+        )
+        yield Metric(
+            "counter",
+            "http_holders_cut",
+            "Connections cut, as they held most of what was all taken.",
+            [Sample(counts.cut[each], {**name, "account": each}) for each in ("memory", "disk")],
         )
         yield counter("http_sent_bytes", "Bytes of bodies sent.", counts.bytes, **name)
         yield counter("http_aborted", "Connections lost before the response.", counts.aborted, **name)

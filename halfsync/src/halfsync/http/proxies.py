@@ -34,9 +34,17 @@ MOST_HOPS = 32
 UNIX = "unix"
 
 SAID = frozenset(("for", "proto", "host"))
-"""What a proxy can say: the client's address, its scheme, the host that it asked for."""
+"""What a proxy says unless more or less is named: the client's address, its scheme, the host it asked for."""
+
+ASKABLE = SAID | {"prefix"}
+"""What a proxy can say, as well: the path that it took off the target, below which the service is mounted.
+
+Few proxies set that header or drop the client's, so it is believed only where it is named.
+"""
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
+# Absolute, of segments that are not empty: `//evil` would name another host in a redirect.
+_PREFIX = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+;=:@-]|%[0-9A-Fa-f]{2})+){1,16}\Z")
 # RFC 7239 section 4: pairs separated by semicolons, elements by commas, values that may be quoted.
 _PAIR = re.compile(
     r"""[ \t]*([!#$%&'*+.^_`|~\w-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s",;]*))[ \t]*([,;]|\Z)""", re.ASCII
@@ -49,12 +57,13 @@ class Origin(NamedTuple):
     client: addresses.IPv4Address | addresses.IPv6Address | None = None
     secure: bool | None = None
     host: str | None = None
+    prefix: str | None = None
 
 
 class TrustedProxies(_Strings):
     """Addresses, networks (`10.0.0.0/8`, `fd00::/8`), and `unix` for peers on UNIX sockets.
 
-    `10.0.0.7=for,proto` is a proxy that sets only those two, and lets the client's own of the third pass.
+    `10.0.0.7=for,proto` is a proxy that sets only those two, and lets the client's own of the others pass.
     """
 
     def __init__(self, description: str) -> None:
@@ -66,8 +75,8 @@ class TrustedProxies(_Strings):
         texts = value.split()
         for text in texts:
             name, equals, said = text.partition("=")
-            if equals and not set(said.split(",")) <= SAID:
-                raise ValueError(f"has {text!r}; after the = are some of for,proto,host")
+            if equals and not set(said.split(",")) <= ASKABLE:
+                raise ValueError(f"has {text!r}; after the = are some of for,proto,host,prefix")
             if name == UNIX:
                 continue
             try:
@@ -103,11 +112,12 @@ class Proxies:
         believed = self._believed(peer)
         if not believed:
             return Origin()
-        client, secure, host = self._read(self, variables)
+        client, secure, host, prefix = self._read(self, variables)
         return Origin(
             client if "for" in believed else None,
             secure if "proto" in believed else None,
             host if "host" in believed else None,
+            prefix if "prefix" in believed else None,
         )
 
     def trusts(self, peer: object) -> bool:
@@ -149,7 +159,13 @@ def _x_forwarded(proxies: Proxies, variables: Mapping[str, str]) -> Origin:
     _, client = proxies.client(_listed(variables, "HTTP_X_FORWARDED_FOR"))
     schemes = _listed(variables, "HTTP_X_FORWARDED_PROTO")
     hosts = _listed(variables, "HTTP_X_FORWARDED_HOST")
-    return Origin(client, _secure(schemes[-1]) if schemes else None, _host(hosts[-1]) if hosts else None)
+    prefixes = _listed(variables, "HTTP_X_FORWARDED_PREFIX")
+    return Origin(
+        client,
+        _secure(schemes[-1]) if schemes else None,
+        _host(hosts[-1]) if hosts else None,
+        _prefix(prefixes[-1]) if prefixes else None,
+    )
 
 
 def _forwarded(proxies: Proxies, variables: Mapping[str, str]) -> Origin:
@@ -210,6 +226,11 @@ def _parsed(text: str) -> tuple[IPv4Address | IPv6Address, int] | None:
 
 def _secure(scheme: str) -> bool | None:
     return {"https": True, "http": False, "wss": True, "ws": False}.get(scheme.lower())
+
+
+def _prefix(text: str) -> str | None:
+    text = text.rstrip("/")
+    return text if _PREFIX.match(text) else None
 
 
 def _host(text: str) -> str | None:

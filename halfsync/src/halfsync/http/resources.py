@@ -44,9 +44,9 @@ class Resources:
         """For `getResourceFor`, and sessions."""
         self.site.displayTracebacks = False
 
-    def handle(self, stream: Stream, head: RequestHead, body: IO[bytes]) -> None:
+    def handle(self, stream: Stream, head: RequestHead, body: IO[bytes], depth: int = 0) -> None:
         """Have a resource answer, in a context of its own that its coroutines go on in."""
-        request = Request(Channel(stream, self.site), head, body)
+        request = Request(Channel(stream, self.site), head, body, depth)
         copy_context().run(request.begin)
 
 
@@ -56,8 +56,9 @@ class Request(server.Request):
     channel: Any
     content: IO[bytes]
 
-    def __init__(self, channel: Channel, head: RequestHead, body: IO[bytes]) -> None:
+    def __init__(self, channel: Channel, head: RequestHead, body: IO[bytes], depth: int = 0) -> None:
         server.Request.__init__(self, cast("Any", channel))
+        self._depth = depth
         channel.request = self
         self._head = head
         self._request_id = channel.open_stream.request_id
@@ -91,10 +92,10 @@ class Request(server.Request):
             log.info("http.form_refused", peer=self.peer, error=repr(error))
             self.channel.refuse(400)
 
-    def hand_over(self) -> tuple[Stream, RequestHead, IO[bytes]]:
-        """Give the request to a handler below; nothing may be done with this one any more."""
+    def hand_over(self) -> tuple[Stream, RequestHead, IO[bytes], int]:
+        """Give the request to a handler below, with its place; this one is done with."""
         stream, self.channel.stream = self.channel.open_stream, None
-        return stream, self._head, self.content
+        return stream, self._head, self.content, len(self.prepath) - stream.prefix.count("/")
 
     # Twisted calls these.
 
@@ -102,8 +103,10 @@ class Request(server.Request):
         """Find the resource and have it answer."""
         stream = self.channel.open_stream
         self.site = self.channel.site
-        self.prepath: list[bytes] = []
-        self.postpath = list(map(unquote_to_bytes, self.path[1:].split(b"/")))
+        segments = list(map(unquote_to_bytes, self.path[1:].split(b"/")))
+        outside = list(map(unquote_to_bytes, stream.prefix.split("/")[1:]))
+        self.prepath: list[bytes] = outside + segments[: self._depth]
+        self.postpath = segments[self._depth :]
         self.responseHeaders.setRawHeaders(b"Date", [stream.context.date().encode("ascii")])
         self.responseHeaders.setRawHeaders(b"X-Request-Id", [stream.request_id.encode("ascii")])
         try:

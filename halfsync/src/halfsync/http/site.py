@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory
-from twisted.web.resource import IResource
 from zope.interface import implementer
 
 from halfsync.endpoints.addresses import address_text
 from halfsync.http.connection import H1Connection
 from halfsync.http.context import Context
+from halfsync.http.handlers import as_handler
 from halfsync.life.facts import RunningRequest
 
 if TYPE_CHECKING:
@@ -21,14 +21,13 @@ if TYPE_CHECKING:
     from halfsync.http.access_log import Counts
     from halfsync.http.bounds import Bounds
     from halfsync.http.proxies import Proxies
-    from halfsync.http.stream import Handler
 
 
 @implementer(IProtocolNegotiationFactory)
 class Site(Factory):
     """A factory of HTTP connections that bounds, counts and drains them.
 
-    :param handler: what answers requests; a resource of twisted.web (klein's, say) is served, too.
+    :param handler: what answers requests: a handler, a resource of twisted.web, a klein application.
     """
 
     noisy = False
@@ -124,15 +123,6 @@ class Site(Factory):
     def acceptableProtocols(self) -> list[bytes]:
         """Offer HTTP/2 and HTTP/1.1 by ALPN."""
         return [b"h2", b"http/1.1"]
-
-
-def as_handler(handler: Any) -> Handler:
-    """Return what answers requests, be it given as a resource of twisted.web."""
-    if not hasattr(handler, "handle") and IResource.providedBy(handler):
-        from halfsync.http.resources import Resources  # noqa: PLC0415  a WSGI service does without twisted.web
-
-        return Resources(handler)
-    return cast("Handler", handler)
 
 
 def _make_h2(context: Context) -> Any:

@@ -1,4 +1,4 @@
-"""Room for what waits, in memory or on the disk; and responses on the disk, so that no worker thread waits.
+"""Responses on the disk, so that no worker thread waits.
 
 Once an application has made a response, its thread has better things to do than to wait for a slow client,
 as with nginx and waitress.
@@ -9,42 +9,26 @@ from __future__ import annotations
 import os
 from tempfile import TemporaryFile
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from halfsync.logs import get_logger
+
+if TYPE_CHECKING:
+    from halfsync.http.account import Account, Holder
 
 log = get_logger(__name__)
 
 
-class Space:
-    """How much memory, or disk, all connections together may take, in bytes; for any thread."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.taken = 0
-        self._lock = Lock()
-
-    def take(self, size: int) -> bool:
-        """Take room for so many bytes, if there is any."""
-        with self._lock:
-            if self.taken + size > self.limit:
-                return False
-            self.taken += size
-            return True
-
-    def give_back(self, size: int) -> None:
-        """Return room that was taken."""
-        with self._lock:
-            self.taken -= size
-
-    def open(self) -> Spool | None:
-        """Make a spool; None when there is to be none, or the disk does not allow one."""
-        if self.taken >= self.limit:
-            return None
-        try:
-            return Spool(self)
-        except OSError as error:
-            log.warning("http.spool_failed", problem=str(error))
-            return None
+def open_spool(account: Account, holder: Holder) -> Spool | None:
+    """Make a spool for a connection; None when there is to be none, or the disk does not allow one."""
+    if account.full or not account.take_file():
+        return None
+    try:
+        return Spool(account, holder)
+    except OSError as error:
+        account.give_back_file()
+        log.warning("http.spool_failed", problem=str(error))
+        return None
 
 
 class Spool:
@@ -53,12 +37,13 @@ class Spool:
     The lock is never held while the disk is written: where that hangs, it hangs for one thread.
     """
 
-    def __init__(self, space: Space) -> None:
-        """Make a file without a name in the folder for temporary ones.
+    def __init__(self, account: Account, holder: Holder) -> None:
+        """Make a file without a name in the folder for temporary ones, which has been counted.
 
         :raises OSError: when there is no room or no right for it.
         """
-        self._space = space
+        self._account = account
+        self._holder = holder
         self._file = TemporaryFile(buffering=0)  # noqa: SIM115  lives until close
         self._lock = Lock()
         self._written = 0
@@ -69,7 +54,7 @@ class Spool:
 
     def append(self, data: bytes) -> bool:
         """Put data behind what is there, all or nothing; say whether there was room."""
-        if not self._space.take(len(data)):
+        if not self._account.take(len(data), self._holder):
             return False
         with self._lock:
             self._reserved += len(data)
@@ -116,5 +101,6 @@ class Spool:
 
     def _release(self) -> None:
         self._file.close()
-        self._space.give_back(self._reserved)
+        self._account.give_back_file()
+        self._account.give_back(self._reserved, self._holder)
         self._reserved = 0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from halfsync.endpoints.addresses import Address
-    from halfsync.http.spool import Space
+    from halfsync.http.account import Account, Holder
 
 NO_CONTENT = frozenset((204, 205, 304))
 """Final statuses whose responses have no content (RFC 9110 section 6.4.1 and 15.3.6)."""
@@ -118,9 +118,9 @@ class Shared(Protocol):
     """What all requests of a listener share, as a handler needs it; `halfsync.http.context.Context` is it."""
 
     reactor: Any
-    memory: Space
+    memory: Account
     """For whatever requests and responses hold in memory."""
-    disk: Space
+    disk: Account
     """For responses that wait for slow clients."""
 
     def date(self) -> str:
@@ -138,6 +138,8 @@ class Stream(ABC):
     request_id = ""
     """What the request is called in the logs, here and elsewhere."""
     responder: Responder | None = None
+    prefix = ""
+    """The path, still percent-encoded, that a trusted proxy has taken off the target (X-Forwarded-Prefix)."""
     thread: int | None = None
     """Identifier of the worker thread that is at it."""
     code = 0
@@ -164,6 +166,11 @@ class Stream(ABC):
         """Whether the client has used TLS, be it towards a trusted proxy."""
         self.since = since
         """When the first byte of the request arrived, in the reactor's seconds."""
+
+    @property
+    def holder(self) -> Holder:
+        """In whose name room is taken for what the request and its response hold: the connection."""
+        return None
 
     @property
     def left(self) -> bool:
@@ -216,8 +223,10 @@ class Stream(ABC):
 class Handler(Protocol):
     """What answers requests: a WSGI application, resources of twisted.web, later ASGI."""
 
-    def handle(self, stream: Stream, head: RequestHead, body: IO[bytes]) -> None:
+    def handle(self, stream: Stream, head: RequestHead, body: IO[bytes], depth: int = 0) -> None:
         """Answer a request, at once or later; the handler closes the body when it is done with it.
+
+        :param depth: how many segments of the path are the handler's own place, where it is mounted.
 
         An exception is logged and answered with 500.
         """

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from halfsync.http.spool import Space
+    from halfsync.http.account import Account, Holder
 
 SEGMENT = 256 * 1024
 
@@ -31,21 +31,21 @@ class NoRoom(OSError):  # noqa: N818  a state, which the client is told as 503
 class Segments:
     """Memory for bodies, within what all requests and responses may hold; for any thread."""
 
-    def __init__(self, memory: Space) -> None:
+    def __init__(self, memory: Account) -> None:
         self._memory = memory
         self._free: list[memoryview] = []
 
-    def take(self, size: int) -> memoryview | None:
-        """Return so many bytes of memory, if there is room."""
-        if not self._memory.take(size):
+    def take(self, size: int, holder: Holder) -> memoryview | None:
+        """Return so many bytes of memory, if there is room for a connection."""
+        if not self._memory.take(size, holder):
             return None
         if size == SEGMENT and self._free:
             return self._free.pop()
         return memoryview(bytearray(size))
 
-    def give_back(self, segments: Sequence[memoryview]) -> None:
+    def give_back(self, segments: Sequence[memoryview], holder: Holder) -> None:
         """Return memory that was taken."""
-        self._memory.give_back(sum(map(len, segments)))
+        self._memory.give_back(sum(map(len, segments)), holder)
         if len(self._free) < KEPT:
             self._free.extend(each for each in segments if len(each) == SEGMENT)
 
@@ -53,14 +53,14 @@ class Segments:
 class Small(io.BytesIO):
     """A body that arrived in one piece with its head."""
 
-    def __init__(self, data: bytes, memory: Space) -> None:
+    def __init__(self, data: bytes, memory: Account, holder: Holder) -> None:
         """Hold a body for which room has been taken."""
         super().__init__(data)
-        self._size, self._memory = len(data), memory
+        self._size, self._memory, self._holder = len(data), memory, holder
 
     def close(self) -> None:
         """Give the room back."""
-        self._memory.give_back(self._size)
+        self._memory.give_back(self._size, self._holder)
         self._size = 0
         super().close()
 
@@ -69,10 +69,12 @@ class Upload(io.RawIOBase):
     """A body; `room` and `took`, or `add`, until it is `whole`.
 
     :param length: what the client declares; None for a chunked body.
+    :param holder: the connection in whose name there is room taken.
     """
 
-    def __init__(self, segments: Segments, disk: Space, length: int | None) -> None:
+    def __init__(self, segments: Segments, disk: Account, length: int | None, holder: Holder) -> None:
         super().__init__()
+        self._holder = holder
         self._segments = segments
         self._disk = disk
         self._length = length
@@ -110,7 +112,7 @@ class Upload(io.RawIOBase):
             want = min(SEGMENT, self._length - self.size)
         else:
             want = SEGMENT if parts else START
-        segment = self._segments.take(want)
+        segment = self._segments.take(want, self._holder)
         if segment is None:
             if not parts:
                 raise NoRoom("the memory for requests and responses is full")
@@ -139,16 +141,16 @@ class Upload(io.RawIOBase):
         :raises OSError: when the disk does not take it.
         """
         if self._file is None:
-            self._file = TemporaryFile(buffering=0)  # noqa: SIM115  lives with the request
+            self._file = self._make_file()
         size = self._before + self._filled
-        if not self._disk.take(size):
+        if not self._disk.take(size, self._holder):
             raise NoRoom("the disk space for requests is full")
         self._written += size
         for part in self._parts:
             rest = part if part is not self._parts[-1] else part[: self._filled]
             while rest:
                 rest = rest[self._file.write(rest) :]
-        self._segments.give_back(self._parts[:-1])
+        self._segments.give_back(self._parts[:-1], self._holder)
         del self._parts[:-1]
         self._before = self._filled = 0
 
@@ -163,10 +165,13 @@ class Upload(io.RawIOBase):
     def close(self) -> None:
         """Give everything back."""
         parts, self._parts = self._parts, []
-        self._segments.give_back(parts)
+        self._segments.give_back(parts, self._holder)
         if self._file is not None:
-            self._file.close()
-            self._disk.give_back(self._written)
+            # It may be closed twice.
+            if not self._file.closed:
+                self._file.close()
+                self._disk.give_back_file()
+            self._disk.give_back(self._written, self._holder)
             self._written = 0
         super().close()
 
@@ -205,6 +210,15 @@ class Upload(io.RawIOBase):
             return self._file.seek(offset, whence)
         self._position = max(0, offset + (0, self._position, self.size)[whence])
         return self._position
+
+    def _make_file(self) -> io.FileIO:
+        if not self._disk.take_file():
+            raise NoRoom("too many requests are on the disk")
+        try:
+            return TemporaryFile(buffering=0)
+        except OSError:
+            self._disk.give_back_file()
+            raise
 
     def _find(self, position: int) -> tuple[memoryview, int]:
         """Return the part that holds a position, and where in it that is."""

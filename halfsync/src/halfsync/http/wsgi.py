@@ -11,16 +11,18 @@ and a response that breaks off may look complete.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from halfsync import flag, flags
 from halfsync._later import later
 from halfsync.deadline import asked
 from halfsync.flags import types as flagtypes
+from halfsync.http.client_waits import ClientWaits
 from halfsync.workers import Busy, WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
     from wsgiref.types import WSGIApplication
 
     from twisted.web import resource, server
@@ -47,20 +49,32 @@ KNOWN_ADDRESSES = 100
 class FLAGS:
     """The threads that run the application."""
 
-    threads = flagtypes.Count("Worker threads that run the application.", default=16)
+    threads = flagtypes.Count("Worker threads that run the application.", default=16, maximum=10_000)
     queue = flagtypes.Count("Requests that may wait for a thread; beyond it 503.", default=64, minimum=0)
     queue_timeout = flagtypes.Seconds(
         "A request that has waited longer for a thread is answered 503 and never run.", default=10
     )
+    stuck_after = flagtypes.Seconds(
+        "A request that holds a thread for longer, and hands on nothing of its response, is logged with its"
+        " stack; when all do, the service is not ready. 0 turns it off.",
+        default=60,
+        minimum=0,
+    )
+    exit_when_stuck = flag.Bool(
+        "When all threads are held so: drain, and exit 3, to be started again. Python cannot kill a thread.",
+        default=False,
+    )
 
 
 def workers_from_flags(reactor: Any) -> WorkerPool:
-    """Make the part `workers`: the threads of `--web.threads`, `--web.queue` and `--web.queue_timeout`."""
+    """Make the part `workers`: the threads that `--web.threads` and its like describe."""
     return WorkerPool(
         "workers",
         threads=FLAGS.threads,
         queue=FLAGS.queue,
         queue_timeout=FLAGS.queue_timeout,
+        stuck_after=FLAGS.stuck_after,
+        exit_when_stuck=FLAGS.exit_when_stuck,
         reactor=reactor,
     )
 
@@ -76,11 +90,14 @@ class Gateway:
         workers: Workers,
         *,
         is_critical: Callable[[Mapping[str, str], str], bool] | None = None,
+        share_of: Callable[[Mapping[str, str], str], Hashable] | None = None,
     ) -> None:
         """Run an application.
 
         :param is_critical: says by a request's headers (`HTTP_X_...`, as in the environ) and its target
             whether it is served before all others; called in the reactor.
+        :param share_of: names by the same whose share of the threads a request is, while there is more to
+            do than can be done; None for nobody's. Without a rule it is the client's address.
         """
         # As a decorator of the class it would import twisted.web for --help, too.
         interface.alsoProvides(self, resource.IResource)
@@ -89,6 +106,8 @@ class Gateway:
         self.app = app
         self.workers = workers
         self._is_critical = is_critical
+        self._share_of = share_of
+        self._waits = ClientWaits(workers.threads)
         self._templates: dict[tuple[Address, bool], dict[str, Any]] = {}
         self._last: tuple[Address | None, bool, dict[str, Any]] = (None, False, {})
         """The one that was used last; an address's hash takes longer than the rest of it."""
@@ -104,7 +123,11 @@ class Gateway:
             environ = self._template(local, secure=secure)
             self._last = local, secure, environ
         deadline = asked(head.variables.get("HTTP_X_REQUEST_TIMEOUT"))
-        exchange = self._exchange(self.app, self.workers, stream, head, body, environ, depth, deadline)
+        exchange = self._exchange(
+            self.app, self.workers, stream, head, body, environ, self._waits, depth, deadline
+        )
+        if self._share_of is not None:
+            exchange.share_of = partial(self._share_of, head.variables, head.target)
         stream.responder = exchange
         critical = self._is_critical is not None and self._is_critical(head.variables, head.target)
         try:
@@ -125,8 +148,7 @@ class Gateway:
 
     def render(self, request: Any) -> int:
         """Serve what a resource above has found this for."""
-        stream, head, body = request.hand_over()
-        self.handle(stream, head, body, len(request.prepath))
+        self.handle(*request.hand_over())
         return server.NOT_DONE_YET
 
     def getChildWithDefault(self, name: bytes, request: Any) -> IResource:

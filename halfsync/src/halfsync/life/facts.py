@@ -49,6 +49,10 @@ class OpenConnection:
     """Seconds since data came from the client or went to it; None where the kernel does not know."""
     unsent: int = 0
     """Bytes that neither the client nor the kernel has taken."""
+    memory: int = 0
+    """Bytes that it counts for in the memory of its listener."""
+    disk: int = 0
+    """Bytes that it counts for on the disk."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,12 @@ log = get_logger(__name__)
 T = TypeVar("T")
 P = TypeVar("P", bound="Part")
 
+
+def _nobody_hears(reason: str) -> None:
+    """Stand in for the process of a part that was added to none."""
+    del reason
+
+
 State = Literal["starting", "running", "draining", "stopped"]
 
 
@@ -49,6 +55,8 @@ class Part:
     def __init__(self, name: str) -> None:
         self.label = name
         """The name by which `Process.part` finds it, and which health, log and metrics show."""
+        self.give_up: Callable[[str], object] = _nobody_hears
+        """Has the process drain and end with exit code 3, to be started again; `Process.add` sets it."""
 
     # The life of a part
 
@@ -134,6 +142,8 @@ class Process:
         """Fires with the reason when the process is to stop."""
         self.stop_signalled = False
         """Whether a signal to stop has come, of which the reactor may not have heard yet."""
+        self.given_up = False
+        """Whether it stops because it cannot go on."""
         self.started = time.time()
         """When the process began, in seconds since the epoch."""
         self.sockets = Sockets()
@@ -154,6 +164,7 @@ class Process:
         """
         if self._parts.setdefault(part.label, part) is not part:
             raise ValueError(f"two parts are called {part.label!r}; give one another name")
+        part.give_up = self.give_up
         return part
 
     def part(self, name: str) -> Part:
@@ -175,6 +186,11 @@ class Process:
             self.reactor.callLater(0, self._stop, reason)
         else:
             self.reactor.callFromThread(self._stop, reason)
+
+    def give_up(self, reason: str) -> None:
+        """Have the process drain and end with exit code 3, for its supervisor to start it again."""
+        self.given_up = True
+        self.stop(reason)
 
     @property
     def draining(self) -> bool:

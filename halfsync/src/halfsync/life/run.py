@@ -1,7 +1,7 @@
 """From parts to an exit code: start them, serve until told to stop, drain, stop.
 
 Exit codes: 0 a clean stop, 1 failed to start, 2 bad flags (`flags.parse`), 3 a forced stop:
-the drain's deadline passed, or a second signal came.
+the drain's deadline passed, a second signal came, or a part gave up.
 """
 
 from __future__ import annotations
@@ -140,6 +140,8 @@ class Run:
             reason = await self.process.told_to_stop
             await self._drain(reason)
             await self.process.close()
+            if self.process.given_up:
+                self.exit_code = FORCED
         if self.process.stalls:
             self.process.stalls.stop()
         log.info("service.stopped", exit_code=self.exit_code)

@@ -7,6 +7,7 @@ import pydoc
 import time
 from collections import Counter
 from functools import partial, wraps
+from heapq import nlargest
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from twisted.internet.threads import blockingCallFromThread
@@ -40,7 +41,7 @@ HELP = """\
   tasks               last runs and errors; await tasks["name"].run_now()
   flags               all; flags.log.level = "debug" sets one that is live
   requests()          the requests in flight
-  connections()       the open connections of every listener
+  connections()       the open connections; holders(): the ten that hold most
   threads()           every thread's stack, and what it works on
   stalls()            when the reactor stood still, and what it was at
   profile(5)          where the threads spend five seconds
@@ -88,7 +89,16 @@ class Tools:
 
     def namespace(self) -> dict[str, Any]:
         """Return the names for one session; it may change its own."""
-        mine = (self.requests, self.connections, self.threads, self.stalls, self.log, self.refs, self.help)
+        mine = (
+            self.requests,
+            self.connections,
+            self.holders,
+            self.threads,
+            self.stalls,
+            self.log,
+            self.refs,
+            self.help,
+        )
         # The builtin help, input and breakpoint would wait in the reactor for the service's own terminal.
         return {
             **{name.replace("-", "_"): part for name, part in self._parts().items()},
@@ -143,6 +153,17 @@ class Tools:
         ]
         totals = Counter(each.part for each in found)
         return Text("\n".join([*rows, ", ".join(f"{name}: {count}" for name, count in totals.items())]))
+
+    def holders(self, most: int = 10) -> Text:
+        """Show the connections that hold most, in memory and on the disk, the worst first."""
+        found = nlargest(most, self._process.connections(), key=lambda each: each.memory + each.disk)
+        rows = [
+            f"{each.part}  {each.peer}  {each.memory} bytes of memory  {each.disk} of disk"
+            + (f"  {each.at}" if each.at else "")
+            for each in found
+            if each.memory or each.disk
+        ]
+        return Text("\n".join(rows) or "no connection holds anything")
 
     def threads(self) -> Text:
         """Show every thread's stack, innermost call last, and what a worker works on."""

@@ -88,7 +88,10 @@ class FLAGS:
         "Clients whose calls may wait for a thread; beyond it `overloaded`.", default=64, minimum=0
     )
     max_frame = flagtypes.Size(
-        "A longer frame, or message once unpacked, ends its connection.", default=SAFE.max_frame
+        "A longer frame, or message once unpacked, ends its connection.",
+        default=SAFE.max_frame,
+        minimum=256,
+        maximum=2**30,
     )
     max_connections = flagtypes.Count(
         "Connections open at a time; beyond it a new one is closed.", default=SAFE.max_connections
@@ -96,6 +99,8 @@ class FLAGS:
     memory = flagtypes.Size(
         "Memory for calls and answers of all clients; beyond it the client that holds most is cut.",
         default=SAFE.memory,
+        minimum=1024**2,
+        maximum=2**40,
     )
     idle_timeout = flagtypes.Seconds(
         "Time that a connection may stay open between calls.", default=SAFE.idle_timeout
@@ -235,6 +240,7 @@ class RpcListener(Listener):
                 at=_at(each.busy),
                 idle=idle(each.transport),
                 unsent=each.unsent,
+                memory=each.held,
             )
             for each, since in self.server.connections.items()
         ]

@@ -1,0 +1,120 @@
+"""What the connections of a listener hold, in memory or on the disk: one account for each, with a limit.
+
+Whatever holds bytes for a client takes room for them first, in the name of its connection, and gives it back.
+What is in buffers before anything can be asked (heads that have come in part, what waits to be sent) is
+weighed instead, as it grows: a connection counts for what it has taken, or for what it weighs, whichever is
+more, as what waits to be sent is mostly an answer for which room was taken.
+When there is no room, `relief` may make some.
+"""
+
+from __future__ import annotations
+
+from heapq import nlargest
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Holder = Any
+    """A connection; None where nobody needs to know."""
+
+
+class Account:
+    """For any thread.
+
+    :param limit: bytes.
+    :param most_files: open files that may be made of it, where it is one of a disk.
+    """
+
+    def __init__(self, limit: int, *, most_files: int = 1 << 30) -> None:
+        self.limit = limit
+        self.taken = 0
+        """Bytes."""
+        self.files = 0
+        """Files that are open."""
+        self.most_files = most_files
+        self.relief: Callable[[Holder, int], bool] | None = None
+        """Told who needs how many bytes; says whether there may be room now. Called in any thread."""
+        self._reserved: dict[Holder, int] = {}
+        self._buffers: dict[Holder, int] = {}
+        self._lock = Lock()
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room at all."""
+        return self.taken >= self.limit
+
+    def take(self, size: int, holder: Holder = None) -> bool:
+        """Take room for so many bytes, if there is any, or any can be made."""
+        if self._take(size, holder):
+            return True
+        relief = self.relief
+        return relief is not None and relief(holder, size) and self._take(size, holder)
+
+    def give_back(self, size: int, holder: Holder = None) -> None:
+        """Return room that was taken."""
+        with self._lock:
+            self._change(self._reserved, self._buffers, holder, -size)
+
+    def weigh(self, holder: Holder, size: int) -> None:
+        """Note how many bytes a connection has in buffers at the moment, for the reactor's thread."""
+        with self._lock:
+            self._change(self._buffers, self._reserved, holder, size - self._buffers.get(holder, 0))
+        if self.taken > self.limit and self.relief is not None:
+            self.relief(holder, 0)
+
+    def weighed(self) -> list[Holder]:
+        """Return who has something in buffers."""
+        return list(self._buffers)
+
+    def room_for(self, holder: Holder) -> bool:
+        """Say whether a new request finds room, be it that some is made for it."""
+        return not self.full or (self.relief is not None and self.relief(holder, 1) and not self.full)
+
+    def take_file(self) -> bool:
+        """Count a file that is going to be made, if one more may be."""
+        with self._lock:
+            if self.files >= self.most_files:
+                return False
+            self.files += 1
+            return True
+
+    def give_back_file(self) -> None:
+        """Count a file that was closed."""
+        with self._lock:
+            self.files -= 1
+
+    def held_by(self, holder: Holder) -> int:
+        """Return how many bytes a connection counts for."""
+        return max(self._reserved.get(holder, 0), self._buffers.get(holder, 0))
+
+    def holders(self) -> dict[Holder, int]:
+        """Return who holds how many bytes."""
+        with self._lock:
+            found = {**self._buffers, **self._reserved}
+            return {each: self.held_by(each) for each in found if each is not None}
+
+    def largest(self, count: int) -> list[tuple[Holder, int]]:
+        """Return those that hold most, the worst first."""
+        return nlargest(count, self.holders().items(), key=_size)
+
+    def _take(self, size: int, holder: Holder) -> bool:
+        with self._lock:
+            if self.taken + size > self.limit:
+                return False
+            self._change(self._reserved, self._buffers, holder, size)
+            return True
+
+    def _change(self, sums: dict[Holder, int], others: dict[Holder, int], holder: Holder, more: int) -> None:
+        before, other = sums.get(holder, 0), others.get(holder, 0)
+        after = before + more
+        self.taken += max(after, other) - max(before, other)
+        if after:
+            sums[holder] = after
+        else:
+            sums.pop(holder, None)
+
+
+def _size(pair: tuple[Holder, int]) -> int:
+    return pair[1]

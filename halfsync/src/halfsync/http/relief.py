@@ -1,0 +1,116 @@
+"""Room in an account that is empty: the worst holder is cut.
+
+The worst is the client that holds most with all its connections together, and of those the one that holds
+most: by connection alone, one honest upload would go before a thousand connections that hold a little each.
+A client that needs room and is the worst itself is refused, and nobody cut for it.
+"""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from halfsync.endpoints.addresses import address_text
+from halfsync.endpoints.seldom import Seldom
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Hashable
+
+    from halfsync.http.account import Account, Holder
+    from halfsync.http.connections import Connections
+
+PAUSE = 0.05
+"""Seconds between two looks at all holders: each costs some milliseconds where there are thousands."""
+
+SPARE = 64
+"""The part of the limit that is made free at once, for what comes in the pause."""
+
+MOST_CUT = 100
+"""Connections that are cut at a look."""
+
+
+class Relief:
+    """Of one account; made in the reactor's thread.
+
+    :param kind: `memory` or `disk`, for log and counts.
+    :param counts: how many connections were cut for what.
+    """
+
+    def __init__(
+        self, account: Account, kind: str, *, connections: Connections, reactor: Any, counts: Counter[str]
+    ) -> None:
+        self._account = account
+        self._kind = kind
+        self._connections = connections
+        self._reactor = reactor
+        self._counts = counts
+        self._log = Seldom(reactor)
+        self._home = get_ident()
+        self._next_look = 0.0
+        self._asked = False
+        self._cut: set[Holder] = set()
+        """Whose bytes a thread still has, or the disk."""
+
+    def __call__(self, holder: Holder, size: int) -> bool:
+        """Make room for so many bytes, for a connection; say whether there may be some.
+
+        In another thread than the reactor's it says no, and has room made for the next one.
+        """
+        if get_ident() == self._home:
+            return self._make_room(holder, size)
+        if not self._asked:
+            self._asked = True
+            self._reactor.callFromThread(self._later, holder, size)
+        return False
+
+    def _later(self, holder: Holder, size: int) -> None:
+        self._asked = False
+        self._make_room(holder, size)
+
+    def _make_room(self, holder: Holder, size: int) -> bool:
+        now = self._reactor.seconds()
+        if now < self._next_look:
+            return False
+        self._next_look = now + PAUSE
+        account, clients = self._account, self._clients()
+        wanted = max(size, account.limit // SPARE) - (account.limit - account.taken) - self._coming()
+        totals = {client: sum(each for _, each in held) for client, held in clients.items()}
+        for _ in range(MOST_CUT):
+            if wanted <= 0 or not totals:
+                break
+            worst = max(totals, key=totals.__getitem__)
+            if not clients[worst]:
+                del totals[worst]
+                continue
+            each, held = clients[worst].pop()
+            if each is holder:
+                # It is the worst itself.
+                break
+            totals[worst] -= held
+            wanted -= held
+            self._end(each, held)
+        return True
+
+    def _coming(self) -> int:
+        """Return how many bytes come back from connections that were cut."""
+        held = {each: self._account.held_by(each) for each in self._cut}
+        self._cut = {each for each, size in held.items() if size}
+        return sum(held.values())
+
+    def _clients(self) -> dict[Hashable, list[tuple[Holder, int]]]:
+        """Return the open connections that hold something by their clients, the largest last."""
+        found: dict[Hashable, list[tuple[Holder, int]]] = {}
+        for each, held in self._account.holders().items():
+            if each not in self._cut:
+                found.setdefault(self._connections.client_of(each) or each, []).append((each, held))
+        for connections in found.values():
+            connections.sort(key=lambda pair: pair[1])
+        return found
+
+    def _end(self, connection: Holder, held: int) -> None:
+        self._counts[self._kind] += 1
+        self._cut.add(connection)
+        peer = address_text(connection.client)
+        self._log.warning("http.holder_cut", account=self._kind, peer=peer, held=held)
+        connection.abort()

@@ -1,0 +1,224 @@
+"""What clients hold is taken from one account, by connection; when it is empty, the worst holder is cut."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from structlog.testing import capture_logs
+from twisted.internet.task import Clock
+
+from halfsync.endpoints.addresses import ip_address
+from halfsync.http import relief
+from halfsync.http.account import Account
+from halfsync.http.relief import Relief
+from http_tools import Connection as Served
+from http_tools import parse
+from test_overload import Crowd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class TestAccount:
+    """The arithmetic."""
+
+    def test_what_is_taken_is_bounded_and_given_back(self):
+        """By whomever."""
+        account = Account(100)
+        assert account.take(60, "a")
+        assert account.take(40, "b")
+        assert not account.take(1, "a")
+        assert account.full
+        account.give_back(60, "a")
+        account.give_back(40, "b")
+        assert (account.taken, account.holders()) == (0, {})
+
+    def test_a_connection_counts_for_what_it_took_or_weighs(self):
+        """What waits to be sent is an answer for which room was taken: it does not count twice."""
+        account = Account(100)
+        account.take(50, "a")
+        account.weigh("a", 40)
+        assert account.taken == 50
+        account.weigh("a", 70)
+        assert account.taken == account.held_by("a") == 70
+        account.give_back(50, "a")
+        assert account.taken == 70
+        account.weigh("a", 0)
+        assert (account.taken, account.holders(), account.weighed()) == (0, {}, [])
+
+    def test_the_largest(self):
+        """In order."""
+        account = Account(1000)
+        for name, size in (("a", 1), ("b", 300), ("c", 20)):
+            account.take(size, name)
+        account.weigh("d", 50)
+        assert account.largest(3) == [("b", 300), ("d", 50), ("c", 20)]
+
+    def test_files(self):
+        """They are bounded, too."""
+        account = Account(1, most_files=1)
+        assert account.take_file()
+        assert not account.take_file()
+        account.give_back_file()
+        assert account.take_file()
+
+    def test_threads(self):
+        """Nothing is lost where several take at a time."""
+        account = Account(10**9)
+
+        def work(name: str) -> None:
+            for _ in range(5000):
+                account.take(3, name)
+                account.give_back(3, name)
+            account.take(1, name)
+
+        threads = [threading.Thread(target=work, args=(str(each),)) for each in range(4)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        assert account.taken == 4
+
+
+class Held:
+    """A connection of some client."""
+
+    def __init__(self, client: str):
+        self.client = ip_address(client, 1)
+        self.account: Account
+        self.cut = False
+
+    def abort(self) -> None:
+        self.cut = True
+        self.gives_back()
+
+    def gives_back(self) -> None:
+        self.account.give_back(self.account.held_by(self), self)
+
+
+class Connections:
+    """Who is whose client."""
+
+    def client_of(self, connection: Held) -> str:
+        return connection.client.host
+
+
+class TestRelief:
+    """Who is cut."""
+
+    def setup_method(self) -> None:
+        self.clock = Clock()
+        self.clock.rightNow = 100.0
+        self.counts: Counter[str] = Counter()
+        self.account = Account(1000)
+        connections: Any = Connections()
+        self.account.relief = Relief(
+            self.account, "memory", connections=connections, reactor=self.clock, counts=self.counts
+        )
+
+    def holding(self, client: str, size: int) -> Held:
+        held = Held(client)
+        held.account = self.account
+        if size:
+            assert self.account.take(size, held)
+        return held
+
+    def test_the_largest_of_the_worst_client_is_cut(self):
+        """Not the one large upload of an honest client; and it is told, and counted."""
+        honest = self.holding("192.0.2.1", 300)
+        crowd = [self.holding("192.0.2.2", size) for size in (100, 200, 150, 150, 100)]
+        new = self.holding("192.0.2.3", 0)
+        with capture_logs() as logs:
+            assert self.account.take(120, new)
+        assert [each.cut for each in crowd] == [False, True, False, False, False]
+        assert not honest.cut
+        assert self.counts == {"memory": 1}
+        assert [(each["event"], each["held"]) for each in logs] == [("http.holder_cut", 200)]
+
+    def test_the_worst_itself_is_refused(self):
+        """It holds most, and wants more: nobody is cut for it."""
+        worst, other = self.holding("192.0.2.1", 800), self.holding("192.0.2.2", 200)
+        assert not self.account.take(10, worst)
+        assert [worst.cut, other.cut] == [False, False]
+
+    def test_a_client_makes_room_by_its_own(self):
+        """Where the client of a new connection is the worst, one of its own is cut."""
+        old, other = self.holding("192.0.2.1", 800), self.holding("192.0.2.2", 200)
+        new = self.holding("192.0.2.1", 0)
+        with capture_logs():
+            assert self.account.take(10, new)
+        assert old.cut
+        assert not other.cut
+
+    def test_what_comes_back_is_waited_for(self):
+        """A thread may have a body for a while: nobody else is cut for what it will give back."""
+        busy, other = self.holding("192.0.2.1", 600), self.holding("192.0.2.2", 400)
+        busy.gives_back = lambda: None  # type: ignore[method-assign]
+        new = self.holding("192.0.2.3", 0)
+        with capture_logs():
+            for _ in range(5):
+                assert not self.account.take(100, new)
+                self.clock.advance(1)
+        assert busy.cut
+        assert not other.cut
+
+    def test_holders_are_looked_at_now_and_then(self):
+        """However often there is no room: a look costs something."""
+        looks = []
+        find = self.account.holders
+        self.account.holders = lambda: looks.append(1) or find()  # type: ignore[method-assign,func-returns-value]
+        worst = self.holding("192.0.2.1", 1000)
+        for _ in range(100):
+            assert not self.account.take(10, worst)
+        assert len(looks) == 1
+        self.clock.advance(relief.PAUSE)
+        assert not self.account.take(10, worst)
+        assert len(looks) == 2
+
+    def test_another_thread_cuts_nobody(self):
+        """It asks the reactor to, once, and is refused meanwhile."""
+        asked: list[tuple[Callable[..., None], Any]] = []
+        self.clock.callFromThread = lambda call, *args: asked.append((call, args))
+        worst, new = self.holding("192.0.2.1", 1000), self.holding("192.0.2.3", 0)
+        results = []
+        thread = threading.Thread(target=lambda: results.extend(self.account.take(10, new) for _ in range(3)))
+        thread.start()
+        thread.join()
+        assert (results, worst.cut, len(asked)) == ([False] * 3, False, 1)
+        with capture_logs():
+            ((call, args),) = asked
+            call(*args)
+        assert worst.cut
+        assert self.account.take(10, new)
+
+
+UPLOAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n"
+
+
+def test_an_upload_finds_room_where_another_client_has_taken_all():
+    """Three uploads that never end fill memory and disk; the fourth, of another client, is answered."""
+    crowd = Crowd(memory=1024 * 1024, spool=0)
+    with capture_logs() as logs:
+        for _ in range(4):
+            crowd.connect("192.0.2.1").dataReceived(UPLOAD + bytes(300_000))
+        other = crowd.connect("192.0.2.2")
+        other.dataReceived(UPLOAD + bytes(400_000))
+    assert parse(other.transport.value()).status == 200
+    assert "http.holder_cut" in [each["event"] for each in logs]
+    assert crowd.site.context.memory.taken <= 1024 * 1024
+    assert crowd.site.counts.cut["memory"] >= 1
+
+
+@pytest.mark.parametrize("wanted", ["memory", "disk"])
+def test_the_ten_largest_are_known(wanted):
+    """As the manhole shows them."""
+    served = Served(memory=10**6 if wanted == "memory" else 300_000)
+    served.send(UPLOAD + bytes(300_000))
+    context = served.site.context
+    account = context.memory if wanted == "memory" else context.upload_disk
+    ((holder, size),) = account.largest(10)
+    assert holder is served.connection
+    assert size >= 262_144

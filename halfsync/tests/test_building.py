@@ -1,0 +1,222 @@
+"""How a service is built: what the build reads, compares and writes, without a real pex."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from halfsync import built
+from halfsync.build import audit, distributions, project, sbom, targets, verify
+from halfsync.build.__main__ import main
+from halfsync.build.errors import BuildError
+
+VALIDATE = """
+import sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+sys.exit(JsonStrictValidator(SchemaVersion.V1_6).validate_str(sys.stdin.read()))
+"""
+PYTHON = {**targets.Target((3, 11), "x86_64").environment}
+
+
+def wheel(folder, name, version, *headers, files=None):
+    """Make a wheel that has metadata and nothing to import."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
+    info = f"{name.replace('-', '_')}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        text = "\n".join(["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}", *headers])
+        archive.writestr(f"{info}/METADATA", text + "\n")
+        for file, data in (files or {}).items():
+            archive.writestr(f"{info}/{file}", data)
+    return path
+
+
+@pytest.fixture
+def service(tmp_path):
+    """A service's folder with two wheels that its lock names, and one that it has built from source."""
+    root = tmp_path / "shop"
+    wheels = root / ".build" / "wheels"
+    paths = [
+        wheel(
+            wheels,
+            "Base.Lib",
+            "2.0",
+            "License-Expression: MIT",
+            "Requires-Dist: leaf>=1",
+            'Requires-Dist: other; extra == "more"',
+            files={"licenses/LICENSE": "Do what you like.\n", "RECORD": ""},
+        ),
+        wheel(wheels, "leaf", "1.0", "Classifier: License :: OSI Approved :: BSD License"),
+    ]
+    wheel(wheels, "other", "3.0+here", "License: Its own words")
+    (root / ".build" / "source").mkdir()
+    (root / ".build" / "source" / "other-3.0.tar.gz").write_bytes(b"")
+    lock = "".join(
+        f"{path.name.split('-')[0].replace('_', '-').lower()}=={path.name.split('-')[1]} \\\n"
+        f"    --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+        for path in paths
+    )
+    (root / "requirements.lock").write_text(f"# by make lock\n{lock}")
+    (root / "tools.lock").write_text("pex==2 \\\n    --hash=sha256:00\n")
+    (root / "Makefile").write_text("pex:\n")
+    (root / ".gitignore").write_text("/.build/\n")
+    (root / "pyproject.toml").write_text(
+        '[project]\nrequires-python = ">=3.12"\ndependencies = ["base-lib[more]>=1"]\n'
+    )
+    (root / "src" / "shop").mkdir(parents=True)
+    (root / "src" / "shop" / "__init__.py").write_text('"""A shop."""\n\n__version__ = "1.4"\n')
+    return project.Project(root, "shop", "shop")
+
+
+def git(service, *arguments):
+    author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    command = ["git", "-C", service.root, *author, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_the_bill_is_valid_and_complete(service):
+    """Every wheel with its hash and licence, every dependency, extras too, by the published schema."""
+    found = distributions.read_locked(service, service.wheels)
+    text = sbom.bill("shop", "1.4", service.requirements(), found, [PYTHON])
+    # Elsewhere: its import gives a logger a level, and other tests look at those of this process.
+    assert (
+        subprocess.run([sys.executable, "-c", VALIDATE], input=text, text=True, check=False).returncode == 0
+    )
+    document = json.loads(text)
+    components = {each["name"]: each for each in document["components"]}
+    assert components["Base.Lib"]["licenses"] == [{"expression": "MIT"}]
+    assert components["leaf"]["licenses"] == [{"license": {"name": "BSD License"}}]
+    (file,) = components["leaf"]["components"]
+    digest = hashlib.sha256((service.wheels / file["name"]).read_bytes()).hexdigest()
+    assert file["hashes"] == [{"alg": "SHA-256", "content": digest}]
+    needs = {each["ref"]: each["dependsOn"] for each in document["dependencies"]}
+    other = "pkg:generic/other@3.0%2Bhere"
+    assert needs["pkg:generic/shop@1.4"] == ["pkg:pypi/base-lib@2.0"]
+    assert needs["pkg:pypi/base-lib@2.0"] == [other, "pkg:pypi/leaf@1.0"]
+    without = sbom.bill("shop", "1.4", ["base-lib"], found, [PYTHON])
+    assert other not in {each for one in json.loads(without)["dependencies"] for each in one["dependsOn"]}
+    assert text == sbom.bill("shop", "1.4", service.requirements(), list(reversed(found)), [PYTHON])
+
+
+def test_the_licences_are_one_text(service):
+    """Every distribution is named with what it says and brings."""
+    text = sbom.licenses(distributions.read_locked(service, service.wheels))
+    assert "base-lib 2.0: MIT\n" in text
+    assert "--- licenses/LICENSE\n\nDo what you like.\n" in text
+    assert "leaf 1.0: BSD License\n" in text
+    assert "other 3.0+here: Its own words\n" in text
+
+
+def test_a_wheel_that_the_lock_does_not_name_is_refused(service):
+    """Whoever puts another into the folder is found out at the next build."""
+    path = service.wheels / "leaf-1.0-py3-none-any.whl"
+    wheel(service.wheels, "leaf", "1.0", "License: another")
+    with pytest.raises(BuildError, match=r"leaf-1.0-py3-none-any.whl: requirements.lock does not name it"):
+        distributions.read_locked(service, service.wheels)
+    path.write_bytes(b"no zip")
+    with pytest.raises(BuildError, match="it is no wheel"):
+        distributions.read_locked(service, service.wheels)
+
+
+def test_the_commit_is_git_s(service):
+    """None outside a repository and in one without a commit; a changed or a new file is told."""
+    assert service.commit() == project.Commit(None)
+    git(service, "init", "-q")
+    assert service.commit() == project.Commit(None)
+    git(service, "add", ".")
+    git(service, "commit", "-qm", "x")
+    name = git(service, "rev-parse", "HEAD")
+    assert service.commit() == project.Commit(name)
+    (service.root / "new").write_text("")
+    assert service.commit() == project.Commit(name, changed=True)
+
+
+def test_a_folder_that_the_repository_ignores_has_no_commit(service):
+    """That it lies in somebody's repository says nothing about it."""
+    (service.root.parent / ".gitignore").write_text("shop\n")
+    outer = project.Project(service.root.parent, "outer", "outer")
+    git(outer, "init", "-q")
+    git(outer, "add", ".")
+    git(outer, "commit", "-qm", "x")
+    assert service.commit() == project.Commit(None)
+
+
+def test_a_repository_that_git_cannot_read_stops_the_build(service):
+    """Else the file would silently lack its commit."""
+    (service.root / ".git").write_text("gitdir: /nowhere\n")
+    with pytest.raises(BuildError, match="git ls-files: fatal"):
+        service.commit()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "it names no commit"),
+        ({"commit": "0" * 40, "changed": True}, "and changes that no commit has"),
+        ({"commit": "0" * 40}, "is not in this repository: git fetch"),
+        ({"commit": "0" * 40, "pythons": ["2.7"]}, "it was built by Python 2.7"),
+    ],
+)
+def test_what_cannot_be_verified_is_told(service, capsys, monkeypatch, change, said):
+    """By one line that says what would be right."""
+    facts = {"commit": None, "changed": False, "pythons": [targets.minor()], **change}
+    path = service.root.parent / "some.pex"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("shop/_build/build.json", json.dumps(facts))
+    git(service, "init", "-q")
+    monkeypatch.chdir(service.root)
+    assert main(["verify", "--slug", "shop", "--package", "shop", "--file", str(path)]) == 1
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "No such file"), (b"text", "it is no pex of shop")])
+def test_what_is_no_pex_is_told(service, tmp_path, content, said):
+    """A missing file and one that `make pex` has not built."""
+    path = tmp_path / "some.pex"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BuildError, match=said):
+        verify.facts_of(service, path)
+
+
+def test_an_audit_that_cannot_be_done_is_told(service, monkeypatch):
+    """By one line, and it does not pass."""
+    (service.root / "no-uv").write_text("#!/bin/sh\necho first >&2\necho no route to host >&2\nexit 2\n")
+    (service.root / "no-uv").chmod(0o755)
+    (service.root / "uv").symlink_to("no-uv")
+    monkeypatch.setattr("sys.executable", str(service.root / "python"))
+    with pytest.raises(BuildError, match=r"^not audited: pip-audit==.* is not reachable: no route to host$"):
+        audit.audit(service)
+
+
+def test_the_facts_are_told_to_people(service, monkeypatch):
+    """A line each after the version; nothing for a service that runs from its source."""
+    assert built.lines("no_such_package") == []
+    monkeypatch.syspath_prepend(service.root / "src")
+    assert built.lines("shop") == []
+    facts = {
+        "commit": "abc",
+        "changed": True,
+        "locks": {"requirements.lock": "12"},
+        "library": "0.2",
+        "pex": "2",
+        "pythons": ["3.11", "3.12"],
+        "platforms": ["linux-x86_64"],
+    }
+    (service.root / "src" / "shop" / "_build").mkdir()
+    (service.root / "src" / "shop" / "_build" / "build.json").write_text(json.dumps(facts))
+    assert built.lines("shop") == [
+        "commit: abc, and changes that are not in it",
+        "requirements.lock: sha256:12",
+        "halfsync: 0.2",
+        "pex: 2",
+        "for: CPython 3.11, 3.12 on linux-x86_64",
+    ]
