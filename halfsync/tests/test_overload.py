@@ -6,12 +6,16 @@ import importlib
 import re
 
 import pytest
+from h2.errors import ErrorCodes
+from hyperframe.frame import SettingsFrame
 from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.address import UNIXAddress
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 
+from h2_tools import POST, PREFACE
+from h2_tools import Client as H2Client
 from halfsync.endpoints.addresses import ip_address
 from halfsync.flags import FlagError
 from halfsync.http import listener
@@ -273,3 +277,40 @@ def test_bounds_with_which_nothing_could_be_served_are_refused(flag, value, righ
     importlib.import_module("halfsync.thrift.listener")
     with pytest.raises(FlagError, match=f"; right is {re.escape(right)} "), flags_set({flag: value}):
         pass
+
+
+class TestTurnedAwayOverHttp2:
+    """A client with which HTTP/2 was agreed on (ALPN) is told in HTTP/2, whose requests it may ask elsewhere."""
+
+    def refused(self) -> H2Client:
+        client = H2Client(max_connections=1, max_connections_per_client=9)
+        held = client.site.buildProtocol(None)
+        held.makeConnection(StringTransport(lenient=True))
+        held.dataReceived(b"GET / HTTP/1.1\r\n")
+        # The first has asked, and none is idle.
+        client.request(POST, end=False)
+        new = H2Client(site=client.site, clock=client.clock, greet=False)
+        new.receive()
+        return new
+
+    def test_goaway(self):
+        """No stream was begun (RFC 9113 section 6.8), no byte is of HTTP/1.1, and it ends soon."""
+        new = self.refused()
+        assert new.goaways == [(0, ErrorCodes.NO_ERROR)]
+        assert isinstance(new.frames[0], SettingsFrame)
+        # What has come meanwhile is dropped.
+        new.send_bytes(PREFACE)
+        assert new.request().status == 0
+        assert not new.open
+        new.advance(3)
+        assert new.transport.disconnected
+        new.lose()
+        assert new.site.connections == 2
+
+    def test_a_flood(self):
+        """Beyond a number of them, they are cut without a word."""
+        client = H2Client(max_connections=1, max_connections_per_client=9)
+        client.request(POST, end=False)
+        more = [H2Client(site=client.site, clock=client.clock, greet=False) for _ in range(80)]
+        assert 64 <= sum(each.receive() != [] for each in more) < 80
+        assert [each for each in more if not (each.goaways or each.transport.disconnected)] == []

@@ -156,6 +156,9 @@ class Connections:
         if connection in self._open:
             self.memory.weigh(connection, 0)
             self._open[other] = self._open.pop(connection)
+        if connection in self._turned_away:
+            self._turned_away.remove(connection)
+            self._turned_away.add(other)
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection."""

@@ -22,7 +22,7 @@ from halfsync.http.h2_frames import ErrorCode, H2Error
 from halfsync.http.h2_session import Session
 from halfsync.http.h2_stream import A_STREAM, H2Stream
 from halfsync.http.h2_streams import RESET_COST, RESPONSE_CREDIT
-from halfsync.http.rate import Pace, socket_of, unsent, untaken, wait_or_cut
+from halfsync.http.rate import LINGER, Pace, socket_of, unsent, untaken, wait_or_cut
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
@@ -216,6 +216,20 @@ class H2Connection(Ends):
         for stream in [each for each in self._streams.values() if each.deadline <= now]:
             stream.expire(now)
         self._flush()
+
+    def turn_away(self) -> None:
+        """Say that no request will be answered here, so that each may be asked elsewhere, and close."""
+        self.session.say_goaway(0)
+        self._write()
+        self.closing = True
+        self.transport.unregisterProducer()
+        bottom = socket_of(self.transport)
+        if bottom is None:
+            self.transport.loseConnection()
+        else:
+            # Not both sides at once: a reset for what the client has sent could overtake the word.
+            bottom.loseWriteConnection()
+        self._deadline = self.context.seconds() + LINGER
 
     def abort(self) -> None:
         """Cut the connection."""
