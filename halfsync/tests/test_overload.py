@@ -18,8 +18,6 @@ from h2_tools import POST, PREFACE
 from h2_tools import Client as H2Client
 from halfsync.endpoints.addresses import ip_address
 from halfsync.flags import FlagError
-from halfsync.http import listener
-from halfsync.http.bounds import Bounds
 from halfsync.http.proxies import Proxies
 from halfsync.testing import flags_set
 from http_tools import GET, Connection, ServerCase, parse, resident
@@ -156,18 +154,6 @@ class TestShares:
         assert b"hello" in other.transport.value()
 
 
-def test_open_files_bound_the_connections(monkeypatch):
-    """What the limit has no room for is not promised, and said once."""
-    monkeypatch.setattr(listener, "getrlimit", lambda _: (1024, 1024))
-    with capture_logs() as logs:
-        bounds = listener.within_open_files(Bounds(max_connections=10_000))
-        assert listener.within_open_files(Bounds(max_connections=500)).max_connections == 500
-    assert bounds.max_connections + bounds.most_turned_away <= 1024 - listener.RESERVE
-    assert [(each["event"], each["asked"], each["used"]) for each in logs] == [
-        ("web.max_connections_lowered", 10_000, bounds.max_connections)
-    ]
-
-
 def endless(_environ, start_response):
     """Never end."""
     start_response("200 OK", [])
@@ -273,6 +259,7 @@ class TestSlowReaders(ServerCase):
 )
 def test_bounds_with_which_nothing_could_be_served_are_refused(flag, value, right):
     """By a message that says what would be right."""
+    importlib.import_module("halfsync.http.listener")
     importlib.import_module("halfsync.http.wsgi")
     importlib.import_module("halfsync.thrift.listener")
     with pytest.raises(FlagError, match=f"; right is {re.escape(right)} "), flags_set({flag: value}):
@@ -280,7 +267,7 @@ def test_bounds_with_which_nothing_could_be_served_are_refused(flag, value, righ
 
 
 class TestTurnedAwayOverHttp2:
-    """A client with which HTTP/2 was agreed on (ALPN) is told in HTTP/2, whose requests it may ask elsewhere."""
+    """A client with which HTTP/2 was agreed on (ALPN) is told in HTTP/2 that it may ask elsewhere."""
 
     def refused(self) -> H2Client:
         client = H2Client(max_connections=1, max_connections_per_client=9)

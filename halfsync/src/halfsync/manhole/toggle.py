@@ -64,6 +64,10 @@ def _check_host_key(path: str) -> str | None:
     return None
 
 
+FILES = 32
+"""Open files kept for the manhole."""
+
+
 @flags.declare(flag.namespace("manhole"), at_start=True)
 class FLAGS:
     """The SSH prompt inside the process."""
@@ -141,6 +145,10 @@ class Manhole(Part):
             threaded=FLAGS.threaded,
             open_at_start=FLAGS.open,
         )
+
+    def open_files(self) -> int:
+        """Return how many files there may be at most, as a guess: sessions, and what people look into."""
+        return FILES
 
     async def start(self) -> None:
         """Stay closed, unless it is to be open from the start.
