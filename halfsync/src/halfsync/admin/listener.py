@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from halfsync.endpoints.endpoint import Endpoint
-    from halfsync.life.parts import Process
+    from halfsync.life.process import Process
     from halfsync.life.sockets import Sockets
 
 

@@ -32,7 +32,7 @@ from halfsync.life.parts import Part
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from halfsync.life.parts import Process
+    from halfsync.life.process import Process
     from halfsync.life.sockets import Listening, Sockets
 
 log = get_logger(__name__)
