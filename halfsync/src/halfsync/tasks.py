@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred, DeferredList
-from twisted.python.failure import Failure
-
+from halfsync._later import later
 from halfsync.life.parts import Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from twisted.internet import defer
+    from twisted.python import failure as failures
+
     from halfsync.life.facts import Metric, PeriodicTask, WorkerThread
     from halfsync.periodic import Periodic
+else:
+    defer = later("twisted.internet.defer")
+    failures = later("twisted.python.failure")
 
 
 class Tasks(Part):
@@ -38,9 +42,9 @@ class Tasks(Part):
 
     async def drain(self) -> None:
         """Return when no task runs any more, and none will."""
-        waits = [Deferred.fromCoroutine(task.drain()) for task in self]
-        for _, result in await DeferredList(waits, consumeErrors=True):
-            if isinstance(result, Failure):
+        waits = [defer.Deferred.fromCoroutine(task.drain()) for task in self]
+        for _, result in await defer.DeferredList(waits, consumeErrors=True):
+            if isinstance(result, failures.Failure):
                 result.raiseException()
 
     async def stop(self) -> None:

@@ -26,7 +26,7 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.defer import Deferred
+    from twisted.internet import defer
 
     from halfsync.worker_queue import CallQueue, Job, Label
 
@@ -76,7 +76,7 @@ class Threads:
         """Released by a thread that was woken and runs."""
         self._ran.acquire()
         self._stopped = False
-        self._empty: list[Deferred[None]] = []
+        self._empty: list[defer.Deferred[None]] = []
         """Each fires when nothing runs and nothing waits."""
 
     @property

@@ -14,8 +14,7 @@ from threading import current_thread
 from time import time
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred
-
+from halfsync._later import later
 from halfsync.life.facts import Metric, Sample, WorkerThread, gauge
 from halfsync.life.parts import Part
 from halfsync.worker_calls import Busy, DeferredCall
@@ -27,7 +26,12 @@ from halfsync.worker_threads import Threads
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from twisted.internet import defer
+    from twisted.internet.defer import Deferred
+
     from halfsync.worker_queue import Label
+else:
+    defer = later("twisted.internet.defer")
 
 __all__ = ["Busy", "WorkerPool"]
 
@@ -194,7 +198,7 @@ class WorkerPool(Threads, Part):
         Work is still taken: the requests that a drain is for need threads.
         """
         if self._jobs or self.busy:
-            empty: Deferred[None] = Deferred(self._empty.remove)
+            empty: defer.Deferred[None] = defer.Deferred(self._empty.remove)
             self._empty.append(empty)
             # A thread may have ended its call before it could see that somebody waits.
             self._check_empty()
@@ -212,7 +216,7 @@ class WorkerPool(Threads, Part):
         while self._idle:
             self._idle.pop().wake.release()
         if self.busy:
-            drained = Deferred.fromCoroutine(self.drain())
+            drained = defer.Deferred.fromCoroutine(self.drain())
             drained.addTimeout(STOPPING, self._reactor)
             with suppress(Exception):
                 await drained
