@@ -17,14 +17,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("admin",),
     ("manhole", "metrics"),
     ("tasks", "background", "commands"),
-    ("http", "thrift", "client", "handover"),
+    ("http", "thrift", "handover"),
+    ("client",),
     ("endpoints", "workers", "from_thread"),
     ("worker_calls", "worker_queue", "worker_stuck"),
     ("worker_refusals", "worker_shares"),
     ("life",),
     ("logs", "deadline", "request_id"),
     ("flags",),
-    ("flag", "path_walk", "built", "service_process", "_twisted"),
+    ("flag", "path_walk", "_later", "built", "service_process", "_twisted"),
 )
 """From the top down: what stands on a line imports only from the lines below, and from itself."""
 

@@ -38,6 +38,7 @@ MEMBERS = {
     "StartError": [],
     "Tasks": ["__init__"],
     "WebListener": ["from_flags", "addresses", "url"],
+    "WebSockets": ["__init__"],
     "WorkerPool": ["__init__", "run", "submit"],
     "flags.Choice": ["__init__"],
     "flags.Count": ["__init__"],

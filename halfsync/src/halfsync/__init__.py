@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from halfsync.http.listener import WebListener
     from halfsync.http.mount import Mount
     from halfsync.http.sse import EventStream
+    from halfsync.http.websocket_resource import WebSockets
     from halfsync.http.wsgi import Gateway, workers_from_flags
     from halfsync.life.about import About
     from halfsync.life.errors import StartError
@@ -62,6 +63,7 @@ __all__ = [
     "StartError",
     "Tasks",
     "WebListener",
+    "WebSockets",
     "WorkerPool",
     "arrange_reactor",
     "flag",
@@ -96,6 +98,7 @@ _HOMES = {
     "StartError": "life.errors",
     "Tasks": "tasks",
     "WebListener": "http.listener",
+    "WebSockets": "http.websocket_resource",
     "WorkerPool": "workers",
     "arrange_reactor": "life.reactors",
     "from_thread": "from_thread",

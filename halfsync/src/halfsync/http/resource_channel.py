@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from halfsync.http.context import describe
 from halfsync.http.stream import ResponseHead
 from halfsync.http.taken_over import TakenOver
+from halfsync.http.websocket import Websocket
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
@@ -158,6 +159,13 @@ class Channel:
         stream, self.stream = self.stream, None
         if other is None and stream is not None:
             TakenOver(cast("Any", stream).connection)
+
+    def _protocolUpgradeForWebsockets(self, protocol: Any) -> None:
+        """Give the transport to a websocket; twisted.web's resource for them calls this."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            connection = cast("Any", stream).connection
+            Websocket(connection, protocol)
 
     # The stream calls these.
 

@@ -1,0 +1,59 @@
+"""Where the frames of a websocket begin and end (RFC 6455 section 5.2): enough to bound a message.
+
+What the frames mean is read by wsproto, which collects a message whatever its length.
+"""
+
+from __future__ import annotations
+
+CLOSE = 8
+_LENGTHS = {126: 2, 127: 8}
+"""Bytes of the longer forms of a length, by what stands in its place."""
+
+
+class Frames:
+    """Counts what a client sends, in pieces of any size."""
+
+    def __init__(self, max_message: int) -> None:
+        self.too_long = False
+        """Whether a message is longer than may be; nothing more is looked at then."""
+        self.close_seen = False
+        """Whether a frame of type Close has begun."""
+        self._max_message = max_message
+        self._message = 0
+        """Bytes of the present message so far, as its frames declare them."""
+        self._head = bytearray()
+        self._left = 0
+        """Bytes of the present frame that are still to come, its mask included."""
+
+    def feed(self, data: bytes) -> None:
+        """Look at more that has arrived."""
+        position = 0
+        while position < len(data) and not self.too_long:
+            if self._left:
+                step = min(self._left, len(data) - position)
+                self._left -= step
+                position += step
+                continue
+            self._head.append(data[position])
+            position += 1
+            self._take_head()
+
+    def _take_head(self) -> None:
+        head = self._head
+        if len(head) < 2:
+            return
+        short = head[1] & 0x7F
+        more = _LENGTHS.get(short, 0)
+        if len(head) < 2 + more:
+            return
+        length = int.from_bytes(head[2:]) if more else short
+        self._left = length + (4 if head[1] & 0x80 else 0)
+        opcode = head[0] & 0x0F
+        if opcode & 8:
+            self.close_seen = self.close_seen or opcode == CLOSE
+        else:
+            self._message += length
+            self.too_long = self._message > self._max_message
+            if head[0] & 0x80:
+                self._message = 0
+        head.clear()
