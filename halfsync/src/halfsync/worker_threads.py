@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from twisted.internet import defer
 
-    from halfsync.worker_queue import CallQueue, Job, Label
+    from halfsync.worker_lines import Job, Label
+    from halfsync.worker_queue import CallQueue
 
 log = get_logger(__name__)
 

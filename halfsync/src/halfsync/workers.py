@@ -18,7 +18,8 @@ from halfsync._later import later
 from halfsync.life.facts import Metric, Sample, WorkerThread, gauge
 from halfsync.life.parts import Part
 from halfsync.worker_calls import Busy, DeferredCall
-from halfsync.worker_queue import CallQueue, Job
+from halfsync.worker_lines import Job
+from halfsync.worker_queue import CallQueue
 from halfsync.worker_refusals import REASONS, Refusals
 from halfsync.worker_stuck import StuckThreads
 from halfsync.worker_threads import Threads
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from twisted.internet import defer
     from twisted.internet.defer import Deferred
 
-    from halfsync.worker_queue import Label
+    from halfsync.worker_lines import Label
 else:
     defer = later("twisted.internet.defer")
 
@@ -70,6 +71,7 @@ class WorkerPool(Threads, Part):
             timeout=queue_timeout,
             reactor=reactor,
             refusals=self._refusals,
+            at_hand=threads,
         )
         Threads.__init__(self, jobs, threads, reactor)
         self._stuck = StuckThreads(

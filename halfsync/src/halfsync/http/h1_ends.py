@@ -53,6 +53,7 @@ class H1Ends(Ends):
         self.closing = True
         self.deadline = inf
         self._lose_request()
+        self.weigh_nothing()
         self.transport.abortConnection()
 
     def cut_short(self, stream: H1Stream) -> None:

@@ -32,6 +32,9 @@ BUFFER = 64 * 1024
 FRAME = 16 * 1024
 """Bytes of a body that a stream sends when it is its turn."""
 
+A_STREAM = 6 * 1024
+"""Bytes of the objects of a request that is not answered, its head apart."""
+
 NO_HEAD = RequestHead("", "", "HTTP/2", {}, {}, 0, list)
 """Of a stream whose head has not been read."""
 
@@ -169,7 +172,9 @@ class H2Response(Stream):
         """Send a whole response."""
         self._release = release
         # What is in our hands whole goes into the buffer as the client takes it.
-        self._rest = memoryview(body)[BUFFER:]
+        if len(body) > BUFFER:
+            # Not of a short one: an empty view keeps all of it alive.
+            self._rest = memoryview(body)[BUFFER:]
         self.begin(head, body[:BUFFER])
         self.sent = len(body)
         self.finish()
@@ -197,7 +202,11 @@ class H2Response(Stream):
         """Send a piece of a body."""
         if self._reset is None:
             self.sent += len(data)
-            self._buffer += data
+            if self._buffer:
+                self._buffer += data
+            else:
+                # One that grows has an eighth to spare.
+                self._buffer = bytearray(data)
             self.connection.ready(self)
             if self.responder is not None and not self._paused and len(self._buffer) >= BUFFER:
                 self._paused = True
@@ -232,7 +241,7 @@ class H2Response(Stream):
         window = session.local_flow_control_window(self.number)
         if window <= 0:
             self.deadline = self._pace.wait(self.context.seconds())
-            if self._release is None and not self._hold(len(buffer)):
+            if self._release is None and not self._hold(len(buffer) + A_STREAM):
                 log.info("http.stalled", peer=address_text(self.client), unsent=len(buffer))
                 self.reset(ErrorCode.CANCEL)
             return False

@@ -70,7 +70,7 @@ class H2Stream(H2Response):
             self.reject(413)
         elif head.method == b"CONNECT":
             self.reject(501)
-        elif not (bodiless or self._hold(HEAD_COPIES * head.size)):
+        elif not (self._room() and (bodiless or self._hold(HEAD_COPIES * head.size))):
             self.reset(ErrorCode.REFUSED_STREAM)
         else:
             self.head = head.request(0 if bodiless else head.length)
@@ -197,6 +197,15 @@ class H2Stream(H2Response):
         else:
             log.info("http.stalled", peer=address_text(self.client), unsent=len(self._buffer))
             self.reset(ErrorCode.CANCEL)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for the client or the disk, and for which no room was taken."""
+        return len(self._buffer) + len(self._aside)
+
+    def _room(self) -> bool:
+        memory = self.context.memory
+        return not memory.full or memory.room_for(self.connection)
 
     def reject(self, code: int) -> None:
         """Answer a request that cannot be read to its end; the connection goes on."""
