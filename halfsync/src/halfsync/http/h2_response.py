@@ -16,7 +16,7 @@ from halfsync.http.stream import RequestHead, Stream
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from halfsync.endpoints.addresses import Address
     from halfsync.http.account import Holder
@@ -103,6 +103,8 @@ class H2Response(Stream):
         self._lingering = False
         """Whether the response is sent to its end before that."""
         self._continue = False
+        self._hints: list[list[tuple[bytes, bytes]]] = []
+        """Interim responses ahead of the final one."""
         self._headers: list[tuple[bytes, bytes]] | None = None
         self._buffer = bytearray()
         self._rest = memoryview(b"")
@@ -135,6 +137,8 @@ class H2Response(Stream):
         if self._continue:
             self._continue = False
             session.send_headers(self.number, [(b":status", b"100")])
+        while self._hints:
+            session.send_headers(self.number, self._hints.pop(0))
         if self._headers is not None:
             headers, self._headers = self._headers, None
             session.send_headers(self.number, headers, end_stream=self._ended and not self._buffer)
@@ -178,6 +182,13 @@ class H2Response(Stream):
         self.begin(head, body[:BUFFER])
         self.sent = len(body)
         self.finish()
+
+    def hint(self, fields: Iterable[tuple[str, str]]) -> None:
+        """Send 103 Early Hints."""
+        if not self.code:
+            told = [(name.lower().encode("ascii"), value.strip().encode("latin-1")) for name, value in fields]
+            self._hints.append([(b":status", b"103"), *told])
+            self.connection.ready(self)
 
     def begin(self, head: ResponseHead, data: bytes = b"") -> None:
         """Send the head of a response and the first bytes of its body."""
