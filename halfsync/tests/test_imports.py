@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("life",),
     ("logs", "deadline", "request_id"),
     ("flags",),
-    ("flag", "path_walk", "built", "service_process", "_twisted"),
+    ("flag", "path_walk", "_later", "built", "service_process", "_twisted"),
 )
 """From the top down: what stands on a line imports only from the lines below, and from itself."""
 

@@ -15,10 +15,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, maybeDeferred
-from twisted.internet.task import LoopingCall
-from twisted.python.failure import Failure
-
+from halfsync._later import later
 from halfsync.life.facts import counter, gauge
 from halfsync.life.parts import Part
 from halfsync.logs import get_logger
@@ -27,7 +24,14 @@ from halfsync.workers import WorkerPool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from twisted.internet import defer, task
+    from twisted.python import failure as failures
+
     from halfsync.life.facts import Metric, PeriodicTask, WorkerThread
+else:
+    defer = later("twisted.internet.defer")
+    failures = later("twisted.python.failure")
+    task = later("twisted.internet.task")
 
 log = get_logger(__name__)
 
@@ -112,12 +116,12 @@ class Periodic(Part):
             # A place to wait: the thread may not be free yet when the reactor learns of the run before.
             self._own_pool = pool = WorkerPool(f"task-{name}", threads=1, queue=1, reactor=reactor)
         self._pool = None if _is_coroutine_function(fn) else pool
-        self._loop = LoopingCall(self._beat)
+        self._loop = task.LoopingCall(self._beat)
         self._loop.clock = reactor
         self._delayed: Any = None
         """The run that waits for its jitter to pass."""
-        self._run: Deferred[object] | None = None
-        self._joined: list[Deferred[object]] = []
+        self._run: defer.Deferred[object] | None = None
+        self._joined: list[defer.Deferred[object]] = []
         self._began = 0.0
         self._failed_in_a_row = 0
         self._not_before = 0.0
@@ -134,7 +138,7 @@ class Periodic(Part):
             return
         try:
             await self._join()
-        except CancelledError:
+        except defer.CancelledError:
             # Of the drain, or of the run.
             if self.busy:
                 raise
@@ -166,14 +170,14 @@ class Periodic(Part):
             beat += self.interval
         return beat
 
-    def run_now(self) -> Deferred[object]:
+    def run_now(self) -> defer.Deferred[object]:
         """Run at once, or join the run that goes on; the beats stay where they are.
 
         :return: a Deferred of what the function returns; it fails with what the function raises,
             or with `TaskStoppedError`.
         """
         if self._stopping:
-            return fail(TaskStoppedError(f"the task {self.label} has stopped"))
+            return defer.fail(TaskStoppedError(f"the task {self.label} has stopped"))
         joined = self._join()
         if self._run is None:
             self._begin()
@@ -245,26 +249,26 @@ class Periodic(Part):
         self.last_started = time.time()
         log.debug("task.started", task=self.label)
         # Assigned before its callbacks: a function that does not wait ends before the next line.
-        run = self._run = maybeDeferred(self._call)
+        run = self._run = defer.maybeDeferred(self._call)
         if self._timeout is not None:
             run.addTimeout(self._timeout, self._reactor, self._timed_out)
         run.addBoth(self._end, began)
 
     def _timed_out(self, result: object, timeout: float) -> object:
-        if isinstance(result, Failure) and result.check(CancelledError):
-            return Failure(TimeoutError(f"the run took longer than {timeout:g} s"))
+        if isinstance(result, failures.Failure) and result.check(defer.CancelledError):
+            return failures.Failure(TimeoutError(f"the run took longer than {timeout:g} s"))
         return result
 
-    def _call(self) -> Deferred[Any]:
+    def _call(self) -> defer.Deferred[Any]:
         if self._pool is None:
-            return Deferred.fromCoroutine(self._fn())  # type: ignore[arg-type]
+            return defer.Deferred.fromCoroutine(self._fn())  # type: ignore[arg-type]
         return self._pool.run(self._blocking)
 
     def _end(self, result: object, began: float) -> None:
         self._run = None
         self.runs += 1
         self.last_duration = self._reactor.seconds() - began
-        if isinstance(result, Failure):
+        if isinstance(result, failures.Failure):
             self._fail(result)
         else:
             self._failed_in_a_row = 0
@@ -275,12 +279,12 @@ class Periodic(Part):
         for deferred in joined:
             deferred.callback(result)
 
-    def _fail(self, failure: Failure) -> None:
+    def _fail(self, failure: failures.Failure) -> None:
         self.failures += 1
         self.last_error = (
             f"{failure.type.__name__}: {failure.getErrorMessage()}" if failure.type else "unknown"
         )
-        if self._stopping and failure.check(CancelledError):
+        if self._stopping and failure.check(defer.CancelledError):
             log.warning("task.cancelled", task=self.label)
             return
         self._failed_in_a_row += 1
@@ -290,9 +294,9 @@ class Periodic(Part):
         self._not_before = self._reactor.seconds() + pause - self.interval / 2
         log.error("task.failed", task=self.label, in_a_row=self._failed_in_a_row, failure=failure)
 
-    def _join(self) -> Deferred[object]:
+    def _join(self) -> defer.Deferred[object]:
         """Return a Deferred of the present run, or of one about to begin; cancelling it leaves that alone."""
-        joined: Deferred[object] = Deferred(self._joined.remove)
+        joined: defer.Deferred[object] = defer.Deferred(self._joined.remove)
         self._joined.append(joined)
         return joined
 
@@ -327,9 +331,9 @@ class Tasks(Part):
 
     async def drain(self) -> None:
         """Return when no task runs any more, and none will."""
-        waits = [Deferred.fromCoroutine(task.drain()) for task in self]
-        for _, result in await DeferredList(waits, consumeErrors=True):
-            if isinstance(result, Failure):
+        waits = [defer.Deferred.fromCoroutine(task.drain()) for task in self]
+        for _, result in await defer.DeferredList(waits, consumeErrors=True):
+            if isinstance(result, failures.Failure):
                 result.raiseException()
 
     async def stop(self) -> None:
@@ -364,7 +368,7 @@ def _refusing_waitables(fn: Callable[[], object]) -> Callable[[], object]:
     @functools.wraps(fn)
     def call() -> object:
         result = fn()
-        if isinstance(result, Deferred) or inspect.iscoroutine(result):
+        if isinstance(result, defer.Deferred) or inspect.iscoroutine(result):
             raise TypeError("the task's function returned something to wait for; declare it with async def")
         return result
 

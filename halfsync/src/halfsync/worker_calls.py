@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
+from halfsync._later import later
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from twisted.internet import defer
+    from twisted.python import failure
+else:
+    defer = later("twisted.internet.defer")
+    failure = later("twisted.python.failure")
 
 T = TypeVar("T")
 
@@ -30,18 +35,18 @@ class DeferredCall(Generic[T]):
     def __init__(self, in_reactor: Callable[..., None], function: Callable[[], T]) -> None:
         self.in_reactor = in_reactor
         self.function = function
-        self.deferred: Deferred[T] = Deferred()
+        self.deferred: defer.Deferred[T] = defer.Deferred()
 
     def __call__(self) -> None:
         """Make the call, in a thread."""
-        result: T | Failure
+        result: T | failure.Failure
         try:
             result = self.function()
         except BaseException:  # noqa: BLE001  SystemExit, too, belongs to who asked for the call
-            result = Failure()
+            result = failure.Failure()
         self.in_reactor(self._fire, result)
 
-    def _fire(self, result: T | Failure) -> None:
+    def _fire(self, result: T | failure.Failure) -> None:
         # It may have been cancelled meanwhile.
         if not self.deferred.called:
             self.deferred.callback(result)
@@ -49,9 +54,9 @@ class DeferredCall(Generic[T]):
     def discard(self) -> None:
         """Tell whatever waits that the call will not be made."""
         if not self.deferred.called:
-            self.deferred.errback(Failure(CancelledError("the workers stopped first")))
+            self.deferred.errback(failure.Failure(defer.CancelledError("the workers stopped first")))
 
     def expire(self) -> None:
         """Tell whatever waits that the call has waited too long."""
         if not self.deferred.called:
-            self.deferred.errback(Failure(Busy()))
+            self.deferred.errback(failure.Failure(Busy()))

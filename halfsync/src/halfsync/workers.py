@@ -24,8 +24,7 @@ from threading import Lock, Thread, current_thread
 from time import time
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred
-
+from halfsync._later import later
 from halfsync.life.facts import Metric, Sample, WorkerThread, gauge
 from halfsync.life.parts import Part
 from halfsync.logs import get_logger
@@ -37,7 +36,12 @@ from halfsync.worker_stuck import StuckThreads
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from twisted.internet import defer
+    from twisted.internet.defer import Deferred
+
     from halfsync.worker_queue import Label
+else:
+    defer = later("twisted.internet.defer")
 
 __all__ = ["Busy", "WorkerPool"]
 
@@ -119,7 +123,7 @@ class WorkerPool(Part):
         """Released by a thread that was woken and runs."""
         self._ran.acquire()
         self._stopped = False
-        self._empty: list[Deferred[None]] = []
+        self._empty: list[defer.Deferred[None]] = []
 
     @property
     def refused(self) -> int:
@@ -253,7 +257,7 @@ class WorkerPool(Part):
         Work is still taken: the requests that a drain is for need threads.
         """
         if self._jobs or self.busy:
-            empty: Deferred[None] = Deferred(self._empty.remove)
+            empty: defer.Deferred[None] = defer.Deferred(self._empty.remove)
             self._empty.append(empty)
             # A thread may have ended its call before it could see that somebody waits.
             self._check_empty()
@@ -271,7 +275,7 @@ class WorkerPool(Part):
         while self._idle:
             self._idle.pop().wake.release()
         if self.busy:
-            drained = Deferred.fromCoroutine(self.drain())
+            drained = defer.Deferred.fromCoroutine(self.drain())
             drained.addTimeout(STOPPING, self._reactor)
             with suppress(Exception):
                 await drained

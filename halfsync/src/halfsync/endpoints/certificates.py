@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-from halfsync.endpoints.tls_context import choose_by_name, server_context
+from halfsync._later import later
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    from halfsync.endpoints import tls_context
+else:
+    serialization = later("cryptography.hazmat.primitives.serialization")
+    ssl = later("ssl")
+    tls_context = later("halfsync.endpoints.tls_context")
+    x509 = later("cryptography.x509")
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
@@ -136,7 +143,7 @@ class Folder:
             asked = (name or "").lower()
             return by_name.get(asked) or by_name.get("*." + asked.partition(".")[2])
 
-        choose_by_name(first, choose)
+        tls_context.choose_by_name(first, choose)
         return Loaded(first, shown)
 
 
@@ -151,7 +158,9 @@ def _context(
 ) -> ssl.SSLContext:
     authorities = _certificates(client_ca) if client_ca else []
     try:
-        return server_context(certificate, key, chain, authorities=authorities, protocols=protocols)
+        return tls_context.server_context(
+            certificate, key, chain, authorities=authorities, protocols=protocols
+        )
     except ssl.SSLError as error:
         # For example "ee key too small", for an RSA key of 1024 bits.
         reason = (error.reason or str(error)).lower().replace("_", " ")
@@ -185,7 +194,7 @@ def _certificate(pem: bytes, path: str) -> x509.Certificate:
 
 def _key(pem: bytes, path: str) -> Any:
     try:
-        return load_pem_private_key(pem, None)
+        return serialization.load_pem_private_key(pem, None)
     except TypeError as error:
         raise CertificateError(f"the key in {path} has a passphrase; a service needs one without") from error
     except Exception as error:

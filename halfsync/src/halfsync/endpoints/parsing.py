@@ -20,7 +20,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from halfsync._twisted import systemd_sockets
+from halfsync._later import later
 from halfsync.endpoints.certificates import Certificates, Files, Folder
 from halfsync.endpoints.endpoint import Endpoint
 from halfsync.endpoints.sockets import Inherited, ListenError, Source, Tcp, Unix
@@ -28,6 +28,9 @@ from halfsync.endpoints.sockets import Inherited, ListenError, Source, Tcp, Unix
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from halfsync import _twisted
+else:
+    _twisted = later("halfsync._twisted")
 
 EXAMPLES = "tcp:8080, tcp:8080:interface=127.0.0.1, unix:/run/x.sock, fd:3"
 BACKLOG = "1024"
@@ -230,7 +233,7 @@ def _systemd(domain: str, index: str | None = None, name: str | None = None) -> 
     which = f"index={_number('index', index, 0, 1023)}" if index is not None else f"name={name}"
 
     def find() -> int:
-        handed_over = systemd_sockets()
+        handed_over = _twisted.systemd_sockets()
         found = [
             number
             for at, (number, own) in enumerate(handed_over)

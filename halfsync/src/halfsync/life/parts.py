@@ -12,9 +12,7 @@ import time
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.python import threadable
-
+from halfsync._later import later
 from halfsync.life.sockets import Sockets
 from halfsync.life.systemd import Systemd
 from halfsync.logs import LogLevels, get_logger
@@ -22,9 +20,15 @@ from halfsync.logs import LogLevels, get_logger
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
+    from twisted.internet import defer
+    from twisted.python import threadable
+
     from halfsync.life.about import About
     from halfsync.life.facts import Metric, OpenConnection, PeriodicTask, RunningRequest, WorkerThread
     from halfsync.life.stalls import Stalls
+else:
+    defer = later("twisted.internet.defer")
+    threadable = later("twisted.python.threadable")
 
 log = get_logger(__name__)
 
@@ -134,7 +138,7 @@ class Process:
         """May be read in any thread."""
         self.stalls: Stalls | None = None
         """What watches the reactor; None when nothing does."""
-        self.told_to_stop: Deferred[str] = Deferred()
+        self.told_to_stop: defer.Deferred[str] = defer.Deferred()
         """Fires with the reason when the process is to stop."""
         self.stop_signalled = False
         """Whether a signal to stop has come, of which the reactor may not have heard yet."""
@@ -249,7 +253,7 @@ class Process:
                 await part.start()
                 begun.append(part)
             if self.told_to_stop.called or self.stop_signalled:
-                raise CancelledError  # noqa: TRY301  a process that ends must not take over from another
+                raise defer.CancelledError  # noqa: TRY301  a process that ends must not take over from another
             # From here on a stop drains: the process before may have let go already.
             self.state = "running"
             for part in self:
@@ -275,7 +279,7 @@ class Process:
         callbacks, self._drain_callbacks = self._drain_callbacks, []
         for callback in callbacks:
             self._call(callback)
-        await DeferredList([Deferred.fromCoroutine(self._drain(part)) for part in self])
+        await defer.DeferredList([defer.Deferred.fromCoroutine(self._drain(part)) for part in self])
 
     def unfinished(self) -> list[str]:
         """Name the parts that have not finished their drain."""
@@ -289,7 +293,7 @@ class Process:
     async def _drain(self, part: Part) -> None:
         try:
             await part.drain()
-        except CancelledError:
+        except defer.CancelledError:
             return
         except Exception:
             # One part's bug must not cut short the drain of the others.
