@@ -62,10 +62,10 @@ class Context:
         """The reactor's clock."""
         self.proxies = proxies
         """Whose word is taken on where a request comes from; None for nobody's."""
-        self.connections = Connections(bounds, reactor)
-        self.counts = Counts()
         self.memory = Account(bounds.memory)
         """For whatever requests and responses hold in memory."""
+        self.connections = Connections(bounds, reactor, self.memory)
+        self.counts = Counts()
         self.disk = Account(bounds.spool, most_files=bounds.most_files)
         """For responses that wait for slow clients."""
         self.upload_disk = Account(bounds.spool, most_files=bounds.most_files)

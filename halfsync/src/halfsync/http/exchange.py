@@ -48,7 +48,7 @@ class Exchange:
     _flow: Flow | None = None
     """Of a response that is not handed over in one piece."""
     share_of: Callable[[], Hashable] | None = None
-    """The rule of the service by which the client's share is counted; None for its address."""
+    """The rule of the service by which clients are told apart; None for their addresses."""
 
     def __init__(  # noqa: PLR0917  one call a request, which names would make slower
         self,
@@ -252,7 +252,7 @@ class Exchange:
         self._abort()
 
     def share(self) -> Hashable:
-        """Return by what the client's share of the threads is counted; None when it is not."""
+        """Return by what the client is told from others that wait for threads, too; None when it is not."""
         return client_key(self._stream.client) if self.share_of is None else self.share_of()
 
     def expire(self) -> None:

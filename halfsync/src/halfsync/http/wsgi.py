@@ -96,8 +96,8 @@ class Gateway:
 
         :param is_critical: says by a request's headers (`HTTP_X_...`, as in the environ) and its target
             whether it is served before all others; called in the reactor.
-        :param share_of: names by the same whose share of the threads a request is, while there is more to
-            do than can be done; None for nobody's. Without a rule it is the client's address.
+        :param share_of: names by the same whose request it is, as clients take turns when requests wait for
+            threads; those of which it says None are one. Without a rule it is the client's address.
         """
         # As a decorator of the class it would import twisted.web for --help, too.
         interface.alsoProvides(self, resource.IResource)
