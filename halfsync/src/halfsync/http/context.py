@@ -82,6 +82,11 @@ class Context:
         self._date = (0, "", "")
         self._own_addresses: dict[Address, Address] = {}
 
+    @property
+    def draining(self) -> bool:
+        """Whether the listener is being stopped."""
+        return self.connections.draining
+
     def date(self) -> str:
         """Return the present date as HTTP writes it."""
         now = int(time())

@@ -89,6 +89,8 @@ class H2Stream(Stream):
         """Whether the response is sent to its end before that."""
         # The response.
         self._continue = False
+        self._hints: list[list[tuple[bytes, bytes]]] = []
+        """Interim responses ahead of the final one."""
         self._headers: list[tuple[bytes, bytes]] | None = None
         self._buffer = bytearray()
         self._rest = memoryview(b"")
@@ -205,6 +207,13 @@ class H2Stream(Stream):
             self.deadline = inf
             self.context.disk_thread.make(body.to_disk, self._flushed)
 
+    def hint(self, fields: Iterable[tuple[str, str]]) -> None:
+        """Send 103 Early Hints."""
+        if not self.code:
+            told = [(name.lower().encode("ascii"), value.strip().encode("latin-1")) for name, value in fields]
+            self._hints.append([(b":status", b"103"), *told])
+            self.connection.ready(self)
+
     def _flushed(self, error: OSError | None) -> None:
         self._flushing = False
         if self.closing:
@@ -290,6 +299,8 @@ class H2Stream(Stream):
         if self._continue:
             self._continue = False
             session.send_headers(self.number, [(b":status", b"100")])
+        while self._hints:
+            session.send_headers(self.number, self._hints.pop(0))
         if self._headers is not None:
             headers, self._headers = self._headers, None
             session.send_headers(self.number, headers, end_stream=self._ended and not self._buffer)
