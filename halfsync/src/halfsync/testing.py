@@ -94,6 +94,7 @@ class AsyncClient:
 
     def __init__(self, app: Any, *, bounds: Bounds | None = None) -> None:
         reading.allowed = True  # the application finds the defaults of flags
+        resource: Any
         known = IResource.providedBy(app) or hasattr(app, "resource") or hasattr(app, "handle")
         resource = app if known else Gateway(app, InlineWorkers())
         self._site = Site(resource, bounds=bounds or Bounds(), access_log=False, reactor=Clock())

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.defer import Deferred, gatherResults
-
 from halfsync import flag
-from halfsync.endpoints.connections import open_connections
+from halfsync._later import later
 from halfsync.endpoints.parsing import EndpointError, as_endpoint, parse
 from halfsync.endpoints.sockets import ListenError
 from halfsync.life.errors import StartError
@@ -20,14 +18,18 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from twisted.internet import defer
     from twisted.internet.interfaces import IProtocolFactory
 
+    from halfsync.endpoints import connections
     from halfsync.endpoints.endpoint import Endpoint
     from halfsync.endpoints.ports import ListeningPort
     from halfsync.life.facts import OpenConnection
 
     _List = flag.List[Endpoint]
 else:
+    connections = later("halfsync.endpoints.connections")
+    defer = later("twisted.internet.defer")
     _List = flag.List
 
 log = get_logger(__name__)
@@ -138,7 +140,7 @@ class Listener(Part):
             return
         handshakes = [port.handshakes for port in self._ports if len(port.handshakes)]
         waited = [drain(), *(each.drain() for each in handshakes)]
-        await gatherResults([Deferred.fromCoroutine(each) for each in waited], consumeErrors=True)
+        await defer.gatherResults([defer.Deferred.fromCoroutine(each) for each in waited], consumeErrors=True)
         if handshakes:
             # Connections that became the factory's after it had none left.
             await drain()
@@ -164,7 +166,7 @@ class Listener(Part):
 
     def connections(self) -> list[OpenConnection]:
         """Return the open connections."""
-        return open_connections(self.label, self.factory)
+        return connections.open_connections(self.label, self.factory)
 
     def metrics(self) -> Iterable[Metric]:
         """Return how handshakes ended, and when certificates expire."""

@@ -7,16 +7,19 @@ from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
 from typing import TYPE_CHECKING, Any, Protocol
 
 from halfsync import flag, flags
+from halfsync._later import later
 from halfsync.endpoints.listener import Endpoints
 from halfsync.flags import types as flagtypes
 from halfsync.http import proxies
 from halfsync.http.bounds import Bounds
 from halfsync.http.part import HttpListener
-from halfsync.http.site import Site
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
+    from halfsync.http import site
     from halfsync.http.mount import Mount
+else:
+    site = later("halfsync.http.site")
 
 log = get_logger(__name__)
 
@@ -136,5 +139,7 @@ class WebListener(HttpListener):
         trusted = None
         if FLAGS.trusted_proxies:
             trusted = proxies.Proxies(FLAGS.trusted_proxies, headers=FLAGS.proxy_headers)
-        site = Site(resource, bounds=bounds, access_log=FLAGS.access_log, reactor=reactor, proxies=trusted)
-        return cls("web", flag="web.listen", endpoints=FLAGS.listen, site=site, reactor=reactor)
+        served = site.Site(
+            resource, bounds=bounds, access_log=FLAGS.access_log, reactor=reactor, proxies=trusted
+        )
+        return cls("web", flag="web.listen", endpoints=FLAGS.listen, site=served, reactor=reactor)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from halfsync.endpoints.addresses import address_text
-from halfsync.endpoints.connections import idle
+from halfsync._later import later
 from halfsync.endpoints.listener import Listener
-from halfsync.http.access_log import BUCKETS
-from halfsync.http.context import describe
-from halfsync.http.rate import unsent
 from halfsync.life.facts import Exemplar, Metric, OpenConnection, RunningRequest, Sample, counter, gauge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from halfsync.endpoints import addresses, connections
     from halfsync.endpoints.endpoint import Endpoint
+    from halfsync.http import access_log, rate
+    from halfsync.http import context as contexts
     from halfsync.http.site import Site
-
+else:
+    access_log = later("halfsync.http.access_log")
+    addresses = later("halfsync.endpoints.addresses")
+    connections = later("halfsync.endpoints.connections")
+    contexts = later("halfsync.http.context")
+    rate = later("halfsync.http.rate")
 
 LONGEST_ID = 100
 """Characters of an id that an exemplar has room for: OpenMetrics allows 128, names of labels included."""
@@ -43,12 +47,12 @@ class HttpListener(Listener):
         return [
             OpenConnection(
                 self.label,
-                address_text(connection.client),
+                addresses.address_text(connection.client),
                 age=now - connection.since,
                 asked=connection.asked,
-                at=", ".join(map(describe, connection.streams())),
-                idle=idle(connection.transport),
-                unsent=unsent(connection.transport),
+                at=", ".join(map(contexts.describe, connection.streams())),
+                idle=connections.idle(connection.transport),
+                unsent=rate.unsent(connection.transport),
                 memory=context.memory.held_by(connection),
                 disk=context.disk.held_by(connection) + context.upload_disk.held_by(connection),
             )
@@ -73,7 +77,7 @@ class HttpListener(Listener):
             "http_request_seconds",
             "From a request's first byte to its response's last.",
             [Sample(counts.seconds, name, counts.durations, [_exemplar(each) for each in counts.latest])],
-            BUCKETS,
+            access_log.BUCKETS,
         )
         yield Metric(
             "counter",
