@@ -64,10 +64,6 @@ def _check_host_key(path: str) -> str | None:
     return None
 
 
-FILES = 32
-"""Open files kept for the manhole."""
-
-
 @flags.declare(flag.namespace("manhole"), at_start=True)
 class FLAGS:
     """The SSH prompt inside the process."""
@@ -147,8 +143,8 @@ class Manhole(Part):
         )
 
     def open_files(self) -> int:
-        """Return how many files there may be at most, as a guess: sessions, and what people look into."""
-        return FILES
+        """Return how many files there may be, as a guess: of sessions, and what people look into."""
+        return 32
 
     async def start(self) -> None:
         """Stay closed, unless it is to be open from the start.
