@@ -36,6 +36,7 @@ MEMBERS = {
     "Periodic": ["__init__"],
     "Process": ["add", "part", "problems", "stop", "draining", "on_drain"],
     "StartError": [],
+    "StaticFiles": ["__init__"],
     "Tasks": ["__init__"],
     "WebListener": ["from_flags", "addresses", "url"],
     "WebSockets": ["__init__"],
