@@ -15,7 +15,7 @@ ARGS =
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test bench overload abuse fuzz newest restarts lint format wheel release locks clean setup
+.PHONY: help demo test bench overload abuse fuzz newest restarts lint format wheel example release locks clean setup
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,9 @@ format: setup ## format the code, and fix what ruff can
 
 wheel: setup ## build the wheel of the library to where the skeleton carries it, and renew its hash in the locks
 	@.venv/bin/python -m scripts.wheel
+
+example: setup ## generate example/ anew: a change of the skeleton is committed with what users will get
+	@.venv/bin/python -m scripts.example
 
 release: setup ## prepare a release of the library: version, changelog, locks, a checked wheel, commit and tag; no upload
 	@.venv/bin/python -m scripts.release
