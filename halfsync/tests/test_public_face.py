@@ -47,8 +47,14 @@ MEMBERS = {
     "flags.Path": ["__init__"],
     "flags.Seconds": ["__init__"],
     "flags.Size": ["__init__"],
-    "testing.AsyncClient": ["__init__", "request", "get", "post"],
-    "testing.Client": ["__init__", "request", "get", "post"],
+    "testing.AsyncClient": [
+        "__init__",
+        *("request", "get", "post", "put", "patch", "delete", "head", "options"),
+    ],
+    "testing.Client": [
+        "__init__",
+        *("request", "get", "post", "put", "patch", "delete", "head", "options"),
+    ],
     "testing.InlineWorkers": [],
     "testing.Response": ["__init__", "text", "json"],
     "testing.ServiceProcess": ["__init__", "wait_for", "address", "get", "stop"],
