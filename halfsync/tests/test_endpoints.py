@@ -31,7 +31,7 @@ from halfsync.life.sockets import Sockets
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from halfsync.endpoints import ListeningPort
+    from halfsync.endpoints.ports import ListeningPort
 
 WRONG = {
     "": "is no endpoint; write for example tcp:8080",

@@ -139,7 +139,7 @@ def test_one_that_is_stopped_at_once_while_it_waits_for_the_old_one(processes: P
     old = processes.start()
     old.wait_for("service.started")
     first = """
-from halfsync.handover.part import Relief
+from halfsync.handover.peers import Relief
 def ready(self, real=Relief.connectionMade):
     real(self)
     print("ready", flush=True)

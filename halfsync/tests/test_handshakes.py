@@ -7,7 +7,7 @@ import socket
 import ssl
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from structlog.testing import capture_logs
@@ -21,8 +21,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from certificates import make_certificate, write
-from halfsync.endpoints import ListeningPort, handshakes, parse
+from halfsync.endpoints import handshakes, parse
 from halfsync.life.sockets import Sockets
+
+if TYPE_CHECKING:
+    from halfsync.endpoints.ports import ListeningPort
 
 PIECE = bytes(range(256)) * 64
 LONG = 3_000_000

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -73,14 +76,41 @@ def test_a_second_stop_ends_imports_that_hang():
         assert service.end()[0] == 3
 
 
-def test_signals_may_be_blocked_until_the_first_line():
-    """What came while the interpreter started is obeyed then: `env --block-signal` is for that."""
-    block = "import signal, os; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); "
-    wrapper = (sys.executable, "-c", block + "import sys; os.execv(sys.argv[1], sys.argv[1:])")
-    early = "import os, signal\n" + ME.format("SIGTERM")
+ALONE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
+"""A process that is number 1 for itself, as in a container."""
+
+BLOCK = ("env", "--block-signal=TERM,INT,HUP,USR1,USR2")
+"""As in the files of deploy/."""
+
+
+def can_be_process_1() -> bool:
+    return bool(shutil.which("unshare")) and not subprocess.run([*ALONE, "true"], check=False).returncode
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"])
+def test_signals_may_be_blocked_until_the_first_line(name, alone):
+    """What came while the interpreter started is obeyed then, by process 1 too: none is lost, none kills."""
+    if alone and not can_be_process_1():
+        pytest.skip("unshare(1) may make no namespace of processes here")
+    early = "import os, signal\nprint(f'number {os.getpid()}', flush=True)\n" + ME.format(name)
+    wrapper = (*ALONE, *BLOCK) if alone else BLOCK
     with child(early + HOLD + PRELUDE + BUILT, prelude="", wrapper=wrapper) as service:
-        service.wait_for("service.start_abandoned")
+        if alone:
+            service.wait_for("number 1")
+        if name in ("SIGTERM", "SIGINT"):
+            service.wait_for("service.start_abandoned")
+        else:
+            service.wait_for("service.started")
+            # unshare(1) hands over no signal.
+            pid = service.process.pid
+            os.kill(only_child(pid) if alone else pid, signal.SIGTERM)
         assert service.end()[0] == 0
+
+
+def only_child(pid: int) -> int:
+    """Return the process that another one waits for."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
 
 
 def test_holding_signals_imports_little():
@@ -176,7 +206,8 @@ def test_a_forced_end_names_what_held_it_up():
     code = """
     import threading
     from halfsync.life.facts import RunningRequest
-    from halfsync.tasks import Periodic, Tasks
+    from halfsync.periodic import Periodic
+    from halfsync.tasks import Tasks
     from halfsync.workers import WorkerPool
     class Web(Part):
         def requests(self):

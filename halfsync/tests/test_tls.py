@@ -33,7 +33,7 @@ from halfsync.endpoints.certificates import CertificateError, Files, Folder
 from halfsync.life.sockets import Sockets
 
 if TYPE_CHECKING:
-    from halfsync.endpoints import ListeningPort
+    from halfsync.endpoints.ports import ListeningPort
 
 TESTSSL = shutil.which("testssl") or shutil.which("testssl.sh")
 

@@ -13,17 +13,19 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.defer import Deferred
-
 from halfsync import logs
+from halfsync._later import later
 from halfsync.life import reactors, signals
 from halfsync.life.errors import StartError
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
+    from twisted.internet import defer
     from twisted.python.failure import Failure
 
     from halfsync.life.about import About
+else:
+    defer = later("twisted.internet.defer")
 
 log = get_logger(__name__)
 
@@ -64,7 +66,7 @@ def _in_reactor(command: Command, arguments: Sequence[str]) -> int | None:
     results: list[int | Failure | None] = []
 
     def begin() -> None:
-        running = Deferred.fromCoroutine(cast("Coroutine[Any, Any, int | None]", command(arguments)))
+        running = defer.Deferred.fromCoroutine(cast("Coroutine[Any, Any, int | None]", command(arguments)))
         running.addBoth(results.append)
         running.addBoth(lambda _: reactor.stop())
 

@@ -1,14 +1,21 @@
-"""A call in a thread whose result comes back as a Deferred."""
+"""Calls in a thread: which functions may be called there, and how their results come back."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
+from halfsync._later import later
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from twisted.internet import defer
+    from twisted.python import failure
+else:
+    defer = later("twisted.internet.defer")
+    failure = later("twisted.python.failure")
 
 T = TypeVar("T")
 
@@ -30,18 +37,18 @@ class DeferredCall(Generic[T]):
     def __init__(self, in_reactor: Callable[..., None], function: Callable[[], T]) -> None:
         self.in_reactor = in_reactor
         self.function = function
-        self.deferred: Deferred[T] = Deferred()
+        self.deferred: defer.Deferred[T] = defer.Deferred()
 
     def __call__(self) -> None:
         """Make the call, in a thread."""
-        result: T | Failure
+        result: T | failure.Failure
         try:
             result = self.function()
         except BaseException:  # noqa: BLE001  SystemExit, too, belongs to who asked for the call
-            result = Failure()
+            result = failure.Failure()
         self.in_reactor(self._fire, result)
 
-    def _fire(self, result: T | Failure) -> None:
+    def _fire(self, result: T | failure.Failure) -> None:
         # It may have been cancelled meanwhile.
         if not self.deferred.called:
             self.deferred.callback(result)
@@ -49,9 +56,27 @@ class DeferredCall(Generic[T]):
     def discard(self) -> None:
         """Tell whatever waits that the call will not be made."""
         if not self.deferred.called:
-            self.deferred.errback(Failure(CancelledError("the workers stopped first")))
+            self.deferred.errback(failure.Failure(defer.CancelledError("the workers stopped first")))
 
     def expire(self) -> None:
         """Tell whatever waits that the call has waited too long."""
         if not self.deferred.called:
-            self.deferred.errback(Failure(Busy()))
+            self.deferred.errback(failure.Failure(Busy()))
+
+
+def is_coroutine_function(fn: Callable[[], object]) -> bool:
+    """Say whether a call of it returns a coroutine."""
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__)
+
+
+def refusing_waitables(fn: Callable[[], object]) -> Callable[[], object]:
+    """Return it so that a function which belongs in the reactor, and was taken for a blocking one, fails."""
+
+    @functools.wraps(fn)
+    def call() -> object:
+        result = fn()
+        if isinstance(result, defer.Deferred) or inspect.iscoroutine(result):
+            raise TypeError("the task's function returned something to wait for; declare it with async def")
+        return result
+
+    return call

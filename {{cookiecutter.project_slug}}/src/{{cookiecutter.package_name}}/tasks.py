@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import treq
 from halfsync import Periodic, Tasks, flag, flags, get_logger
 
 if TYPE_CHECKING:
@@ -46,6 +45,8 @@ async def check(reactor: Any, url: str | None) -> None:
 
     :raises PageError: when it answers with an error.
     """
+    import treq  # noqa: PLC0415 - --help and --probe need none
+
     if url is None:
         log.warning("page.unknown", hint="no listener has a URL; set --tasks.url")
         return

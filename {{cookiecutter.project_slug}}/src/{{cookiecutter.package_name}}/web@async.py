@@ -10,9 +10,9 @@ import time
 from typing import TYPE_CHECKING
 
 from halfsync import flag, flags, get_logger
-from klein import Klein
 
 if TYPE_CHECKING:
+    from klein import Klein
     from twisted.web.iweb import IRequest
 
 log = get_logger(__name__)
@@ -27,6 +27,9 @@ class FLAGS:
 
 def make_app() -> Klein:
     """Return the application; flags have their values by now."""
+    # Here, and not above: --help, --version and the health checks' --probe need not wait for it.
+    from klein import Klein  # noqa: PLC0415
+
     app = Klein()
 
     @app.route("/", methods=["GET"])

@@ -6,9 +6,12 @@ Ordinary blocking code is at home here; the event loop reads and writes for it.
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-from flask import Flask, Response, jsonify, request
 from halfsync import flag, flags, get_logger
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
 
 log = get_logger(__name__)
 
@@ -22,6 +25,9 @@ class FLAGS:
 
 def make_app() -> Flask:
     """Return the application; flags have their values by now."""
+    # Here, and not above: --help, --version and the health checks' --probe need not wait for it.
+    from flask import Flask, Response, jsonify, request  # noqa: PLC0415
+
     app = Flask(__name__)
 
     @app.get("/")

@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from halfsync import flag, flags
-from halfsync.admin.access import Access
+from halfsync._later import later
 from halfsync.admin.body import LONGEST
-from halfsync.admin.handler import AdminHandler
-from halfsync.admin.pages import Pages
-from halfsync.admin.probe import probe
 from halfsync.admin.token import check_token_file
 from halfsync.endpoints.exposure import is_shared_unix, public_address
 from halfsync.endpoints.listener import Endpoints
@@ -17,15 +14,26 @@ from halfsync.endpoints.parsing import as_endpoint
 from halfsync.flags import types as flagtypes
 from halfsync.http.bounds import Bounds
 from halfsync.http.part import HttpListener
-from halfsync.http.site import Site
 from halfsync.life.errors import StartError, WrongFlagsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from halfsync.admin import access, handler, pages, probe
     from halfsync.endpoints.endpoint import Endpoint
-    from halfsync.life.parts import Process
+    from halfsync.http import site
+    from halfsync.life.process import Process
     from halfsync.life.sockets import Sockets
+else:
+    access = later("halfsync.admin.access")
+    handler = later("halfsync.admin.handler")
+    pages = later("halfsync.admin.pages")
+    probe = later("halfsync.admin.probe")
+    site = later("halfsync.http.site")
+
+
+MOST_CONNECTIONS = 64
+"""Probes, scrapes and people at a time, all of which may come from one address."""
 
 
 class AdminEndpoints(Endpoints):
@@ -58,7 +66,7 @@ class COMMAND:
 
     probe = flags.Action(
         "Ask the process that runs with these flags whether it is ready; exit 0 or 1.",
-        act=lambda: probe(FLAGS.listen),
+        act=lambda: probe.probe(FLAGS.listen),
     )
 
 
@@ -81,16 +89,26 @@ class Admin(HttpListener):
         """Prepare; the parameters are those of the flags."""
         self._token_file = token_file
         self._listen = [as_endpoint(each).private() for each in listen]
-        access = Access(
+        allowed = access.Access(
             token_file=token_file,
             unix_is_private=not any(is_shared_unix(each.source) for each in self._listen),
         )
-        bounds = Bounds(max_body=LONGEST, idle_timeout=60, request_timeout=10, write_timeout=30)
-        pages = Pages(process, access)
-        self._metrics = pages.metrics
-        site = Site(AdminHandler(pages), bounds=bounds, access_log=False, reactor=process.reactor)
+        bounds = Bounds(
+            max_body=LONGEST,
+            idle_timeout=60,
+            request_timeout=10,
+            write_timeout=30,
+            max_connections=MOST_CONNECTIONS,
+            max_connections_per_client=MOST_CONNECTIONS,
+            most_files=2,
+        )
+        shown = pages.Pages(process, allowed)
+        self._metrics = shown.metrics
+        served = site.Site(
+            handler.AdminHandler(shown), bounds=bounds, access_log=False, reactor=process.reactor
+        )
         super().__init__(
-            "admin", flag="admin.listen", endpoints=self._listen, site=site, reactor=process.reactor
+            "admin", flag="admin.listen", endpoints=self._listen, site=served, reactor=process.reactor
         )
 
     @classmethod

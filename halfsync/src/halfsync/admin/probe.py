@@ -9,17 +9,20 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import ssl
 import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from halfsync._later import later
 from halfsync.endpoints.sockets import Tcp, Unix
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
 
     from halfsync.endpoints.endpoint import Endpoint
+else:
+    ssl = later("ssl")
 
 TIMEOUT = 5.0
 """Seconds that each step of the question may take."""

@@ -1,15 +1,14 @@
 """Outgoing calls that survive their peers. Public are the names in `__all__`; see `docs/library.md`.
 
-A call's way: `http` (one deadline over all) -> `tries` (which address, when again) -> `connector` (treq).
-Without HTTP in them: `budget` of retries, `breaker`, `balancer` over `addresses`, `places` below the cap,
-`latencies` for hedging. `fake` is a peer for tests.
+A call's way: `http` -> `attempts` (one deadline for all, which address, when again) -> `tries`, `connector`.
+Without HTTP in them: `attempts`, `budget` of retries, `breaker`, `balancer` over `addresses`,
+`places` below the cap, `latencies` for hedging, `trust` for TLS. `fake` is a peer for tests.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from halfsync.client.connector import Trust
     from halfsync.client.errors import (
         CallError,
         CircuitOpen,
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from halfsync.client.http import HttpClient
     from halfsync.client.proxy import relay
     from halfsync.client.requests import Response, StreamedResponse
+    from halfsync.client.trust import Trust
 
 __all__ = [
     "CallError",
@@ -45,7 +45,7 @@ _HOMES = {
     "HttpClient": "http",
     "Response": "requests",
     "StreamedResponse": "requests",
-    "Trust": "connector",
+    "Trust": "trust",
     "relay": "proxy",
 }
 

@@ -29,9 +29,13 @@ class Address(NamedTuple):
     """Where a peer listens."""
 
     host: str
+    """A name or an IP address; the path of a UNIX socket."""
     port: int
+    """0 for a UNIX socket."""
 
     def __str__(self) -> str:
+        if not self.port:
+            return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
@@ -78,7 +82,9 @@ class Balancer(Generic[C]):
         now = self._seconds()
         present = [each for each in self.members if each.ejected_until <= now] or self.members
         candidates = [each for each in present if each.address not in avoid] or present
-        drawn = self._random.sample(candidates, min(2, len(candidates)))
+        if len(candidates) == 1:
+            return candidates[0]
+        drawn = self._random.sample(candidates, 2)
         return min(drawn, key=lambda member: member.outstanding)
 
     def record(self, member: Member[C], *, ok: bool) -> None:

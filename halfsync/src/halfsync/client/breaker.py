@@ -44,6 +44,8 @@ class Breaker:
         self._wait = open_for
         self._until = 0.0
         self._seen: deque[tuple[float, bool]] = deque()
+        self._failures = 0
+        """Of those seen: counted as they come and go, for there may be a hundred thousand."""
 
     def allows(self) -> bool:
         """Say whether a call may be made now; in the half-open state one is, the trial."""
@@ -64,10 +66,11 @@ class Breaker:
             return
         seen = self._seen
         seen.append((now, ok))
-        while seen and seen[0][0] <= now - WINDOW:
-            seen.popleft()
-        failures = sum(not each for _, each in seen)
-        if self.state == "closed" and len(seen) >= self._calls and failures >= self._failure_rate * len(seen):
+        self._failures += not ok
+        while seen[0][0] <= now - WINDOW:
+            self._failures -= not seen.popleft()[1]
+        much = self._failures >= self._failure_rate * len(seen)
+        if self.state == "closed" and len(seen) >= self._calls and much:
             self._open(now)
 
     def abandon(self) -> None:
@@ -78,9 +81,13 @@ class Breaker:
     def _open(self, now: float) -> None:
         self.state = "open"
         self._until = now + self._wait
-        self._seen.clear()
+        self._forget()
 
     def _close(self) -> None:
         self.state = "closed"
         self._wait = self._open_for
+        self._forget()
+
+    def _forget(self) -> None:
         self._seen.clear()
+        self._failures = 0

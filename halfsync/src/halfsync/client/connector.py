@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.ssl import (
-    Certificate,
-    PrivateCertificate,
-    optionsForClientTLS,
-    platformTrust,
-    trustRootFromCertificates,
-)
 from twisted.web.client import (
     Agent,
     HTTPConnectionPool,
@@ -33,47 +25,13 @@ from halfsync.client.errors import CallError, Interrupted, Unreachable
 if TYPE_CHECKING:
     from halfsync.client.balancer import Address
     from halfsync.client.requests import Request
+    from halfsync.client.trust import Trust
 
 IDLE = 30
 """Seconds for which an unused connection is kept: less than the 60 s after which servers close theirs."""
 
 BROKEN = (ResponseNeverReceived, ResponseFailed, RequestTransmissionFailed)
 """What twisted.web raises once a request has begun; each has `reasons`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """How a peer proves who it is, and how we do; both in PEM files."""
-
-    ca_file: str = ""
-    """Certificates of the authorities that are believed; empty: those of the system."""
-    certificate: str = ""
-    """Our certificate followed by its key; empty: none is shown."""
-
-    def options(self, host: str) -> Any:
-        """Return how a connection to a host is secured.
-
-        :raises ValueError: when a file cannot be used.
-        """
-        try:
-            root: Any = platformTrust()
-            if self.ca_file:
-                with open(self.ca_file, "rb") as file:  # noqa: PTH123  a flag's text, as it is
-                    root = trustRootFromCertificates(
-                        [Certificate.loadPEM(each) for each in _split(file.read())]
-                    )
-            own = None
-            if self.certificate:
-                with open(self.certificate, "rb") as file:  # noqa: PTH123  the same
-                    own = PrivateCertificate.loadPEM(file.read())
-        except Exception as error:
-            raise ValueError(f"{self.ca_file or self.certificate}: {error}") from error
-        return optionsForClientTLS(host, root, own)
-
-
-def _split(pem: bytes) -> list[bytes]:
-    end = b"-----END CERTIFICATE-----"
-    return [each + end for each in pem.split(end)[:-1]]
 
 
 @implementer(IAgentEndpointFactory)

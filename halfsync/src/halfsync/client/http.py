@@ -19,20 +19,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from structlog.contextvars import get_contextvars
-from twisted.internet.defer import CancelledError, Deferred
 
 from halfsync import deadline as deadlines
 from halfsync.client.addresses import Dns, Refreshed, Srv, Static
+from halfsync.client.attempts import Attempts
 from halfsync.client.balancer import Address, Balancer
 from halfsync.client.blocking import Blocking
 from halfsync.client.breaker import Breaker
 from halfsync.client.budget import RetryBudget
-from halfsync.client.connector import Connector, Trust
-from halfsync.client.errors import DeadlineExceeded
+from halfsync.client.connector import Connector
 from halfsync.client.latencies import Latencies
 from halfsync.client.places import Places
 from halfsync.client.requests import Request
 from halfsync.client.tries import Tries
+from halfsync.client.trust import Trust
 from halfsync.life.parts import Part
 
 if TYPE_CHECKING:
@@ -102,7 +102,6 @@ class HttpClient(Part):
         self.breaker = Breaker(seconds=seconds)
         self.budget = RetryBudget(seconds=seconds)
         self.places = Places(reactor, limit=max_connections, waiting=max_waiting, timeout=timeout)
-        self._reactor = reactor
         self._seconds = seconds
         base = f"{parts.scheme}://{parts.netloc}"
 
@@ -124,26 +123,27 @@ class HttpClient(Part):
                 source = Refreshed(Srv(srv), seconds=seconds)
             else:
                 source = Refreshed(Dns(reactor, parts.hostname, port), seconds=seconds)
-        self._tries = Tries(
+        self._attempts = Attempts(
             name,
             reactor=reactor,
             source=source,
             balancer=self.balancer,
+            close=lambda connector: connector.close(),
             breaker=self.breaker,
             budget=self.budget,
             places=self.places,
             latencies=Latencies(),
             retries=retries,
-            max_body=max_body,
             hedge_budget=RetryBudget(seconds=seconds, share=0.01, minimum=0) if hedge else None,
             seconds=seconds,
             random=random or SystemRandom(),
         )
+        self._tries = Tries(self._attempts, max_body=max_body)
 
     @property
     def counts(self) -> dict[tuple[str, str], int]:
         """How many tries ended how, by kind (`first`, `retry`, `hedge`) and outcome, since the start."""
-        return self._tries.counts
+        return self._attempts.counts
 
     async def request(
         self, method: str, path: str, *, deadline: float | None = None, **what: Any
@@ -212,27 +212,4 @@ class HttpClient(Part):
         return headers
 
     async def _within(self, deadline: float | None, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        with deadlines.within(self.timeout if deadline is None else deadline, self._seconds):
-            left = deadlines.remaining(self._seconds) or 0.0
-            if left <= 0:
-                raise DeadlineExceeded(f"{self.label} was not asked: the caller's deadline has passed")
-            under_way = Deferred.fromCoroutine(call())
-        late = False
-
-        def expire() -> None:
-            nonlocal late
-            late = True
-            under_way.cancel()
-
-        timer = self._reactor.callLater(left, expire)
-        try:
-            return await under_way
-        except CancelledError:
-            if not late:
-                self._tries.given_up()
-                raise
-            self._tries.timed_out()
-            raise DeadlineExceeded(f"{self.label} did not answer within {left:.3g} s") from None
-        finally:
-            if timer.active():
-                timer.cancel()
+        return await self._attempts.within(self.timeout if deadline is None else deadline, call)

@@ -16,7 +16,6 @@ addresses      how addresses are written
 
 from halfsync.endpoints.endpoint import Endpoint
 from halfsync.endpoints.parsing import EndpointError, parse
-from halfsync.endpoints.ports import ListeningPort
 from halfsync.endpoints.sockets import ListenError
 
-__all__ = ["Endpoint", "EndpointError", "ListenError", "ListeningPort", "parse"]
+__all__ = ["Endpoint", "EndpointError", "ListenError", "parse"]

@@ -1,24 +1,32 @@
 """Certificates and keys, read from PEM files and judged as a whole.
 
-With a file of client authorities, only clients are served whose certificate one of these has signed.
+With a file of client authorities, only clients are served whose certificate one of these has signed,
+or also those that show none.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-from halfsync.endpoints.tls_context import choose_by_name, server_context
+from halfsync._later import later
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    from halfsync.endpoints import tls_context
+else:
+    serialization = later("cryptography.hazmat.primitives.serialization")
+    ssl = later("ssl")
+    tls_context = later("halfsync.endpoints.tls_context")
+    x509 = later("cryptography.x509")
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
@@ -64,6 +72,8 @@ class Files:
     key: str
     chain: str | None = None
     client_ca: str | None = None
+    client_optional: bool = False
+    """Whether clients without a certificate are served, too."""
 
     def files(self) -> list[str]:
         """Name the files that are read."""
@@ -77,7 +87,15 @@ class Files:
         key = _key(_read(self.key), self.key)
         if key.public_key() != certificate.public_key():
             raise CertificateError(f"the key in {self.key} is not that of the certificate in {self.path}")
-        context = _context(self.path, certificate, key, chain, client_ca=self.client_ca, protocols=protocols)
+        context = _context(
+            self.path,
+            certificate,
+            key,
+            chain,
+            client_ca=self.client_ca,
+            client_optional=self.client_optional,
+            protocols=protocols,
+        )
         return Loaded(context, [certificate])
 
 
@@ -90,6 +108,8 @@ class Folder:
 
     path: str
     client_ca: str | None = None
+    client_optional: bool = False
+    """Whether clients without a certificate are served, too."""
 
     def files(self) -> list[str]:
         """Name the files that are read."""
@@ -124,6 +144,7 @@ class Folder:
                     key,
                     _chain(own[-1], found),
                     client_ca=self.client_ca,
+                    client_optional=self.client_optional,
                     protocols=protocols,
                 )
                 first = first or context
@@ -136,7 +157,7 @@ class Folder:
             asked = (name or "").lower()
             return by_name.get(asked) or by_name.get("*." + asked.partition(".")[2])
 
-        choose_by_name(first, choose)
+        tls_context.choose_by_name(first, choose)
         return Loaded(first, shown)
 
 
@@ -147,11 +168,19 @@ def _context(
     chain: Sequence[x509.Certificate],
     *,
     client_ca: str | None,
+    client_optional: bool,
     protocols: Sequence[bytes],
 ) -> ssl.SSLContext:
     authorities = _certificates(client_ca) if client_ca else []
     try:
-        return server_context(certificate, key, chain, authorities=authorities, protocols=protocols)
+        return tls_context.server_context(
+            certificate,
+            key,
+            chain,
+            authorities=authorities,
+            client_optional=client_optional,
+            protocols=protocols,
+        )
     except ssl.SSLError as error:
         # For example "ee key too small", for an RSA key of 1024 bits.
         reason = (error.reason or str(error)).lower().replace("_", " ")
@@ -185,7 +214,7 @@ def _certificate(pem: bytes, path: str) -> x509.Certificate:
 
 def _key(pem: bytes, path: str) -> Any:
     try:
-        return load_pem_private_key(pem, None)
+        return serialization.load_pem_private_key(pem, None)
     except TypeError as error:
         raise CertificateError(f"the key in {path} has a passphrase; a service needs one without") from error
     except Exception as error:

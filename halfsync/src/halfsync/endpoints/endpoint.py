@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from halfsync._later import later
 from halfsync.endpoints.certificates import CertificateError, Certificates
-from halfsync.endpoints.ports import ListeningPort
 from halfsync.endpoints.sockets import Inherited, ListenError, Source, Unix, same_socket
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocolFactory
 
+    from halfsync.endpoints import ports
     from halfsync.life.sockets import Sockets
+else:
+    ports = later("halfsync.endpoints.ports")
 
 PRIVATE_MODE = 0o600
 
@@ -62,7 +65,7 @@ class Endpoint:
         """Say whether both cannot be listened on by different parts of a process."""
         return same_socket(self.source, other.source)
 
-    def bind(self, factory: IProtocolFactory, reactor: Any, sockets: Sockets) -> ListeningPort:
+    def bind(self, factory: IProtocolFactory, reactor: Any, sockets: Sockets) -> ports.ListeningPort:
         """Bind, or take a socket that the process was given; its `start` begins to accept.
 
         :param factory: is given each connection.
@@ -73,7 +76,7 @@ class Endpoint:
             given = sockets.take(self.source.key)
             listening = given if given is not None else self.source.open()
             try:
-                port = ListeningPort(
+                port = ports.ListeningPort(
                     listening,
                     factory,
                     reactor,
@@ -92,7 +95,7 @@ class Endpoint:
         port.shared = given is not None
         return port
 
-    def listen(self, factory: IProtocolFactory, reactor: Any, sockets: Sockets) -> ListeningPort:
+    def listen(self, factory: IProtocolFactory, reactor: Any, sockets: Sockets) -> ports.ListeningPort:
         """Bind, and accept at once.
 
         :raises ListenError: as `bind`.

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.defer import Deferred, gatherResults
-
 from halfsync import flag
-from halfsync.endpoints.connections import open_connections
+from halfsync._later import later
 from halfsync.endpoints.parsing import EndpointError, as_endpoint, parse
 from halfsync.endpoints.sockets import ListenError
 from halfsync.life.errors import StartError
@@ -20,17 +18,24 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from twisted.internet import defer
     from twisted.internet.interfaces import IProtocolFactory
 
+    from halfsync.endpoints import connections
     from halfsync.endpoints.endpoint import Endpoint
     from halfsync.endpoints.ports import ListeningPort
     from halfsync.life.facts import OpenConnection
 
     _List = flag.List[Endpoint]
 else:
+    connections = later("halfsync.endpoints.connections")
+    defer = later("twisted.internet.defer")
     _List = flag.List
 
 log = get_logger(__name__)
+
+HANDSHAKES = 1000
+"""Handshakes that a port may have at a time: `handshakes.MOST`."""
 
 
 class Endpoints(_List):
@@ -93,6 +98,19 @@ class Listener(Part):
         self.factory = factory
         self._reactor = reactor
         self._ports: list[ListeningPort] = []
+        self._most_handshakes = HANDSHAKES
+
+    def open_files(self) -> int:
+        """Return how many files there may be at most but for connections, which a subclass knows of.
+
+        A port has its socket, and one to give up when there is no other; and handshakes, where there are any.
+        """
+        shaking = sum(each.certificates is not None or each.proxied for each in self._endpoints)
+        return 2 * len(self._endpoints) + self._most_handshakes * shaking
+
+    def allow_open_files(self, most: int) -> None:
+        """Have fewer handshakes at a time: an eighth of all."""
+        self._most_handshakes = max(1, min(HANDSHAKES, most // 8))
 
     async def bind(self, sockets: Sockets) -> None:
         """Bind every endpoint, or none.
@@ -103,6 +121,8 @@ class Listener(Part):
             for endpoint in self._endpoints:
                 port = endpoint.bind(self.factory, self._reactor, sockets)
                 self._ports.append(port)
+                if self._most_handshakes < HANDSHAKES:
+                    port.handshakes.most = self._most_handshakes
                 self._refuse_a_second_listener(endpoint, port, sockets)
         except BaseException as error:
             await self.unbind()
@@ -138,7 +158,7 @@ class Listener(Part):
             return
         handshakes = [port.handshakes for port in self._ports if len(port.handshakes)]
         waited = [drain(), *(each.drain() for each in handshakes)]
-        await gatherResults([Deferred.fromCoroutine(each) for each in waited], consumeErrors=True)
+        await defer.gatherResults([defer.Deferred.fromCoroutine(each) for each in waited], consumeErrors=True)
         if handshakes:
             # Connections that became the factory's after it had none left.
             await drain()
@@ -164,7 +184,7 @@ class Listener(Part):
 
     def connections(self) -> list[OpenConnection]:
         """Return the open connections."""
-        return open_connections(self.label, self.factory)
+        return connections.open_connections(self.label, self.factory)
 
     def metrics(self) -> Iterable[Metric]:
         """Return how handshakes ended, and when certificates expire."""

@@ -20,20 +20,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.protocol import Factory
-
 from halfsync import flag, flags
-from halfsync.endpoints import Endpoint
+from halfsync._later import later
+from halfsync.endpoints.endpoint import Endpoint
 from halfsync.endpoints.sockets import ListenError, Unix
 from halfsync.flags import types as flagtypes
-from halfsync.handover.peers import Givers, Relief, peer
 from halfsync.life.errors import StartError
 from halfsync.life.parts import Part
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from halfsync.life.parts import Process
+    from twisted.internet import protocol
+
+    from halfsync.handover import peers
+    from halfsync.life.process import Process
     from halfsync.life.sockets import Listening, Sockets
+else:
+    peers = later("halfsync.handover.peers")
+    protocol = later("twisted.internet.protocol")
 
 log = get_logger(__name__)
 
@@ -114,7 +118,7 @@ class Handover(Part):
             giver.close()
             raise _refusal(f"cannot reach the process that serves: {error.strerror}") from error
         self._giver = giver
-        pid, uid = peer(giver)
+        pid, uid = peers.peer(giver)
         if uid != os.geteuid():
             raise _refusal(f"user {uid} serves at {self._path}, and this is user {os.geteuid()}")
         try:
@@ -140,7 +144,7 @@ class Handover(Part):
         try:
             source = Unix(self._path, 0o600, 8)
             endpoint = Endpoint(self._path, source, None, proxied=False)
-            self._bound = endpoint.listen(Givers(self), self.process.reactor, self.process.sockets)
+            self._bound = endpoint.listen(peers.Givers(self), self.process.reactor, self.process.sockets)
         except ListenError as error:
             log.error("handover.unavailable", reason=str(error))  # noqa: TRY400  the reason says it all
 
@@ -182,8 +186,8 @@ class Handover(Part):
         assert self._giver is not None  # noqa: S101  the caller has looked
         reactor = self.process.reactor
         self._giver.settimeout(0)
-        relief = Relief(taken)
-        factory: Any = Factory.forProtocol(lambda: relief)
+        relief = peers.Relief(taken)
+        factory: Any = protocol.Factory.forProtocol(lambda: relief)
         factory.noisy = False
         reactor.adoptStreamConnection(self._giver.fileno(), socket.AF_UNIX, factory)
         self._giver.close()

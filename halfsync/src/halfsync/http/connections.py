@@ -20,6 +20,7 @@ from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from halfsync.endpoints.addresses import Address
+    from halfsync.http.account import Account
     from halfsync.http.bounds import Bounds
     from halfsync.http.stream import Stream
 
@@ -62,6 +63,9 @@ class Connection(Protocol):
     def idle(self) -> bool:
         """Whether it waits for a request, and has nothing else to do."""
 
+    def weigh(self) -> None:
+        """Have the account know what is in buffers of it at the moment."""
+
     def streams(self) -> list[Stream]:
         """Return the requests that have arrived whole and are not answered to their end."""
 
@@ -78,12 +82,13 @@ class Connection(Protocol):
 class Connections:
     """Every connection of one listener."""
 
-    def __init__(self, bounds: Bounds, reactor: Any) -> None:
+    def __init__(self, bounds: Bounds, reactor: Any, memory: Account) -> None:
+        self.memory = memory
         self.draining = False
         """Whether each response is to be the last on its connection."""
         self.accepted = 0
         """Connections since the start."""
-        self._bounds = bounds
+        self.bounds = bounds
         self._reactor = reactor
         self._open: dict[Connection, bytes | None] = {}
         """With each, by what its client's connections are counted."""
@@ -108,14 +113,14 @@ class Connections:
     @property
     def flooded(self) -> bool:
         """Whether so many are being refused that there is no time to be polite to them."""
-        return len(self._turned_away) > self._bounds.most_turned_away
+        return len(self._turned_away) > self.bounds.most_turned_away
 
     def find_place(self, connection: Connection) -> bool:
         """Say whether a connection that has been opened may stay; an idle one makes room for it."""
         client = self._open[connection]
-        if client is not None and self._clients[client] > self._bounds.share:
+        if client is not None and self._clients[client] > self.bounds.share:
             return False
-        if len(self._open) - len(self._turned_away) <= self._bounds.max_connections:
+        if len(self._open) - len(self._turned_away) <= self.bounds.max_connections:
             return True
         idle = self._longest_idle(connection)
         if idle is None:
@@ -149,7 +154,11 @@ class Connections:
     def replaced(self, connection: Connection, other: Connection) -> None:
         """Go on with another protocol on the same transport."""
         if connection in self._open:
+            self.memory.weigh(connection, 0)
             self._open[other] = self._open.pop(connection)
+        if connection in self._turned_away:
+            self._turned_away.remove(connection)
+            self._turned_away.add(other)
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection."""
@@ -167,7 +176,7 @@ class Connections:
     def idle_deadline(self) -> float:
         """Return until when a connection may wait for a request from now on."""
         now: float = self._reactor.seconds()
-        return now + (GRACE if self.draining else self._bounds.idle_timeout)
+        return now + (GRACE if self.draining else self.bounds.idle_timeout)
 
     async def drain(self) -> None:
         """Answer what is in flight and what still comes on open connections, then close each.
@@ -234,6 +243,9 @@ class Connections:
                 # The deadlines of all others are behind it.
                 log.exception("http.expiry_failed", peer=address_text(connection.client))
                 connection.abort()
+        # A client takes what waits for it without a word.
+        for connection in self.memory.weighed():
+            connection.weigh()
 
 
 def client_key(peer: Address) -> bytes | None:

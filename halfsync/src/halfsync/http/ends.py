@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Protocol
+from twisted.protocols.policies import ProtocolWrapper
 
 if TYPE_CHECKING:
     from halfsync.endpoints.addresses import Address
@@ -21,6 +22,25 @@ class Ends(Protocol):
     _client: Address | None = None
     _local: Address | None = None
     _secure: bool | None = None
+    _weighs = False
+    """Whether something is in buffers of it, as far as that was looked at."""
+
+    def weigh(self) -> None:
+        """Have the account know what is in buffers of it at the moment."""
+        size = 0 if self.transport is None else self.buffered()
+        if size or self._weighs:
+            self._weighs = bool(size)
+            self.context.memory.weigh(self, size)
+
+    def buffered(self) -> int:
+        """Return how many bytes are in buffers of it."""
+        return 0
+
+    def weigh_nothing(self) -> None:
+        """Give all of that back: the connection is lost."""
+        if self._weighs:
+            self._weighs = False
+            self.context.memory.weigh(self, 0)
 
     @property
     def client(self) -> Address:
@@ -42,3 +62,12 @@ class Ends(Protocol):
         if self._secure is None:
             self._secure = ISSLTransport(self.transport, None) is not None
         return self._secure
+
+    def take_over(self, transport: Any) -> None:
+        """Stand in for the protocol that a transport has had."""
+        transport.unregisterProducer()
+        if isinstance(transport, ProtocolWrapper):
+            transport.wrappedProtocol = self
+        else:
+            transport.protocol = self
+        self.makeConnection(transport)

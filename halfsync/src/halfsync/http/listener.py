@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 from halfsync import flag, flags
+from halfsync._later import later
 from halfsync.endpoints.listener import Endpoints
 from halfsync.flags import types as flagtypes
 from halfsync.http import proxies
 from halfsync.http.bounds import Bounds
 from halfsync.http.part import HttpListener
-from halfsync.http.site import Site
-from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
+    from halfsync.http import site
     from halfsync.http.mount import Mount
-
-log = get_logger(__name__)
+else:
+    site = later("halfsync.http.site")
 
 SAFE = Bounds()
 
@@ -94,23 +93,6 @@ class FLAGS:
     access_log = flag.Bool("One structured event a request.", default=True)
 
 
-RESERVE = 128
-"""Open files kept for all but the connections: admin, manhole, a file for each thread."""
-
-
-def within_open_files(bounds: Bounds) -> Bounds:
-    """Lower what connections there may be to what the limit of open files (getrlimit(2)) has room for."""
-    limit, _ = getrlimit(RLIMIT_NOFILE)
-    if limit == RLIM_INFINITY:
-        return bounds
-    # Those that are turned away are an eighth of the others, and 64.
-    most = max(1, (limit - RESERVE - 64) * 8 // 9)
-    if bounds.max_connections <= most:
-        return bounds
-    log.warning("web.max_connections_lowered", asked=bounds.max_connections, used=most, open_files=limit)
-    return replace(bounds, max_connections=most)
-
-
 class WebResource(Protocol):
     """What answers requests in the reactor: a resource of twisted.web, klein's `app.resource()` among them.
 
@@ -132,9 +114,10 @@ class WebListener(HttpListener):
         """Serve a resource, a Gateway, or a Mount of several, where and as the flags say."""
         named = [each.name for each in fields(Bounds) if each.name in dir(FLAGS)]
         bounds = Bounds(**{each: getattr(FLAGS, each) for each in named})
-        bounds = within_open_files(bounds)
         trusted = None
         if FLAGS.trusted_proxies:
             trusted = proxies.Proxies(FLAGS.trusted_proxies, headers=FLAGS.proxy_headers)
-        site = Site(resource, bounds=bounds, access_log=FLAGS.access_log, reactor=reactor, proxies=trusted)
-        return cls("web", flag="web.listen", endpoints=FLAGS.listen, site=site, reactor=reactor)
+        served = site.Site(
+            resource, bounds=bounds, access_log=FLAGS.access_log, reactor=reactor, proxies=trusted
+        )
+        return cls("web", flag="web.listen", endpoints=FLAGS.listen, site=served, reactor=reactor)

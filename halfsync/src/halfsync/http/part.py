@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from halfsync.endpoints.addresses import address_text
-from halfsync.endpoints.connections import idle
+from halfsync._later import later
 from halfsync.endpoints.listener import Listener
-from halfsync.http.access_log import BUCKETS
-from halfsync.http.context import describe
-from halfsync.http.rate import unsent
 from halfsync.life.facts import Exemplar, Metric, OpenConnection, RunningRequest, Sample, counter, gauge
+from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from halfsync.endpoints import addresses, connections
     from halfsync.endpoints.endpoint import Endpoint
+    from halfsync.http import access_log, rate
+    from halfsync.http import context as contexts
     from halfsync.http.site import Site
+else:
+    access_log = later("halfsync.http.access_log")
+    addresses = later("halfsync.endpoints.addresses")
+    connections = later("halfsync.endpoints.connections")
+    contexts = later("halfsync.http.context")
+    rate = later("halfsync.http.rate")
 
+log = get_logger(__name__)
 
 LONGEST_ID = 100
 """Characters of an id that an exemplar has room for: OpenMetrics allows 128, names of labels included."""
@@ -32,6 +40,24 @@ class HttpListener(Listener):
         super().__init__(name, flag=flag, endpoints=endpoints, factory=site, reactor=reactor)
         self.site = site
 
+    def open_files(self) -> int:
+        """Return how many files there may be at most: connections, and requests and responses on the disk."""
+        bounds = self.site.bounds
+        return super().open_files() + bounds.connections + 2 * bounds.most_files
+
+    def allow_open_files(self, most: int) -> None:
+        """Have fewer connections, and fewer files for what they hold."""
+        super().allow_open_files(most)
+        context = self.site.context
+        asked = context.bounds
+        files = max(1, min(asked.most_files, most // 16))
+        left = most - super().open_files() - 2 * files
+        # Those that are turned away are an eighth of the others, and 64.
+        fewer = max(1, min(asked.max_connections, (left - 64) * 8 // 9))
+        context.lower(replace(asked, max_connections=fewer, most_files=files))
+        event = f"{self.label}.max_connections_lowered"
+        log.warning(event, asked=asked.max_connections, used=fewer, open_files=most)
+
     def requests(self) -> list[RunningRequest]:
         """Return the requests that are not answered to their end."""
         return self.site.in_flight(self.label)
@@ -43,12 +69,12 @@ class HttpListener(Listener):
         return [
             OpenConnection(
                 self.label,
-                address_text(connection.client),
+                addresses.address_text(connection.client),
                 age=now - connection.since,
                 asked=connection.asked,
-                at=", ".join(map(describe, connection.streams())),
-                idle=idle(connection.transport),
-                unsent=unsent(connection.transport),
+                at=", ".join(map(contexts.describe, connection.streams())),
+                idle=connections.idle(connection.transport),
+                unsent=rate.unsent(connection.transport),
                 memory=context.memory.held_by(connection),
                 disk=context.disk.held_by(connection) + context.upload_disk.held_by(connection),
             )
@@ -73,7 +99,7 @@ class HttpListener(Listener):
             "http_request_seconds",
             "From a request's first byte to its response's last.",
             [Sample(counts.seconds, name, counts.durations, [_exemplar(each) for each in counts.latest])],
-            BUCKETS,
+            access_log.BUCKETS,
         )
         yield Metric(
             "counter",

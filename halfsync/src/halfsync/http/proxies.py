@@ -11,16 +11,18 @@ import re
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
-from twisted.internet import address as addresses
-
 from halfsync import flag
+from halfsync._later import later
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from ipaddress import IPv4Address
 
+    from twisted.internet import address as addresses
+
     _Strings = flag.List[str]
 else:
+    addresses = later("twisted.internet.address")
     _Strings = flag.List
 
 X_FORWARDED = "x-forwarded"

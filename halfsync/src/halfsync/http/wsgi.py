@@ -14,25 +14,33 @@ from __future__ import annotations
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from twisted.web.resource import IResource
-from twisted.web.server import NOT_DONE_YET
-from zope.interface import implementer
-
 from halfsync import flag, flags
+from halfsync._later import later
 from halfsync.deadline import asked
 from halfsync.flags import types as flagtypes
+from halfsync.http.client_certificate import client_variables
 from halfsync.http.client_waits import ClientWaits
-from halfsync.http.environ import template
-from halfsync.http.exchange import Exchange
 from halfsync.workers import Busy, WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
     from wsgiref.types import WSGIApplication
 
+    from twisted.web import resource, server
+    from twisted.web.resource import IResource
+    from zope import interface
+
     from halfsync.endpoints.addresses import Address
+    from halfsync.http import environ as environs
+    from halfsync.http import exchange as exchanges
     from halfsync.http.flow import Workers
     from halfsync.http.stream import RequestHead, Stream
+else:
+    environs = later("halfsync.http.environ")
+    exchanges = later("halfsync.http.exchange")
+    interface = later("zope.interface")
+    resource = later("twisted.web.resource")
+    server = later("twisted.web.server")
 
 KNOWN_ADDRESSES = 100
 """Addresses of ours that are remembered; on IPv6 they may be many."""
@@ -72,7 +80,6 @@ def workers_from_flags(reactor: Any) -> WorkerPool:
     )
 
 
-@implementer(IResource)
 class Gateway:
     """A handler that runs a WSGI application in threads."""
 
@@ -90,9 +97,13 @@ class Gateway:
 
         :param is_critical: says by a request's headers (`HTTP_X_...`, as in the environ) and its target
             whether it is served before all others; called in the reactor.
-        :param share_of: names by the same whose share of the threads a request is, while there is more to
-            do than can be done; None for nobody's. Without a rule it is the client's address.
+        :param share_of: names by the same whose request it is, as clients take turns when requests wait for
+            threads; those of which it says None are one. Without a rule it is the client's address.
         """
+        # As a decorator of the class it would import twisted.web for --help, too.
+        interface.alsoProvides(self, resource.IResource)
+        # Now, and not at the first request.
+        self._exchange, self._new_template = exchanges.Exchange, environs.template
         self.app = app
         self.workers = workers
         self._is_critical = is_critical
@@ -112,8 +123,12 @@ class Gateway:
             local, secure = stream.local, stream.secure
             environ = self._template(local, secure=secure)
             self._last = local, secure, environ
+        if secure and (certificate := stream.certificate) is not None:
+            environ = {**environ, **client_variables(certificate)}
         deadline = asked(head.variables.get("HTTP_X_REQUEST_TIMEOUT"))
-        exchange = Exchange(self.app, self.workers, stream, head, body, environ, self._waits, depth, deadline)
+        exchange = self._exchange(
+            self.app, self.workers, stream, head, body, environ, self._waits, depth, deadline
+        )
         if self._share_of is not None:
             exchange.share_of = partial(self._share_of, head.variables, head.target)
         stream.responder = exchange
@@ -129,7 +144,7 @@ class Gateway:
     def _template(self, local: Address, *, secure: bool) -> dict[str, Any]:
         environ = self._templates.get((local, secure))
         if environ is None:
-            environ = template(local, secure=secure)
+            environ = self._new_template(local, secure=secure)
             if len(self._templates) < KNOWN_ADDRESSES:
                 self._templates[local, secure] = environ
         return environ
@@ -137,7 +152,7 @@ class Gateway:
     def render(self, request: Any) -> int:
         """Serve what a resource above has found this for."""
         self.handle(*request.hand_over())
-        return NOT_DONE_YET
+        return server.NOT_DONE_YET
 
     def getChildWithDefault(self, name: bytes, request: Any) -> IResource:
         """Never called: there is nothing below a leaf."""

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import sys
 import time
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
 
 from halfsync import flag, flags
@@ -19,6 +21,7 @@ from halfsync.life.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
 
 @flags.declare(flag.namespace("service"), at_start=True)
@@ -37,13 +40,38 @@ def arrange_reactor(package: str) -> None:
 
     :param package: `About.package`, whose environment variables may name the reactor.
     """
-    from twisted.internet import default  # noqa: PLC0415  most programs need no call of this
 
     def install_chosen() -> None:
         _INSTALL.get(flags.chosen(package, "service.reactor") or "epoll", _install_epoll)()
 
-    # Twisted's own place for this: the import calls it.
-    default.install = install_chosen
+    sys.meta_path.insert(0, _ReactorFinder(install_chosen))
+
+
+class _ReactorFinder(MetaPathFinder):
+    """Finds `twisted.internet.reactor`, once.
+
+    To set `twisted.internet.default.install`, which is Twisted's own place for this, one has to import
+    Twisted's reactors first: 100 ms for every `--help`.
+    """
+
+    def __init__(self, install: Callable[[], None]) -> None:
+        self._install = install
+
+    def find_spec(self, name: str, _path: object, _target: object = None) -> ModuleSpec | None:
+        if name != "twisted.internet.reactor":
+            return None
+        sys.meta_path.remove(self)
+        return ModuleSpec(name, _ReactorLoader(self._install))
+
+
+class _ReactorLoader(Loader):
+    def __init__(self, install: Callable[[], None]) -> None:
+        self._install = install
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Have the reactor take the place of the module, as Twisted's own module of that name does."""
+        del sys.modules[module.__name__]
+        self._install()
 
 
 def install() -> Any:

@@ -13,15 +13,14 @@ import threading
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred
-
 from halfsync import flag, flags, logs
+from halfsync._later import later
 from halfsync.flags import types as flagtypes
 from halfsync.life import collector, reactors, signals
 from halfsync.life import open_files as limits
 from halfsync.life.dump import dump, work
 from halfsync.life.errors import StartError
-from halfsync.life.parts import Process
+from halfsync.life.process import Process
 from halfsync.life.reload import reload_flags
 from halfsync.life.sockets import listening_descriptors, unserved
 from halfsync.life.stalls import Stalls
@@ -32,9 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
+    from twisted.internet import defer
     from twisted.python.failure import Failure
 
     from halfsync.life.about import About
+else:
+    defer = later("twisted.internet.defer")
 
 log = get_logger(__name__)
 
@@ -103,9 +105,9 @@ class Run:
         self._drain_timeout = drain_timeout
         self._stop_signals = 0
         self._dumping = self._dump_again = False
-        self._under_way: Deferred[None] | None = None
+        self._under_way: defer.Deferred[None] | None = None
         """What is cancelled when the process is told to stop: the start; and by force: the drain."""
-        self._over: Deferred[None] = Deferred()
+        self._over: defer.Deferred[None] = defer.Deferred()
         """Fires when nothing is left to do but to end the reactor."""
         self._reactor_stops = False
         """Whether somebody, we or the service's own code, has called `reactor.stop`."""
@@ -129,7 +131,7 @@ class Run:
         # Twisted installs handlers of its own when the reactor starts.
         signals.handle(self)
         self.process.told_to_stop.addCallback(self._abandon_start)
-        life = Deferred.fromCoroutine(self._live())
+        life = defer.Deferred.fromCoroutine(self._live())
         life.addErrback(self._fail)
         life.addBoth(lambda _: self._leave())
 
@@ -145,7 +147,7 @@ class Run:
         log.info("service.stopped", exit_code=self.exit_code)
 
     async def _start(self) -> bool:
-        self._under_way = Deferred.fromCoroutine(self._build_and_start())
+        self._under_way = defer.Deferred.fromCoroutine(self._build_and_start())
         if self.process.told_to_stop.called:
             self._under_way.cancel()
         try:
@@ -153,7 +155,7 @@ class Run:
         except StartError as error:
             self.exit_code = _refuse(self.process.about, error)
             self.systemd.tell(f"STATUS=not started: {error}")
-        except CancelledError:
+        except defer.CancelledError:
             log.info("service.start_abandoned")
         except Exception:
             self.exit_code = FAILED_TO_START
@@ -175,7 +177,7 @@ class Run:
 
     async def _build_and_start(self) -> None:
         if self.process.stop_signalled:
-            raise CancelledError
+            raise defer.CancelledError
         self.process.sockets.certificate_watch = FLAGS.certificate_watch
         self._services(self.process)
         await self.process.start()
@@ -194,10 +196,10 @@ class Run:
         log.info("service.draining", reason=reason, timeout=timeout)
         self.systemd.stopping(f"draining for up to {timeout:g} s: {reason}")
         deadline = self.reactor.callLater(timeout, self._force, "the drain's deadline has passed")
-        self._under_way = Deferred.fromCoroutine(self.process.drain())
+        self._under_way = defer.Deferred.fromCoroutine(self.process.drain())
         try:
             await self._under_way
-        except CancelledError:
+        except defer.CancelledError:
             pass
         finally:
             if deadline.active():
@@ -211,7 +213,7 @@ class Run:
         if self._under_way:
             self._under_way.cancel()
 
-    def _reactor_stopping(self) -> Deferred[None]:
+    def _reactor_stopping(self) -> defer.Deferred[None]:
         """Have the reactor run on until the process has drained, whoever stops it."""
         self._reactor_stops = True
         self._stop("reactor.stop() was called")

@@ -9,11 +9,17 @@ On a terminal it is a coloured line, elsewhere a line of JSON:
 In tests, `structlog.testing.capture_logs` sees every event of a logger made here.
 """
 
-from halfsync.logs.events import emit, get_audit_logger, get_logger, line_writer
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from halfsync.logs.files import LogFileError
 from halfsync.logs.levels import LogLevels, level
-from halfsync.logs.render import timestamp
+from halfsync.logs.loggers import get_audit_logger, get_logger
 from halfsync.logs.stream import Log, flush, reopen, running, start
+
+if TYPE_CHECKING:
+    from halfsync.logs.events import emit, line_writer
+    from halfsync.logs.render import timestamp
 
 __all__ = [
     "Log",
@@ -30,3 +36,14 @@ __all__ = [
     "start",
     "timestamp",
 ]
+
+_LATER = {"emit": "events", "line_writer": "events", "timestamp": "render"}
+"""What comes with structlog, and is imported with it: `--help` logs nothing."""
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

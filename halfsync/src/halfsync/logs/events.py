@@ -27,20 +27,9 @@ if TYPE_CHECKING:
 _HEAD = frozenset(("timestamp", "level", "logger", "event"))
 
 
-def get_logger(name: str) -> BoundLogger:
-    """Return the logger of that name; a module's is that of its `__name__`."""
-    return _wrapped(logging.getLogger(name))
-
-
-def get_audit_logger(name: str) -> BoundLogger:
-    """Return a logger whose events pass every level and are never dropped for want of room.
-
-    They are for what people do to the process: each names the person, and there are few.
-    """
-    return _wrapped(_AuditLogger(name))
-
-
-def _wrapped(logger: logging.Logger | _AuditLogger) -> BoundLogger:
+def make_logger(name: str, *, audit: bool) -> BoundLogger:
+    """Return the logger of that name; with `audit`, one whose events pass every level (`loggers`)."""
+    logger = _AuditLogger(name) if audit else logging.getLogger(name)
     wrapped = structlog.wrap_logger(logger, processors=[_any_step], wrapper_class=_Logger)
     return cast("BoundLogger", wrapped)
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+MAX_LINE = 16_384
+"""Bytes of a line, its end included; a longer event is cut and says so."""
+
 LONGEST_TEXT = 8192
 """Characters of what Python writes of an object."""
 

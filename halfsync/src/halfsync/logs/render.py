@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from structlog.dev import ConsoleRenderer, plain_traceback
 
-from halfsync.logs.fitting import LARGEST, SMALLEST, cut, default, encode, plain
+from halfsync.logs.fitting import LARGEST, MAX_LINE, SMALLEST, cut, default, encode, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from structlog.typing import EventDict
-
-MAX_LINE = 16_384
-"""Bytes of a line, its end included; a longer event is cut and says so."""
 
 _ODD_NUMBER = re.compile(r"\d{19}")
 _BY_ITSELF = (str, int, float, bool, type(None))

@@ -9,13 +9,13 @@ import sys
 from typing import TYPE_CHECKING, cast
 
 from halfsync import flag, flags
+from halfsync._later import later
 from halfsync.flags import types as flagtypes
-from halfsync.logs.events import Completion, Holder, configure, get_logger, holder
 from halfsync.logs.files import LogFileError, check_log_file, open_log_file, reason
+from halfsync.logs.fitting import MAX_LINE
 from halfsync.logs.levels import LEVELS
-from halfsync.logs.render import MAX_LINE, console, json_line
+from halfsync.logs.loggers import get_logger
 from halfsync.logs.sink import Sink
-from halfsync.logs.sources import Sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict
 
     from halfsync.life.about import About
+    from halfsync.logs import events, render, sources
+else:
+    events = later("halfsync.logs.events")
+    render = later("halfsync.logs.render")
+    sources = later("halfsync.logs.sources")
 
 log = get_logger(__name__)
 
@@ -91,7 +96,7 @@ class Log:
         # https://no-color.org
         colours = terminal and not os.environ.get("NO_COLOR")
         self._render: Callable[[EventDict], str] = (
-            console(colours=colours, max_line=max_line) if self._for_people else self._json_line
+            render.console(colours=colours, max_line=max_line) if self._for_people else self._json_line
         )
         self._sink = Sink(descriptor, _tell_loss)
 
@@ -112,9 +117,11 @@ class Log:
     def start(self) -> None:
         """Bring everything that this process says into this log, until its end."""
         logging.getLogger().setLevel(self._level.upper())
-        steps = configure(Completion(self._write, None if self._for_people else self._sink.write))
-        Sources(steps).redirect(prints=not (self._for_people or self._file or self._command))
-        logging.getLogger().addHandler(Holder(steps, self))
+        steps = events.configure(
+            events.Completion(self._write, None if self._for_people else self._sink.write)
+        )
+        sources.Sources(steps).redirect(prints=not (self._for_people or self._file or self._command))
+        logging.getLogger().addHandler(events.Holder(steps, self))
         atexit.register(self.flush)
 
     def reopen(self) -> None:
@@ -147,10 +154,10 @@ class Log:
 
     def keeps(self, fields: EventDict) -> bool:
         """Say whether an event with these fields is written whole."""
-        return len(json_line(fields, sys.maxsize)) <= self._max_line - HEAD
+        return len(render.json_line(fields, sys.maxsize)) <= self._max_line - HEAD
 
     def _json_line(self, event: EventDict) -> str:
-        return json_line(event, self._max_line)
+        return render.json_line(event, self._max_line)
 
     def _write(self, event: EventDict, *, audit: bool) -> None:
         (self._sink.write_audit if audit else self._sink.write)(self._render(event))
@@ -158,7 +165,7 @@ class Log:
 
 def running() -> Log | None:
     """Return the log of this process; None until it has started."""
-    found = holder()
+    found = events.holder()
     return cast("Log", found.log) if found else None
 
 

@@ -7,10 +7,8 @@ import pwd
 import time
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredLock
-
 from halfsync import flag, flags
-from halfsync.endpoints.connections import open_connections
+from halfsync._later import later
 from halfsync.endpoints.listener import Endpoints, Listener
 from halfsync.endpoints.parsing import as_endpoint
 from halfsync.flags import types as flagtypes
@@ -26,10 +24,16 @@ from halfsync.manhole.login import ManholeCounts
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
 
+    from twisted.internet import defer
+
+    from halfsync.endpoints import connections
     from halfsync.endpoints.endpoint import Endpoint
     from halfsync.life.facts import Metric, OpenConnection
-    from halfsync.life.parts import Process
+    from halfsync.life.process import Process
     from halfsync.manhole.ssh_server import SSHServer
+else:
+    connections = later("halfsync.endpoints.connections")
+    defer = later("twisted.internet.defer")
 
 audit = get_audit_logger(__name__)
 log = get_logger(__name__)
@@ -118,7 +122,7 @@ class Manhole(Part):
         self._threaded = threaded
         self._open_at_start = open_at_start
         self.counts = ManholeCounts()
-        self._turn = DeferredLock()
+        self._turn = defer.DeferredLock()
         self._server: SSHServer | None = None
         self._listener: Listener | None = None
         self._expiry: Any = None
@@ -137,6 +141,10 @@ class Manhole(Part):
             threaded=FLAGS.threaded,
             open_at_start=FLAGS.open,
         )
+
+    def open_files(self) -> int:
+        """Return how many files there may be, as a guess: of sessions, and what people look into."""
+        return 32
 
     async def start(self) -> None:
         """Stay closed, unless it is to be open from the start.
@@ -163,7 +171,7 @@ class Manhole(Part):
 
     def toggle(self) -> None:
         """Open or close, soon; what prevents it goes to the log, for the caller is a signal."""
-        Deferred.fromCoroutine(self._toggle_in_turn())
+        defer.Deferred.fromCoroutine(self._toggle_in_turn())
 
     async def _toggle_in_turn(self) -> None:
         try:
@@ -180,7 +188,7 @@ class Manhole(Part):
         if self._server is None:
             return []
         now = self._reactor.seconds()
-        return open_connections(self.label, self._server, lambda each: float(now - each.since))
+        return connections.open_connections(self.label, self._server, lambda each: float(now - each.since))
 
     def metrics(self) -> Iterator[Metric]:
         """Return how many sessions there are, and what has been counted."""
@@ -203,14 +211,14 @@ class Manhole(Part):
             ),
         }
 
-    async def _in_turn(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
+    async def _in_turn(self, work: Coroutine[defer.Deferred[Any], Any, None]) -> None:
         """Do one thing after the other: a second signal finds the first one's work done.
 
         It goes on when the awaiting ends: a session may close the manhole,
         which ends the session and cancels what it awaits.
         """
-        done: Deferred[None] = Deferred()
-        turn = self._turn.run(Deferred.fromCoroutine, work)
+        done: defer.Deferred[None] = defer.Deferred()
+        turn = self._turn.run(defer.Deferred.fromCoroutine, work)
         turn.addBoth(lambda result: None if done.called else done.callback(result))
         await done
 
@@ -289,7 +297,7 @@ class Manhole(Part):
         self._closes_at = time.time() + ttl
 
     def _expired(self) -> None:
-        Deferred.fromCoroutine(self.close("its time is over"))
+        defer.Deferred.fromCoroutine(self.close("its time is over"))
 
     def _invitation(self) -> dict[str, object]:
         if not self._server or not self._listener:

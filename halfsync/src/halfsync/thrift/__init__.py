@@ -9,10 +9,14 @@ A call's way: `framing` (bytes to frames) -> `connection` -> `job` (a thread) ->
 `processor` (`message`, `header`, `codec`, `checks`) -> the handler of a `service` -> back, in one write.
 `server` bounds and drains the connections, `login` (`sasl`, `mechanisms`, `users`) lets clients in,
 `exposure` keeps unasked ones out, `listener` is the part.
-`client` calls other services.
+`client` calls other services: `RpcClient`.
 """
 
 from halfsync.thrift.call import Call, Identity, current_call
+from halfsync.thrift.client.credentials import Credentials
+from halfsync.thrift.client.errors import LoginFailed, RemoteError
+from halfsync.thrift.client.fake import FakeRpc
+from halfsync.thrift.client.rpc import RpcClient
 from halfsync.thrift.errors import (
     DeadlinePassed,
     Forbidden,
@@ -25,9 +29,14 @@ from halfsync.thrift.service import Service
 
 __all__ = [
     "Call",
+    "Credentials",
     "DeadlinePassed",
+    "FakeRpc",
     "Forbidden",
     "Identity",
+    "LoginFailed",
+    "RemoteError",
+    "RpcClient",
     "RpcError",
     "RpcListener",
     "ServerDraining",

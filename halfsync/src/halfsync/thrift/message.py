@@ -75,23 +75,30 @@ def read(frame: bytes, longest: int, *, whole: bool = True) -> Message:
 
 def write(message: Message, kind: int, name: bytes, body: bytes) -> bytes:
     """Return a frame, with its length, that answers a message in its own protocol."""
-    if message.protocol == BINARY:
-        payload = b"".join(
+    payload = compose(message.protocol, kind, name, message.seqid, body)
+    if message.sequence is not None:
+        return theader.wrap(payload, sequence=message.sequence, protocol=message.protocol)
+    return len(payload).to_bytes(4, "big") + payload
+
+
+def compose(protocol: int, kind: int, name: bytes, seqid: int, body: bytes) -> bytes:
+    """Return a message, without a frame around it.
+
+    :param seqid: 32 bits without a sign.
+    """
+    if protocol == BINARY:
+        return b"".join(
             (
                 b"\x80\x01\x00",
                 kind.to_bytes(1, "big"),
                 len(name).to_bytes(4, "big"),
                 name,
-                message.seqid.to_bytes(4, "big"),
+                seqid.to_bytes(4, "big"),
                 body,
             )
         )
-    else:
-        start = bytes((_COMPACT, kind << 5 | 1))
-        payload = b"".join((start, put_varint(message.seqid), put_varint(len(name)), name, body))
-    if message.sequence is not None:
-        return theader.wrap(payload, sequence=message.sequence, protocol=message.protocol)
-    return len(payload).to_bytes(4, "big") + payload
+    start = bytes((_COMPACT, kind << 5 | 1))
+    return b"".join((start, put_varint(seqid), put_varint(len(name)), name, body))
 
 
 def _binary(payload: bytes) -> Message:

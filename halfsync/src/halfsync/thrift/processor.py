@@ -156,6 +156,10 @@ class Processor:
                     result = method.result()
                     setattr(result, field, error)
                     return self._reply(ready, result, type(error).__name__)
+        given = ready.call.deadline
+        if isinstance(error, deadline.DeadlineExceeded) and given is not None and monotonic() >= given:
+            # What the handler waited for took all the time that the client gave.
+            error = errors.DeadlinePassed()
         if not isinstance(error, errors.RpcError):
             log.error(
                 "rpc.handler_failed",

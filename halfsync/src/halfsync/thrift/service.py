@@ -93,7 +93,7 @@ class Service:
         """
         self.name = name or module.__name__.rpartition(".")[2]
         self.methods: dict[str, Method] = {}
-        for method, home in _methods(module):
+        for method, home in methods_of(module):
             function = getattr(handler, method, None)
             stub = getattr(home.Iface, method)
             if not callable(function) or getattr(function, "__func__", None) is stub:
@@ -114,7 +114,7 @@ def lookup(services: list[Service]) -> dict[bytes, Method]:
     return found
 
 
-def _methods(module: Any) -> Iterator[tuple[str, Any]]:
+def methods_of(module: Any) -> Iterator[tuple[str, Any]]:
     """Yield the names of the methods, each with the generated module that has its types."""
     seen = set()
     for cls in module.Iface.__mro__[:-1]:
