@@ -97,11 +97,16 @@ def test_no_dead_option_is_left(project: Project) -> None:
 
 
 def test_the_team_owns_little(project: Project) -> None:
-    """At most 30 files and 1,200 lines, without locks, vendor/, and what Thrift's compiler makes."""
+    """At most 30 files and 1,200 lines, without what is made: locks, vendor/, Thrift's code, .template.json.
+
+    Of the two definitions of CI a team keeps the one of its forge; the longer one counts.
+    """
     owned = [
         path
-        for path in [*files(project.folder), project.folder / ".template.json"]
-        if path.suffix != ".lock" and "gen" not in path.relative_to(project.folder).parts
+        for path in files(project.folder)
+        if path.suffix != ".lock"
+        and path.name != ".gitlab-ci.yml"
+        and "gen" not in path.relative_to(project.folder).parts
     ]
     assert len(owned) <= 30
     assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in owned) <= 1200
