@@ -25,7 +25,7 @@ from twisted.internet.threads import deferToThread
 from certificates import make_certificate, write
 from halfsync.endpoints import parse
 from halfsync.life.sockets import Sockets
-from http_tools import ServerCase, hello, resident
+from http_tools import ServerCase, hello, resident, until
 
 CHUNK = b"x" * 65536
 PIECES = 1600
@@ -267,8 +267,7 @@ class H2Test(ServerCase):
 
     async def in_flight(self, count):
         """Return when there are so many requests."""
-        while len(self.site.in_flight()) < count:
-            await deferToThread(time.sleep, 0.01)
+        await until(lambda: len(self.site.in_flight()) >= count)
 
     def large(self) -> str:
         """Make a file of 10 MB."""
