@@ -32,7 +32,7 @@ RESULTS = HERE / "results"
 
 OURS = "ours"
 ASYNC = "ours-async"
-"""Its handler runs in the reactor: beside ours it shows what the way to a thread and back costs."""
+"""Its handler is `async` and runs in the reactor."""
 THREADED, POOL, NONBLOCKING = "TThreadedServer", "TThreadPoolServer", "TNonblockingServer"
 PY2 = "thriftpy2"
 CONNECTIONS = 32
@@ -69,8 +69,8 @@ def measure(seconds: float, idle: int, idle_threaded: int) -> dict[str, Any]:
         users = make_users(folder)
         for depth in (1, 16):
             for name in names:
-                with serving(name) as (port, _):
-                    rows[name][f"depth {depth}"] = loaded(port, depth, seconds)
+                with serving(name) as (port, process):
+                    rows[name][f"depth {depth}"] = loaded(port, process, depth, seconds)
                     print(f"{name}, depth {depth}: {rows[name][f'depth {depth}']}", flush=True)
         for name, count in ((NONBLOCKING, idle), (THREADED, idle_threaded)):
             with serving(name) as (port, process):
@@ -87,7 +87,9 @@ def measure(seconds: float, idle: int, idle_threaded: int) -> dict[str, Any]:
     }
 
 
-def loaded(port: int, depth: int, seconds: float, logins: Logins | None = None) -> dict[str, float]:
+def loaded(
+    port: int, process: int, depth: int, seconds: float, logins: Logins | None = None
+) -> dict[str, float]:
     """Return what 32 connections get."""
     socks = [connect(port, logins) for _ in range(CONNECTIONS)]
     try:
@@ -98,20 +100,23 @@ def loaded(port: int, depth: int, seconds: float, logins: Logins | None = None) 
         close(socks)
     socks = [connect(port, logins) for _ in range(CONNECTIONS)]
     try:
-        return call(socks, depth, seconds).as_json()
+        cpu = cpu_seconds(process)
+        load = call(socks, depth, seconds)
+        used = (cpu_seconds(process) - cpu) / max(1.0, load.rate * seconds)
+        return {**load.as_json(), "cpu_us": round(used * 1e6, 1)}
     finally:
         close(socks)
 
 
 def with_idle(port: int, process: int, count: int, seconds: float, logins: Logins | None) -> dict[str, float]:
     """Return rates without and with idle connections, and what one of these costs."""
-    before = loaded(port, 1, seconds, logins)
+    before = loaded(port, process, 1, seconds, logins)
     at_first = rss(process)
     held = [connect(port, logins) for _ in range(count)]
     time.sleep(1)
     each = (rss(process) - at_first) / count / 1024
     try:
-        after = loaded(port, 1, seconds, logins)
+        after = loaded(port, process, 1, seconds, logins)
     except (ConnectionError, OSError):
         after = {"rate": 0, "p99_ms": 0, "served": 0}
     close(held)
@@ -217,19 +222,14 @@ def cpu_seconds(process: int) -> float:
 def markdown(results: dict[str, Any]) -> str:
     """Return the tables, and how the figures stand."""
     rows = results["servers"]
-    lines = [
-        "# Thrift RPC",
-        "",
-        f"`make rpcbench` on {results['machine']}; {results['seconds']:g} s each.",
-        "",
-    ]
-    lines += ["| server | calls/s, depth 1 | p99, ms | connections served of 32 | depth 16 | p99, ms |"]
+    seconds = results["seconds"]
+    lines = ["# Thrift RPC", "", f"`make rpcbench` on {results['machine']}; {seconds:g} s each.", ""]
+    lines += ["| server | depth | calls/s | p99, ms | connections served of 32 | processor, us a call |"]
     lines += ["|---|---|---|---|---|---|"]
     for name, row in rows.items():
-        one, many = row["depth 1"], row["depth 16"]
-        lines.append(
-            f"| {name} | {one['rate']:,} | {one['p99_ms']} | {one['served']} | {many['rate']:,} | {many['p99_ms']} |"
-        )
+        for depth in (1, 16):
+            cells = " | ".join(f"{value:,}" for value in row[f"depth {depth}"].values())
+            lines.append(f"| {name} | {depth} | {cells} |")
     lines += ["", "| server | idle connections | calls/s without | with | p99 with, ms | KiB each |"]
     lines += ["|---|---|---|---|---|---|"]
     for name, row in rows.items():
@@ -238,8 +238,11 @@ def markdown(results: dict[str, Any]) -> str:
     logins = rows[OURS]["logins"]
     lines += [
         "",
-        f"Logins (SCRAM-SHA-256), one after the other: {logins['rate']:,} a second, p99 {logins['p99_ms']} ms, "
-        f"{logins['server_cpu_ms_each']} ms of the server's processor each. Ours' idle connections are logged in.",
+        (
+            f"Logins (SCRAM-SHA-256), one after the other: {logins['rate']:,} a second, "
+            f"p99 {logins['p99_ms']} ms, {logins['server_cpu_ms_each']} ms of the server's processor each. "
+            "Ours' idle connections are logged in."
+        ),
         "",
         "| figure | wanted | is |",
         "|---|---|---|",
