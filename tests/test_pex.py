@@ -241,10 +241,8 @@ def test_cache_on_a_full_disk(pex: Path, tmp_path: Path, cache: Path) -> None:
     told = [line for line in run.stdout.splitlines() if ": " not in line]
     assert (run.returncode, told) == (0, [VERSION, "full", VERSION]), run.stderr
     ours = [line for line in run.stderr.splitlines() if not line.startswith("head: ")]
-    assert ours == [
-        f"hello-service: it cannot be unpacked into {cache}: No space left on device: "
-        "make room there, or name another folder in PEX_ROOT"
-    ]
+    hint = "make room there, or name another folder in PEX_ROOT"
+    assert ours == [f"hello-service: it cannot be unpacked into {cache}: No space left on device: {hint}"]
 
 
 @needs_mount
