@@ -15,7 +15,7 @@ ARGS =
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test bench overload abuse fuzz newest restarts lint format wheel release locks clean setup
+.PHONY: help demo test bench overload rpcbench abuse fuzz newest restarts lint format wheel example release locks clean setup
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -35,11 +35,15 @@ bench: setup ## measure ours beside its peers (12 min.): make bench ARGS="--only
 overload: setup ## ours beside its peers under 1 to 10 times what they can do (12 min.); or ARGS=--quick
 	@.venv/bin/python -m bench.overload $(ARGS)
 
+rpcbench: setup ## Thrift RPC beside Apache's servers and thriftpy2's (3 min.); or ARGS=--quick
+	@.venv/bin/python -m bench.rpc $(ARGS)
+
 abuse: setup ## attack a real pex in 20 ways, 60 s each, beside a client that must not notice (25 min.); or ARGS=--quick
 	@.venv/bin/python -m bench.abuse $(ARGS)
 
-fuzz: setup ## read requests that are bent at random beside h11 for 60 s, or ARGS=600
+fuzz: setup ## bend requests (read beside h11), then frames and logins of RPC, at random for 60 s each, or ARGS=600
 	@PYTHONPATH=halfsync/src .venv/bin/python halfsync/tests/fuzz_parser.py $(or $(ARGS),60)
+	@PYTHONPATH=halfsync/src .venv/bin/python halfsync/tests/fuzz_rpc.py $(or $(ARGS),60)
 
 newest: setup ## run the library's quick tests with the newest releases of what it stands on, caps or not
 	@.venv/bin/python scripts/newest.py
@@ -61,6 +65,9 @@ format: setup ## format the code, and fix what ruff can
 
 wheel: setup ## build the wheel of the library to where the skeleton carries it, and renew its hash in the locks
 	@.venv/bin/python -m scripts.wheel
+
+example: setup ## generate example/ anew: a change of the skeleton is committed with what users will get
+	@.venv/bin/python -m scripts.example
 
 release: setup ## prepare a release of the library: version, changelog, locks, a checked wheel, commit and tag; no upload
 	@.venv/bin/python -m scripts.release

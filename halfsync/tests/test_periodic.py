@@ -9,7 +9,8 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, succe
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from halfsync.tasks import Periodic, Tasks, TaskStoppedError
+from halfsync.periodic import Periodic, TaskStoppedError
+from halfsync.tasks import Tasks
 from halfsync.workers import Busy
 
 

@@ -31,17 +31,20 @@ if TYPE_CHECKING:
     from halfsync.http.listener import WebListener
     from halfsync.http.mount import Mount
     from halfsync.http.sse import EventStream
+    from halfsync.http.static_files import StaticFiles
     from halfsync.http.websocket_resource import WebSockets
     from halfsync.http.wsgi import Gateway, workers_from_flags
     from halfsync.life.about import About
     from halfsync.life.errors import StartError
-    from halfsync.life.parts import Part, Process
+    from halfsync.life.parts import Part
+    from halfsync.life.process import Process
     from halfsync.life.reactors import arrange_reactor
     from halfsync.life.signals import hold_signals
     from halfsync.logs import get_logger
     from halfsync.manhole import Manhole
+    from halfsync.periodic import Periodic
     from halfsync.serving import run, serve_resource, serve_wsgi
-    from halfsync.tasks import Periodic, Tasks
+    from halfsync.tasks import Tasks
     from halfsync.workers import Busy, WorkerPool
 
 __all__ = [
@@ -61,6 +64,7 @@ __all__ = [
     "Periodic",
     "Process",
     "StartError",
+    "StaticFiles",
     "Tasks",
     "WebListener",
     "WebSockets",
@@ -93,9 +97,10 @@ _HOMES = {
     "Manhole": "manhole",
     "Mount": "http.mount",
     "Part": "life.parts",
-    "Periodic": "tasks",
-    "Process": "life.parts",
+    "Periodic": "periodic",
+    "Process": "life.process",
     "StartError": "life.errors",
+    "StaticFiles": "http.static_files",
     "Tasks": "tasks",
     "WebListener": "http.listener",
     "WebSockets": "http.websocket_resource",

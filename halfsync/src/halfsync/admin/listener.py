@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from halfsync.admin import access, handler, pages, probe
     from halfsync.endpoints.endpoint import Endpoint
     from halfsync.http import site
-    from halfsync.life.parts import Process
+    from halfsync.life.process import Process
     from halfsync.life.sockets import Sockets
 else:
     access = later("halfsync.admin.access")
@@ -30,6 +30,10 @@ else:
     pages = later("halfsync.admin.pages")
     probe = later("halfsync.admin.probe")
     site = later("halfsync.http.site")
+
+
+MOST_CONNECTIONS = 64
+"""Probes, scrapes and people at a time, all of which may come from one address."""
 
 
 class AdminEndpoints(Endpoints):
@@ -89,7 +93,15 @@ class Admin(HttpListener):
             token_file=token_file,
             unix_is_private=not any(is_shared_unix(each.source) for each in self._listen),
         )
-        bounds = Bounds(max_body=LONGEST, idle_timeout=60, request_timeout=10, write_timeout=30)
+        bounds = Bounds(
+            max_body=LONGEST,
+            idle_timeout=60,
+            request_timeout=10,
+            write_timeout=30,
+            max_connections=MOST_CONNECTIONS,
+            max_connections_per_client=MOST_CONNECTIONS,
+            most_files=2,
+        )
         shown = pages.Pages(process, allowed)
         self._metrics = shown.metrics
         served = site.Site(

@@ -82,6 +82,16 @@ class Context:
         self._date = (0, "", "")
         self._own_addresses: dict[Address, Address] = {}
 
+    @property
+    def draining(self) -> bool:
+        """Whether the listener is being stopped."""
+        return self.connections.draining
+
+    def lower(self, bounds: Bounds) -> None:
+        """Have other bounds, before there is any connection."""
+        self.bounds = self.connections.bounds = bounds
+        self.disk.most_files = self.upload_disk.most_files = bounds.most_files
+
     def date(self) -> str:
         """Return the present date as HTTP writes it."""
         now = int(time())

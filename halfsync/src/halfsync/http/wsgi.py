@@ -18,6 +18,7 @@ from halfsync import flag, flags
 from halfsync._later import later
 from halfsync.deadline import asked
 from halfsync.flags import types as flagtypes
+from halfsync.http.client_certificate import client_variables
 from halfsync.http.client_waits import ClientWaits
 from halfsync.workers import Busy, WorkerPool
 
@@ -122,6 +123,8 @@ class Gateway:
             local, secure = stream.local, stream.secure
             environ = self._template(local, secure=secure)
             self._last = local, secure, environ
+        if secure and (certificate := stream.certificate) is not None:
+            environ = {**environ, **client_variables(certificate)}
         deadline = asked(head.variables.get("HTTP_X_REQUEST_TIMEOUT"))
         exchange = self._exchange(
             self.app, self.workers, stream, head, body, environ, self._waits, depth, deadline

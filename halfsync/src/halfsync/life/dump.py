@@ -11,7 +11,7 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from types import FrameType
 
-    from halfsync.life.parts import Process
+    from halfsync.life.process import Process
 
 log = get_logger(__name__)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from halfsync.endpoints import connections
     from halfsync.endpoints.endpoint import Endpoint
     from halfsync.life.facts import Metric, OpenConnection
-    from halfsync.life.parts import Process
+    from halfsync.life.process import Process
     from halfsync.manhole.ssh_server import SSHServer
 else:
     connections = later("halfsync.endpoints.connections")
@@ -141,6 +141,10 @@ class Manhole(Part):
             threaded=FLAGS.threaded,
             open_at_start=FLAGS.open,
         )
+
+    def open_files(self) -> int:
+        """Return how many files there may be, as a guess: of sessions, and what people look into."""
+        return 32
 
     async def start(self) -> None:
         """Stay closed, unless it is to be open from the start.
