@@ -6,10 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 from structlog.testing import capture_logs
-from twisted.internet.threads import deferToThread
 
 from halfsync.http.client_waits import ClientWaits
-from http_tools import GET, ServerCase
+from http_tools import GET, ServerCase, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,9 +68,7 @@ class TestThreads(ServerCase):
             # All of them have had a thread, or wait for one: this one comes behind them.
             other = await self.connect(GET)
             await other.bytes(b"hello")
-            while sum(each["event"] == "http.stalled" for each in logs) < 10:
-                await deferToThread(int)
-            while self.pool.busy > 2:
-                await deferToThread(int)
+            await until(lambda: sum(each["event"] == "http.stalled" for each in logs) >= 10)
+            await until(lambda: self.pool.busy <= 2)
         for each in slow:
             each.transport.abortConnection()
