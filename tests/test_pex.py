@@ -245,6 +245,23 @@ def test_cache_on_a_full_disk(pex: Path, tmp_path: Path, cache: Path) -> None:
     assert ours == [f"hello-service: it cannot be unpacked into {cache}: No space left on device: {hint}"]
 
 
+def test_old_versions_are_listed_and_removed(pex: Path, tmp_path: Path) -> None:
+    """With a PEX_ROOT for each version, all of one goes with its folder, and the others start as before."""
+    script = """
+        PEX_ROOT=$HOME/roots/1 $PEX --version
+        PEX_ROOT=$HOME/roots/2 $PEX --version
+        ls $HOME/roots
+        rm -r $HOME/roots/1
+        PEX_ROOT=$HOME/roots/2 $PEX --version
+    """
+    run = in_cache(pex, tmp_path, script)
+    told = [line for line in run.stdout.splitlines() if ": " not in line]
+    assert (run.returncode, told, run.stderr) == (0, [VERSION, VERSION, "1", "2", VERSION], "")
+    # Nothing of it is anywhere else.
+    assert {path.name for path in tmp_path.iterdir()} == {"roots", "tmp"}
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 @needs_mount
 def test_cache_that_is_read_only_since(pex: Path, tmp_path: Path, cache: Path) -> None:
     """A pex that was unpacked before starts from there: the way that needs no unpacking at the start."""
