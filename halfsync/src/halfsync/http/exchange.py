@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+COUNTED = 8 * 1024
+"""Bytes of a body from which on room is taken for it."""
+
 
 class Exchange:
     """One request on its way through a thread, and its response.
@@ -212,8 +215,8 @@ class Exchange:
     def _answer_whole(self, data: bytes) -> bool:
         """Hand a response over in one piece, if it is short, or there is room for it in memory."""
         release = None
-        if len(data) > SLICE:
-            # It stays in memory, where it is already.
+        if len(data) > COUNTED:
+            # It stays in memory, where it is already; threads may be far ahead of the reactor.
             memory, holder = self._stream.context.memory, self._stream.holder
             if not memory.take(len(data), holder):
                 return False
