@@ -1,4 +1,4 @@
-"""Mutation testing of a module of the library: does a test fail when the code says something else?
+"""Mutation testing of a module of the library: whether a test fails when the code says something else.
 
     make mutate ARGS=http/parser                  one module below halfsync/src/halfsync, without .py
     make mutate ARGS="tasks --most 200"           more mutants than the 60 that are drawn by default
@@ -149,7 +149,7 @@ def killed(folder: Path, tests: Sequence[str], timeout: float) -> bool:
     """Say whether a test fails, or hangs, in a copy of the library."""
     environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(folder / "src")}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: S603  the command is ours
         command,
         cwd=folder,
         env=environ,

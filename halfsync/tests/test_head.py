@@ -1,4 +1,4 @@
-"""The head of a request: with what status each fault is refused, and what is remembered of heads, by bytes."""
+"""The head of a request, by its bytes: with what status each fault is refused, and what is remembered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def refusal(text: str, *, max_headers: int = 100) -> int | None:
     try:
         read(text.encode("latin-1"), max_headers)
     except Refused as refused:
-        return refused.status
+        return refused.code
     return None
 
 
