@@ -15,7 +15,7 @@ ARGS =
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test bench overload fuzz newest restarts lint format wheel release locks clean setup
+.PHONY: help demo test bench overload abuse fuzz newest restarts lint format wheel example release locks clean setup
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ bench: setup ## measure ours beside its peers (12 min.): make bench ARGS="--only
 overload: setup ## ours beside its peers under 1 to 10 times what they can do (12 min.); or ARGS=--quick
 	@.venv/bin/python -m bench.overload $(ARGS)
 
+abuse: setup ## attack a real pex in 20 ways, 60 s each, beside a client that must not notice (25 min.); or ARGS=--quick
+	@.venv/bin/python -m bench.abuse $(ARGS)
+
 fuzz: setup ## read requests that are bent at random beside h11 for 60 s, or ARGS=600
 	@PYTHONPATH=halfsync/src .venv/bin/python halfsync/tests/fuzz_parser.py $(or $(ARGS),60)
 
@@ -49,7 +52,7 @@ lint: setup ## check format, style and types
 	.venv/bin/ruff format $(STYLE) --check $(LINTED) || { echo "make format puts it right"; found=1; }; \
 	.venv/bin/ruff check $(STYLE) $(LINTED) || found=1; \
 	.venv/bin/mypy -p halfsync || found=1; \
-	.venv/bin/mypy --explicit-package-bases hooks *.py scripts bench/*.py halfsync/build_wheel.py || found=1; \
+	.venv/bin/mypy --explicit-package-bases hooks *.py scripts bench/*.py bench/abuse/*.py halfsync/build_wheel.py || found=1; \
 	exit $$found
 
 format: setup ## format the code, and fix what ruff can
@@ -58,6 +61,9 @@ format: setup ## format the code, and fix what ruff can
 
 wheel: setup ## build the wheel of the library to where the skeleton carries it, and renew its hash in the locks
 	@.venv/bin/python -m scripts.wheel
+
+example: setup ## generate example/ anew: a change of the skeleton is committed with what users will get
+	@.venv/bin/python -m scripts.example
 
 release: setup ## prepare a release of the library: version, changelog, locks, a checked wheel, commit and tag; no upload
 	@.venv/bin/python -m scripts.release

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts import example
+
 ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "halfsync" / "src" / "halfsync"
 PAGES = [
@@ -52,6 +54,17 @@ def test_links_lead_somewhere(page: Path) -> None:
             headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
             anchors = {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
             assert anchor in anchors, target
+
+
+def test_the_example_is_what_the_template_generates(tmp_path: Path) -> None:
+    """Every file of example/ is as a bake of all defaults has it, and no other is there."""
+    made = example.generate(tmp_path / "example")
+
+    def files(folder: Path) -> dict[str, str]:
+        paths = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+    assert files(ROOT / "example") == files(made), "example/ is of another time: make example"
 
 
 RECIPES = ROOT / "{{cookiecutter.project_slug}}" / "docs" / "recipes.md"

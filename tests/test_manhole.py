@@ -50,9 +50,8 @@ def run(project: Path, folder: Path, *flags: str) -> Iterator[Running]:
     for name in ("key", "stranger", "far", "late", "restricted"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
     ports = [f"--{name}.listen=tcp:0:interface=127.0.0.1" for name in ("web", "admin")]
-    running = Running(
-        folder, project / "dist" / "hello-service.pex", *ports, "--manhole.host_key=host_key", *flags
-    )
+    pex = project / "dist" / "hello-service.pex"
+    running = Running(folder, pex, path_for(pex), *ports, "--manhole.host_key=host_key", *flags)
     with running.process:
         try:
             running.wait_for("service.started")

@@ -7,11 +7,15 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from .conftest import CACHE, Bake, furnish, pythons
+from . import test_pex
+from .conftest import CACHE, ROOT, Bake, furnish, pythons
+from .test_pex import Running
 
 PANTS = "2.17.1"
 """The newest that is on PyPI; it runs on Python 3.9 only."""
@@ -32,8 +36,9 @@ def python39() -> str | None:
 class Pants:
     """Pants in a project, with settings of this site beside the project's own, which stay as generated."""
 
-    def __init__(self, project: Path, home: Path) -> None:
+    def __init__(self, project: Path, home: Path, tools: Path) -> None:
         self.project = project
+        self._tools = tools
         self._program = CACHE.parent / f"pants-{PANTS}" / "bin" / "pants"
         if not self._program.exists():
             place = python39()
@@ -55,20 +60,21 @@ class Pants:
 
     def _site(self, pex: Path) -> str:
         # Pants fetches a pex of pex from GitHub; here it is one that the service's own tools build.
-        version = re.search(r"(?m)^pex==(\S+)", (self.project / "tools.lock").read_text())
-        assert version
-        command = [self.project / ".tools" / "bin" / "pex", f"pex=={version[1]}", "-c", "pex", "-o", pex]
+        python = self._tools / "bin" / "python"
+        ask = "import importlib.metadata as each; print(each.version('pex'))"
+        version = subprocess.check_output([python, "-c", ask], text=True).strip()
+        command = [python, "-m", "pex", f"pex=={version}", "-c", "pex", "-o", pex]
         command += ["--venv", "prepend", "--interpreter-constraint", "CPython>=3.9"]
         subprocess.run(command, check=True, capture_output=True)
         data = pex.read_bytes()
-        known = f"v{version[1]}|linux_x86_64|{hashlib.sha256(data).hexdigest()}|{len(data)}"
+        known = f"v{version}|linux_x86_64|{hashlib.sha256(data).hexdigest()}|{len(data)}"
         authorities = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
         # pip 23.1.2, Pants' default, dies with AssertionError on the direct URLs of a lock of pex's.
         return f"""\
 [GLOBAL]
 ca_certs_path = "{authorities}"
 [pex-cli]
-version = "v{version[1]}"
+version = "v{version}"
 url_template = "file://{pex}"
 known_versions = ["{known}"]
 [python-bootstrap]
@@ -87,11 +93,16 @@ pip_version = "20.3.4-patched"
         return run.stdout + run.stderr
 
 
+def needs_pants() -> None:
+    """Skip the test where Pants cannot run."""
+    if python39() is None or "3.11" not in pythons():
+        pytest.skip("there is no Python 3.9, which Pants 2.17 runs on, beside a 3.11")
+
+
 @pytest.fixture(scope="module")
 def pants(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Pants:
     """Pants, in a service as it was generated and with the lock of pytest that pants.toml tells to make."""
-    if python39() is None or "3.11" not in pythons():
-        pytest.skip("there is no Python 3.9, which Pants 2.17 runs on, beside a 3.11")
+    needs_pants()
     project = furnish(bake(web="wsgi"), pythons()["3.11"])
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
     told = re.search(
@@ -100,7 +111,7 @@ def pants(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Pants:
     assert told
     command = told[1].replace("\\\n#", "") + f" --python-path {pythons()['3.11']}"
     subprocess.run(["sh", "-c", command], cwd=project, check=True, capture_output=True)
-    return Pants(project, tmp_path_factory.mktemp("pants"))
+    return Pants(project, tmp_path_factory.mktemp("pants"), project / ".tools")
 
 
 def test_it_lists_every_target(pants: Pants) -> None:
@@ -138,3 +149,80 @@ def test_its_pex_is_the_same_service(pants: Pants, tmp_path: Path) -> None:
         check=True,
     ).stdout
     assert re.findall(r"(?m)^  --([a-z_.]+)", helped) == re.findall(r"(?m)^  --([a-z_.]+)", source)
+
+
+def smoke(pex: Path, folder: Path) -> None:
+    """What `make pex`'s file must do, in the same tests."""
+    with Running.elsewhere(folder, pex, f"{Path(pythons()['3.11']).parent}:/usr/bin:/bin") as running:
+        test_pex.test_it_serves(running)
+        test_pex.test_its_process_is_the_one_that_was_started(running)
+        test_pex.test_manhole_is_toggled_by_a_signal_and_entered_by_ssh(running)
+        test_pex.test_it_stops_cleanly(running)
+
+
+def test_its_pex_passes_the_smoke_tests(pants: Pants, tmp_path: Path) -> None:
+    """It serves, takes signals itself, lets an ssh client in, and stops with exit code 0."""
+    pants("package", "//:pex")
+    smoke(pants.project / "dist" / "hello-service.pex", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def monorepo(baked: Path, tmp_path_factory: pytest.TempPathFactory) -> Pants:
+    """The repository that docs/building.md describes, as its script makes it."""
+    needs_pants()
+    home = tmp_path_factory.mktemp("monorepo")
+    command = [sys.executable, "-m", "scripts.monorepo", home / "repo", "--python", pythons()["3.11"]]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return Pants(home / "repo", home, baked / ".tools")
+
+
+def test_a_monorepo_is_tested(monorepo: Pants) -> None:
+    """Every test of both services and of the shared library passes."""
+    told = monorepo("test", "::")
+    passed = set(re.findall(r"✓ (\S+/test_\w+\.py)", told))
+    for name in ("alpha", "beta"):
+        assert {f"services/{name}/tests/test_{each}.py" for each in ("main", "tasks", "web")} <= passed, told
+    assert "libs/greeting/tests/test_greet.py" in passed
+
+
+def test_each_pex_has_its_own_service_and_what_is_shared(monorepo: Pants, tmp_path: Path) -> None:
+    """And nothing of the other; the shared library is from its source, and the pex does what make's does."""
+    monorepo("package", "::")
+    for name, other, absent in (("alpha", "beta", "klein"), ("beta", "alpha", "flask")):
+        pex = monorepo.project / "dist" / f"{name}.pex"
+        with zipfile.ZipFile(pex) as archive:
+            names = archive.namelist()
+        assert {
+            f"{name}/main.py",
+            "halfsync/life/run.py",
+            "halfsync/py.typed",
+            "greeting/__init__.py",
+        } <= set(names)
+        assert [
+            each for each in names if each.startswith((f"{other}/", f".deps/{absent}-", ".deps/halfsync"))
+        ] == []
+        folder = tmp_path / name
+        folder.mkdir()
+        smoke(pex, folder)
+
+
+def test_a_change_names_whom_it_concerns(monorepo: Pants) -> None:
+    """A change of a shared library concerns both services, one of a service that service alone."""
+
+    def concerned(path: str) -> set[str]:
+        file = monorepo.project / path
+        before = file.read_bytes()
+        file.write_bytes(before + b"# touched\n")
+        told = monorepo(
+            "--changed-since=HEAD",
+            "--changed-dependents=transitive",
+            "--filter-target-type=pex_binary",
+            "list",
+        )
+        file.write_bytes(before)
+        return {line for line in told.splitlines() if line.startswith("services/")}
+
+    both = {"services/alpha:pex", "services/beta:pex"}
+    assert concerned("libs/halfsync/src/halfsync/life/run.py") == both
+    assert concerned("libs/greeting/src/greeting/__init__.py") == both
+    assert concerned("services/alpha/src/alpha/web.py") == {"services/alpha:pex"}

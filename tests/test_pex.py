@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import urllib.request
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,7 +26,7 @@ VERSION = "hello-service 0.1.0"
 class Running:
     """A pex that runs in a folder of its own with an empty environment, seen through its log."""
 
-    def __init__(self, folder: Path, pex: Path, *flags: str) -> None:
+    def __init__(self, folder: Path, pex: Path, path: str, *flags: str) -> None:
         self.folder = folder
         self.events: list[dict[str, Any]] = []
         shutil.copy2(pex, folder)
@@ -33,7 +34,7 @@ class Running:
         command = [
             "env",
             "-i",
-            f"PATH={path_for(pex)}",
+            f"PATH={path}",
             f"HOME={folder}",
             f"./{pex.name}",
             "--log.format=json",
@@ -48,6 +49,22 @@ class Running:
             # Whoever does not read for a while: a log that waits makes the prompt wait as well.
             pipesize=1 << 20,
         )
+
+    @classmethod
+    @contextmanager
+    def elsewhere(cls, folder: Path, pex: Path, path: str) -> Iterator[Running]:
+        """Run it on ports of its own, with a key that may enter; end it with the block."""
+        assert shutil.which("ssh"), "there is no ssh client. Debian, Ubuntu: apt install openssh-client"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key"], check=True)
+        flags = [f"--{name}.listen=tcp:0:interface=127.0.0.1" for name in ("web", "admin", "manhole")]
+        flags += ["--manhole.authorized_keys=key.pub", "--manhole.host_key=host_key"]
+        running = cls(folder, pex, path, *flags)
+        with running.process:
+            try:
+                running.wait_for("service.started")
+                yield running
+            finally:
+                running.process.kill()
 
     def wait_for(self, event: str) -> dict[str, Any]:
         """Read the log up to the next event of a name, and return it."""
@@ -97,17 +114,8 @@ def path_for(pex: Path) -> str:
 @pytest.fixture(scope="module")
 def running(pex: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """The pex, running somewhere else on ports of its own, with a key that may enter."""
-    folder = tmp_path_factory.mktemp("elsewhere")
-    assert shutil.which("ssh"), "there is no ssh client. Debian, Ubuntu: apt install openssh-client"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key"], check=True)
-    ports = [f"--{name}.listen=tcp:0:interface=127.0.0.1" for name in ("web", "admin", "manhole")]
-    running = Running(folder, pex, *ports, "--manhole.authorized_keys=key.pub", "--manhole.host_key=host_key")
-    with running.process:
-        try:
-            running.wait_for("service.started")
-            yield running
-        finally:
-            running.process.kill()
+    with Running.elsewhere(tmp_path_factory.mktemp("elsewhere"), pex, path_for(pex)) as running:
+        yield running
 
 
 def test_it_serves(running: Running) -> None:

@@ -7,15 +7,21 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from h2.errors import ErrorCodes
 from structlog.testing import capture_logs
 from twisted.internet.task import Clock
 
+from h2_tools import Client
 from halfsync.endpoints.addresses import ip_address
 from halfsync.http import relief
 from halfsync.http.account import Account
+from halfsync.http.h2_fields import FieldReader
+from halfsync.http.h2_session import HEADS
+from halfsync.http.h2_stream import A_STREAM
 from halfsync.http.relief import Relief
 from http_tools import Connection as Served
 from http_tools import parse
+from test_h2_hostile import Slow
 from test_overload import Crowd
 
 if TYPE_CHECKING:
@@ -222,3 +228,78 @@ def test_the_ten_largest_are_known(wanted):
     ((holder, size),) = account.largest(10)
     assert holder is served.connection
     assert size >= 262_144
+
+
+class TestBuffers:
+    """What was not asked for, and is there all the same."""
+
+    def test_a_head_that_came_in_part(self):
+        """It counts until it is whole, or its client is gone."""
+        served = Served()
+        memory = served.site.context.memory
+        served.send(b"GET / HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 9000)
+        assert memory.taken >= 9000
+        assert parse(served.send(b"\r\n\r\n")).status == 200
+        assert memory.taken == 0
+        served.send(b"GET / HTTP/1.1\r\nX-A: " + b"a" * 9000)
+        assert memory.taken >= 9000
+        served.lose()
+        assert memory.taken == 0
+
+    def test_heads_in_part_have_the_worst_client_cut(self):
+        """They are there already: the bound holds by cutting, and another client is served."""
+        crowd = Crowd(memory=100_000)
+        with capture_logs():
+            many = [crowd.connect("192.0.2.1") for _ in range(30)]
+            for each in many:
+                each.dataReceived(b"GET / HTTP/1.1\r\nX-A: " + b"a" * 9000)
+            other = crowd.connect("192.0.2.2")
+            other.dataReceived(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert parse(other.transport.value()).status == 200
+        assert crowd.site.context.memory.taken <= 100_000
+        assert sum(each.transport.disconnected for each in many) >= 15
+
+    def test_frames_in_part_and_requests_of_http2(self):
+        """A frame that lacks its end counts, and so do requests that are not answered."""
+        client = Client(resource=Slow())
+        memory = client.site.context.memory
+        client.advance(1)
+        for _ in range(20):
+            client.request()
+        client.advance(1)
+        # More often than that, nobody looks.
+        client.send_bytes(b"\x00\x40\x00\x00\x00\x00\x00\x00\x01" + bytes(9000))
+        assert memory.taken >= 20 * A_STREAM + 9000
+        client.lose()
+        assert memory.taken == 0
+
+    def test_no_room_for_a_request_without_a_body(self):
+        """Where the account is full, and its client is the worst itself: 503, REFUSED_STREAM on HTTP/2."""
+        served = Served()
+        context = served.site.context
+        context.memory.take(context.memory.limit, served.connection)
+        with capture_logs():
+            assert parse(served.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")).status == 503
+        client = Client()
+        context = client.site.context
+        context.memory.take(context.memory.limit, client.server)
+        assert client.request().reset == ErrorCodes.REFUSED_STREAM
+        assert client.open
+
+    def test_heads_that_are_remembered(self):
+        """Blocks that stand for many headers are bounded, and weighed."""
+        reader = FieldReader(10**6)
+        reader.read(b"\x40\x01a\x01b")
+        for number in range(1, 60):
+            reader.read(b"\xbe" * 90 + bytes([0x80 + number]))
+        assert reader._fields <= 600
+        assert reader.size >= 80 * reader._fields
+
+    def test_others_have_their_turn_between_heads(self):
+        """However many come in one piece, 16 of them are read in a turn of the reactor."""
+        resource = Slow()
+        client = Client(resource=resource)
+        client.server.dataReceived(b"".join(client.head().serialize() for _ in range(50)))
+        assert resource.asked == HEADS
+        client.receive()
+        assert resource.asked == 50

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("client",),
     ("endpoints", "workers", "from_thread"),
     ("worker_calls", "worker_queue", "worker_stuck"),
-    ("worker_refusals", "worker_shares"),
+    ("worker_lines", "worker_refusals"),
     ("life",),
     ("logs", "deadline", "request_id"),
     ("flags",),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from math import inf
-
 import pytest
 from structlog.testing import capture_logs
 from twisted.internet.task import Clock
 
-from halfsync import deadline, worker_queue, worker_refusals, worker_shares
-from halfsync.worker_queue import INTERVAL, TARGET, CallQueue, Job
+from halfsync import deadline, worker_lines, worker_queue, worker_refusals
+from halfsync.worker_lines import INTERVAL, TARGET, Job
+from halfsync.worker_queue import CallQueue
 
 
 class Time:
@@ -35,7 +34,7 @@ class Call:
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> Time:
     time = Time()
-    for module in (worker_queue, worker_refusals, worker_shares):
+    for module in (worker_lines, worker_queue, worker_refusals):
         monkeypatch.setattr(module, "monotonic", time)
     return time
 
@@ -98,7 +97,7 @@ def test_a_full_queue_gives_up_the_oldest(queue, now):
     overload(queue, now)
     while len(queue) < 4:
         add(queue)
-    oldest = queue._jobs[0]
+    oldest = next(iter(queue._lines)).jobs[0]
     newest = add(queue)
     assert oldest.call.expired
     assert take(queue) is newest
@@ -164,7 +163,6 @@ class TestShares:
         made = self.serve(queue, now, {"little": 8, "much": 400}, 10)
         assert made["little"] >= 80 * 0.9
         assert sum(made.values()) >= 400 * 0.95
-        assert queue.refusals.counts["share"] > 1000
 
     def test_those_that_ask_for_too_much_get_the_same(self, queue, now):
         """However much more one of them asks for."""
@@ -176,22 +174,57 @@ class TestShares:
     def test_a_client_alone_has_all(self, queue, now):
         """There is nobody to share with."""
         assert self.serve(queue, now, {"one": 400}, 5)["one"] >= 200 * 0.95
-        assert queue.refusals.counts["share"] == 0
 
-    def test_nobody_is_asked_who_is_not_known(self, queue, now):
-        """Clients of a UNIX socket have no address, and no share."""
-        overload(queue, now)
-        for _ in range(50):
-            queue.add(Job(Asked(None), ""), patient=True)
-        assert queue.refusals.counts["share"] == 0
+    def test_clients_take_turns_before_anything_is_too_late(self, queue, now):
+        """Of one that asks for much at once, the first goes before another's; then they take turns."""
+        queue = CallQueue(least=100, room=lambda: 100, timeout=10, reactor=Clock(), at_hand=2)
+        for _ in range(20):
+            queue.add(Job(Asked("much"), ""), patient=False)
+        for client in ("little", "other"):
+            queue.add(Job(Asked(client), ""), patient=False)
+        order = [take(queue).call.client for _ in range(22)]
+        assert order[:5] == ["much", "much", "much", "little", "other"]
+        assert order[5:] == ["much"] * 17
 
-    @pytest.mark.parametrize(
-        ("wanted", "total", "level"),
-        [([10, 10], 10, 5), ([1, 10], 10, 9), ([1, 2, 30, 30], 33, 15), ([3, 3], 10, None), ([99], 10, None)],
-    )
-    def test_what_a_client_leaves_is_the_others(self, wanted, total, level):
-        """The bound is max-min fair; there is none when all can have all."""
-        assert worker_shares.level(wanted, total) == (inf if level is None else level)
+    def test_the_calls_of_a_client_stay_in_order(self, queue, now):
+        """Whatever others ask."""
+        queue = CallQueue(least=100, room=lambda: 100, timeout=10, reactor=Clock(), at_hand=2)
+        jobs = [Job(Asked("ab"[each % 2]), "") for each in range(20)]
+        for each in jobs:
+            queue.add(each, patient=False)
+        taken = [take(queue) for _ in jobs]
+        for client in "ab":
+            own = [each for each in taken if each.call.client == client]
+            assert own == [each for each in jobs if each.call.client == client]
+
+    def test_many_clients_that_ask_once_each(self, queue, now):
+        """More than can be done, by nobody in particular: what is made has not waited for long."""
+        queue = CallQueue(least=64, room=lambda: 64, timeout=10, reactor=Clock(), at_hand=2)
+        waits, number = [], 0
+        for _ in range(400):
+            now.now += 1 / 40
+            for _ in range(5):
+                number += 1
+                queue.add(Job(Asked(str(number)), ""), patient=True)
+            job = take(queue)
+            if job is not None:
+                waits.append(now.now - job.since)
+        assert len(waits) >= 400 * 0.95
+        assert max(waits[100:]) <= TARGET
+
+    def test_a_full_queue_has_a_place_for_another_client(self, queue, now):
+        """At the cost of the one with most calls, once the queue has not moved for a while."""
+        clock = Clock()
+        queue = CallQueue(least=8, room=lambda: 8, timeout=10, reactor=clock, at_hand=2)
+        much = [Job(Asked("much"), "") for _ in range(8)]
+        for each in much:
+            assert queue.add(each, patient=True)
+        little = Job(Asked("little"), "")
+        assert queue.add(little, patient=True)
+        clock.advance(1)
+        assert queue.refusals.counts == {"full": 1}
+        assert much[-1].call.expired
+        assert not little.call.expired
 
 
 def test_what_is_not_made_is_counted_by_its_reason(queue, now):

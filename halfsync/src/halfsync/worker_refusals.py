@@ -11,9 +11,9 @@ from halfsync.logs import get_logger
 
 log = get_logger(__name__)
 
-Reason = Literal["full", "displaced", "share", "late", "timeout", "deadline", "left", "no_thread"]
+Reason = Literal["full", "displaced", "late", "timeout", "deadline", "left", "no_thread"]
 """`full`: no place to wait. `displaced`: its place went to a newer call, or to a critical one.
-`share`: its client has had its share of an overload. `late`: it waited too long in an overload.
+`late`: it waited too long in an overload.
 `timeout`: it waited for longer than the queue allows. `deadline`: its client's own time was over.
 `left`: its client had left. `no_thread`: the system allows no thread."""
 

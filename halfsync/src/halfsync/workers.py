@@ -29,7 +29,8 @@ from halfsync.life.facts import Metric, Sample, WorkerThread, gauge
 from halfsync.life.parts import Part
 from halfsync.logs import get_logger
 from halfsync.worker_calls import Busy, DeferredCall
-from halfsync.worker_queue import CallQueue, Job
+from halfsync.worker_lines import Job
+from halfsync.worker_queue import CallQueue
 from halfsync.worker_refusals import REASONS, Refusals
 from halfsync.worker_stuck import StuckThreads
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from twisted.internet import defer
     from twisted.internet.defer import Deferred
 
-    from halfsync.worker_queue import Label
+    from halfsync.worker_lines import Label
 else:
     defer = later("twisted.internet.defer")
 
@@ -102,6 +103,7 @@ class WorkerPool(Part):
             timeout=queue_timeout,
             reactor=reactor,
             refusals=self._refusals,
+            at_hand=threads,
         )
         self._idle: list[_Worker] = []
         self._workers: list[_Worker] = []

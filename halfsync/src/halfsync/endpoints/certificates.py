@@ -1,6 +1,7 @@
 """Certificates and keys, read from PEM files and judged as a whole.
 
-With a file of client authorities, only clients are served whose certificate one of these has signed.
+With a file of client authorities, only clients are served whose certificate one of these has signed,
+or also those that show none.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class Files:
     key: str
     chain: str | None = None
     client_ca: str | None = None
+    client_optional: bool = False
+    """Whether clients without a certificate are served, too."""
 
     def files(self) -> list[str]:
         """Name the files that are read."""
@@ -84,7 +87,15 @@ class Files:
         key = _key(_read(self.key), self.key)
         if key.public_key() != certificate.public_key():
             raise CertificateError(f"the key in {self.key} is not that of the certificate in {self.path}")
-        context = _context(self.path, certificate, key, chain, client_ca=self.client_ca, protocols=protocols)
+        context = _context(
+            self.path,
+            certificate,
+            key,
+            chain,
+            client_ca=self.client_ca,
+            client_optional=self.client_optional,
+            protocols=protocols,
+        )
         return Loaded(context, [certificate])
 
 
@@ -97,6 +108,8 @@ class Folder:
 
     path: str
     client_ca: str | None = None
+    client_optional: bool = False
+    """Whether clients without a certificate are served, too."""
 
     def files(self) -> list[str]:
         """Name the files that are read."""
@@ -131,6 +144,7 @@ class Folder:
                     key,
                     _chain(own[-1], found),
                     client_ca=self.client_ca,
+                    client_optional=self.client_optional,
                     protocols=protocols,
                 )
                 first = first or context
@@ -154,12 +168,18 @@ def _context(
     chain: Sequence[x509.Certificate],
     *,
     client_ca: str | None,
+    client_optional: bool,
     protocols: Sequence[bytes],
 ) -> ssl.SSLContext:
     authorities = _certificates(client_ca) if client_ca else []
     try:
         return tls_context.server_context(
-            certificate, key, chain, authorities=authorities, protocols=protocols
+            certificate,
+            key,
+            chain,
+            authorities=authorities,
+            client_optional=client_optional,
+            protocols=protocols,
         )
     except ssl.SSLError as error:
         # For example "ee key too small", for an RSA key of 1024 bits.

@@ -36,6 +36,9 @@ EXAMPLES = "tcp:8080, tcp:8080:interface=127.0.0.1, unix:/run/x.sock, fd:3"
 BACKLOG = "1024"
 """Twisted's 50 makes the clients of a burst wait a second for a lost SYN; the kernel caps it at somaxconn."""
 
+REQUIRED, OPTIONAL = "required", "optional"
+"""Whether clients must show certificates, where they are asked for one."""
+
 _ARGUMENT = re.compile(r"((?:[^=\\]|\\.)*)=(.*)", re.DOTALL)
 _SUN_PATH = 107
 """The longest path of a UNIX socket, in bytes (unix(7))."""
@@ -142,14 +145,28 @@ def _tls_over(segments: list[str]) -> Certificates:
     """Take the `key=value` segments that stand before the inner endpoint."""
     given: dict[str, str] = {}
     while segments and (pair := _ARGUMENT.fullmatch(segments[0])) is not None:
-        if pair[1] not in ("cert", "key", "chain", "clientCA") or pair[1] in given:
-            usage = "tls-over:cert=FILE:key=FILE:chain=FILE:clientCA=FILE: and an endpoint"
+        if pair[1] not in ("cert", "key", "chain", "clientCA", "clientVerify") or pair[1] in given:
+            usage = (
+                "tls-over:cert=FILE:key=FILE:chain=FILE:clientCA=FILE:clientVerify=optional: and an endpoint"
+            )
             raise ValueError(f"is wrong at {segments[0]!r}; write {usage}")
         given[pair[1]] = _unescape(pair[2])
         segments.pop(0)
     if not given.get("cert"):
         raise ValueError("names no certificate; write tls-over:cert=FILE:key=FILE: and an endpoint")
-    return Files(given["cert"], given.get("key") or given["cert"], given.get("chain"), given.get("clientCA"))
+    authorities = given.get("clientCA")
+    optional = _client_optional(authorities, given.get("clientVerify", REQUIRED))
+    return Files(given["cert"], given.get("key") or given["cert"], given.get("chain"), authorities, optional)
+
+
+def _client_optional(authorities: str | None, verify: str) -> bool:
+    if verify not in {REQUIRED, OPTIONAL}:
+        raise ValueError(f"clientVerify must be {REQUIRED} or {OPTIONAL}, not {verify!r}")
+    if verify == OPTIONAL and authorities is None:
+        raise ValueError(
+            "has clientVerify=optional without clientCA=FILE, which says what certificates are good"
+        )
+    return verify == OPTIONAL
 
 
 def _number(what: str, text: str, low: int, high: int) -> int:
@@ -207,17 +224,25 @@ def _ssl(
     *,
     extraCertChain: str | None = None,
     clientCA: str | None = None,
+    clientVerify: str = REQUIRED,
     interface: str = "",
     backlog: str = BACKLOG,
 ) -> _Built:
-    certificates = Files(certKey or privateKey, privateKey, extraCertChain, clientCA)
+    optional = _client_optional(clientCA, clientVerify)
+    certificates = Files(certKey or privateKey, privateKey, extraCertChain, clientCA, optional)
     return _tcp(port, interface, backlog)[0], certificates
 
 
 def _tls(
-    path: str, port: str = "443", backlog: str = BACKLOG, interface: str = "::", clientCA: str | None = None
+    path: str,
+    port: str = "443",
+    backlog: str = BACKLOG,
+    interface: str = "::",
+    clientCA: str | None = None,
+    *,
+    clientVerify: str = REQUIRED,
 ) -> _Built:
-    return _tcp(port, interface, backlog)[0], Folder(path, clientCA)
+    return _tcp(port, interface, backlog)[0], Folder(path, clientCA, _client_optional(clientCA, clientVerify))
 
 
 def _fd(number: str) -> _Built:
@@ -254,9 +279,12 @@ _KINDS: dict[str, tuple[Callable[..., _Built], str]] = {
     "unix": (_unix, "unix:PATH:mode=660:user=NAME:group=NAME:backlog=NUMBER, all but PATH optional"),
     "ssl": (
         _ssl,
-        "ssl:PORT:privateKey=FILE:certKey=FILE:extraCertChain=FILE:clientCA=FILE:interface=ADDRESS",
+        "ssl:PORT:privateKey=FILE:certKey=FILE:extraCertChain=FILE:clientCA=FILE:clientVerify=optional",
     ),
-    "tls": (_tls, "tls:FOLDER:PORT:interface=ADDRESS:clientCA=FILE, all but FOLDER optional"),
+    "tls": (
+        _tls,
+        "tls:FOLDER:PORT:interface=ADDRESS:clientCA=FILE:clientVerify=optional, all but FOLDER optional",
+    ),
     "systemd": (_systemd, "systemd:domain=INET:index=0 or systemd:domain=INET:name=NAME"),
     "fd": (_fd, "fd:NUMBER, for example fd:3"),
 }

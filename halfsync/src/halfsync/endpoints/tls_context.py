@@ -32,11 +32,13 @@ def server_context(
     chain: Sequence[x509.Certificate],
     *,
     authorities: Sequence[x509.Certificate] = (),
+    client_optional: bool = False,
     protocols: Sequence[bytes] = (),
 ) -> ServerContext:
     """Return a context that shows a certificate with its chain.
 
     :param authorities: with any, only clients are served whose certificate one of these has signed.
+    :param client_optional: serve clients that show no certificate, too; a bad one is refused all the same.
     :param protocols: what is spoken here, the best first, for ALPN.
     :raises ssl.SSLError: when OpenSSL refuses the certificate or its key; it finds one too weak, for example.
     """
@@ -48,7 +50,7 @@ def server_context(
         context.set_alpn_protocols([each.decode("ascii") for each in protocols])
     _load(context, b"".join(each.public_bytes(Encoding.PEM) for each in (certificate, *chain)), key)
     if authorities:
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_OPTIONAL if client_optional else ssl.CERT_REQUIRED
         context.load_verify_locations(
             cadata=b"".join(each.public_bytes(Encoding.DER) for each in authorities)
         )

@@ -58,6 +58,9 @@ class TlsTransport(SocketTransport):
 
     def getPeerCertificate(self) -> x509.Certificate | None:
         """Return the certificate that the client has shown; None when it was not asked for one."""
+        if self.socket.context.verify_mode == ssl.CERT_NONE:
+            # Web listeners ask for each request.
+            return None
         shown = self.socket.getpeercert(binary_form=True)
         return x509.load_der_x509_certificate(shown) if shown else None
 

@@ -62,7 +62,8 @@ class Account:
         with self._lock:
             self._change(self._buffers, self._reserved, holder, size - self._buffers.get(holder, 0))
         if self.taken > self.limit and self.relief is not None:
-            self.relief(holder, 0)
+            # It is there already, so it may be this one that is cut.
+            self.relief(None, 0)
 
     def weighed(self) -> list[Holder]:
         """Return who has something in buffers."""

@@ -108,6 +108,7 @@ class H1Connection(Ends):
         self.closing = True
         self.deadline = inf
         self._lose_request()
+        self.weigh_nothing()
         self.context.connections.lost(self)
 
     def readConnectionLost(self) -> None:
@@ -144,6 +145,10 @@ class H1Connection(Ends):
         """Whether it waits for a request."""
         return self.begun is None and self.stream is None and not (self.closing or self.outgoing.blocked)
 
+    def buffered(self) -> int:
+        """Return how many bytes have come that are not read yet, and are ready that are not sent."""
+        return self.outgoing.unsent + (0 if self.closing else self.parser.ahead)
+
     def streams(self) -> list[Stream]:
         """Return the request that is being answered."""
         return [] if self.stream is None else [self.stream]
@@ -176,6 +181,7 @@ class H1Connection(Ends):
         self.closing = True
         self.deadline = inf
         self._lose_request()
+        self.weigh_nothing()
         self.transport.abortConnection()
 
     # The stream and the arrival call these.
@@ -252,6 +258,9 @@ class H1Connection(Ends):
             self._reading = False
         if not self.closing and (self.stream is None or self.parser.ahead):
             self._after_reading()
+            self.weigh()
+        elif self._weighs:
+            self.weigh()
 
     def _take_events(self) -> None:
         parser = self.parser
@@ -289,6 +298,8 @@ class H1Connection(Ends):
     def _begin(self, head: RequestHead) -> None:
         """Have a request answered, or prepare for its body."""
         self.asked += 1
+        if self.context.memory.full and not self.context.memory.room_for(self):
+            raise NoRoom("the memory for requests and responses is full")
         body = at_once(self, head)
         if body is not None:
             self.handle(head, body)

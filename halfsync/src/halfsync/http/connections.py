@@ -20,6 +20,7 @@ from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from halfsync.endpoints.addresses import Address
+    from halfsync.http.account import Account
     from halfsync.http.bounds import Bounds
     from halfsync.http.stream import Stream
 
@@ -62,6 +63,9 @@ class Connection(Protocol):
     def idle(self) -> bool:
         """Whether it waits for a request, and has nothing else to do."""
 
+    def weigh(self) -> None:
+        """Have the account know what is in buffers of it at the moment."""
+
     def streams(self) -> list[Stream]:
         """Return the requests that have arrived whole and are not answered to their end."""
 
@@ -78,7 +82,8 @@ class Connection(Protocol):
 class Connections:
     """Every connection of one listener."""
 
-    def __init__(self, bounds: Bounds, reactor: Any) -> None:
+    def __init__(self, bounds: Bounds, reactor: Any, memory: Account) -> None:
+        self.memory = memory
         self.draining = False
         """Whether each response is to be the last on its connection."""
         self.accepted = 0
@@ -149,6 +154,7 @@ class Connections:
     def replaced(self, connection: Connection, other: Connection) -> None:
         """Go on with another protocol on the same transport."""
         if connection in self._open:
+            self.memory.weigh(connection, 0)
             self._open[other] = self._open.pop(connection)
 
     def lost(self, connection: Connection) -> None:
@@ -234,6 +240,9 @@ class Connections:
                 # The deadlines of all others are behind it.
                 log.exception("http.expiry_failed", peer=address_text(connection.client))
                 connection.abort()
+        # A client takes what waits for it without a word.
+        for connection in self.memory.weighed():
+            connection.weigh()
 
 
 def client_key(peer: Address) -> bytes | None:

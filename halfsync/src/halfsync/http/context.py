@@ -62,10 +62,10 @@ class Context:
         """The reactor's clock."""
         self.proxies = proxies
         """Whose word is taken on where a request comes from; None for nobody's."""
-        self.connections = Connections(bounds, reactor)
-        self.counts = Counts()
         self.memory = Account(bounds.memory)
         """For whatever requests and responses hold in memory."""
+        self.connections = Connections(bounds, reactor, self.memory)
+        self.counts = Counts()
         self.disk = Account(bounds.spool, most_files=bounds.most_files)
         """For responses that wait for slow clients."""
         self.upload_disk = Account(bounds.spool, most_files=bounds.most_files)
@@ -81,6 +81,11 @@ class Context:
         """For what may have to wait for the disk."""
         self._date = (0, "", "")
         self._own_addresses: dict[Address, Address] = {}
+
+    @property
+    def draining(self) -> bool:
+        """Whether the listener is being stopped."""
+        return self.connections.draining
 
     def date(self) -> str:
         """Return the present date as HTTP writes it."""

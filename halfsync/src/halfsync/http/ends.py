@@ -21,6 +21,25 @@ class Ends(Protocol):
     _client: Address | None = None
     _local: Address | None = None
     _secure: bool | None = None
+    _weighs = False
+    """Whether something is in buffers of it, as far as that was looked at."""
+
+    def weigh(self) -> None:
+        """Have the account know what is in buffers of it at the moment."""
+        size = 0 if self.transport is None else self.buffered()
+        if size or self._weighs:
+            self._weighs = bool(size)
+            self.context.memory.weigh(self, size)
+
+    def buffered(self) -> int:
+        """Return how many bytes are in buffers of it."""
+        return 0
+
+    def weigh_nothing(self) -> None:
+        """Give all of that back: the connection is lost."""
+        if self._weighs:
+            self._weighs = False
+            self.context.memory.weigh(self, 0)
 
     @property
     def client(self) -> Address:

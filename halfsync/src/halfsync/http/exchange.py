@@ -48,7 +48,7 @@ class Exchange:
     _flow: Flow | None = None
     """Of a response that is not handed over in one piece."""
     share_of: Callable[[], Hashable] | None = None
-    """The rule of the service by which the client's share is counted; None for its address."""
+    """The rule of the service by which clients are told apart; None for their addresses."""
 
     def __init__(  # noqa: PLR0917  one call a request, which names would make slower
         self,
@@ -102,9 +102,34 @@ class Exchange:
         """Say what the thread is at."""
         return describe(self._stream)
 
+    # The application calls these, by the environ.
+
+    def client_gone(self) -> bool:
+        """Say whether the client is known to have left, so that nobody waits for the response."""
+        return self._gone or self._stream.left
+
+    def draining(self) -> bool:
+        """Say whether the process is being stopped and waits for this request."""
+        return self._stream.context.draining
+
+    def early_hints(self, headers: list[tuple[str, str]]) -> None:
+        """Send 103 Early Hints (RFC 8297) now, where the client's HTTP has them and no response has begun.
+
+        :param headers: `Link` mostly: `[("Link", "</style.css>; rel=preload; as=style")]`.
+        :raises ValueError: for what is no header, or one that the final response alone may have.
+        """
+        hinted = read("200 OK", headers)
+        if hinted.length is not None or hinted.close:
+            raise ValueError("Content-Length and Connection belong to the final response")
+        if not self._started:
+            self._workers.in_reactor(self._hint, hinted.fields)
+
     def _run(self) -> None:
         environ = self._environ.copy()
         complete(environ, self._stream, self._request, self._body, depth=self._depth)
+        environ["halfsync.client_gone"] = self.client_gone
+        environ["halfsync.draining"] = self.draining
+        environ["halfsync.early_hints"] = self.early_hints
         result = self._app(environ, cast("Any", self._start_response))
         try:
             if type(result) is list or type(result) is tuple:
@@ -252,7 +277,7 @@ class Exchange:
         self._abort()
 
     def share(self) -> Hashable:
-        """Return by what the client's share of the threads is counted; None when it is not."""
+        """Return by what the client is told from others that wait for threads, too; None when it is not."""
         return client_key(self._stream.client) if self.share_of is None else self.share_of()
 
     def expire(self) -> None:
@@ -260,6 +285,10 @@ class Exchange:
         self._body.close()
         if not self._gone:
             self._stream.refuse(503, [("Retry-After", str(self._workers.retry_after()))])
+
+    def _hint(self, fields: list[tuple[str, str]]) -> None:
+        if not self._gone:
+            self._stream.hint(fields)
 
     def _answer(self, data: bytes, release: Callable[[], None] | None) -> None:
         if not self._gone:

@@ -67,6 +67,12 @@ class H1(Connection, Protocol):
     def cut_short(self, stream: Any) -> None:
         """Close once what there is of a response is sent."""
 
+    def weigh(self) -> None:
+        """Have the account know what is in buffers of it at the moment."""
+
+    def weigh_nothing(self) -> None:
+        """Have the account know that nothing is."""
+
     def resumed(self) -> None:
         """Go on: the client has taken what was written."""
 

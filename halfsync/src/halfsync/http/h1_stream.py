@@ -8,7 +8,7 @@ from halfsync.http.access_log import Asked
 from halfsync.http.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from halfsync.http.account import Holder
     from halfsync.http.context import Context
@@ -62,6 +62,12 @@ class H1Stream(Stream):
         else:
             self.connection.outgoing.send(data, body)
         self._end()
+
+    def hint(self, fields: Iterable[tuple[str, str]]) -> None:
+        """Send 103 Early Hints; a client of HTTP/1.0 would take it for the response."""
+        if self.head.version == "HTTP/1.1" and not self.code:
+            lines = "".join([f"{name}: {value}\r\n" for name, value in fields])
+            self.connection.outgoing.send(f"HTTP/1.1 103 Early Hints\r\n{lines}\r\n".encode("latin-1"))
 
     def begin(self, head: ResponseHead, data: bytes = b"") -> None:
         """Send the head of a response and the first bytes of its body."""

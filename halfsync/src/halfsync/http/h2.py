@@ -20,9 +20,9 @@ from halfsync.endpoints.addresses import address_text
 from halfsync.http.ends import Ends
 from halfsync.http.h2_frames import ErrorCode, H2Error
 from halfsync.http.h2_session import Session
-from halfsync.http.h2_stream import H2Stream
+from halfsync.http.h2_stream import A_STREAM, H2Stream
 from halfsync.http.h2_streams import RESET_COST, RESPONSE_CREDIT
-from halfsync.http.rate import Pace, untaken, wait_or_cut
+from halfsync.http.rate import Pace, socket_of, unsent, untaken, wait_or_cut
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
@@ -36,6 +36,12 @@ AT_ONCE = 64 * 1024
 """Bytes of frames handed to the transport in one piece."""
 
 NO_LAST_STREAM = 2**31 - 1
+
+A_LOOK = 0.1
+"""Seconds between two looks at what is in buffers while frames come."""
+
+A_READ = 16 * 1024
+"""Bytes that are read of a connection in a turn: heads of a few bytes may each take 0.3 ms."""
 
 
 @implementer(IPushProducer)
@@ -65,6 +71,9 @@ class H2Connection(Ends):
         """How the client takes what is sent; windows apart, which are their streams' own."""
         self._flushing = False
         self._flush_call: Any = None
+        self._next_look = 0.0
+        self._reading_on = False
+        """Whether what has come is read on soon."""
 
     def take_over(self, transport: Any) -> None:
         """Stand in for the protocol that a transport has had."""
@@ -80,6 +89,9 @@ class H2Connection(Ends):
     def connectionMade(self) -> None:
         """Say what we allow, and start waiting for a request."""
         self.transport.registerProducer(self, True)  # noqa: FBT003  IConsumer has it so
+        bottom = socket_of(self.transport)
+        if bottom is not None:
+            bottom.bufferSize = A_READ
         self._deadline = self.context.connections.idle_deadline()
         self.session.open()
         if self.context.connections.draining:
@@ -101,12 +113,36 @@ class H2Connection(Ends):
         finally:
             self._flushing = False
         self._flush()
+        if self.session.unread and not (self.closing or self._reading_on):
+            # Other connections have their turn first.
+            self._reading_on = True
+            self.transport.pauseProducing()
+            self.context.reactor.callLater(0, self._read_on)
+        now = self.context.seconds()
+        if now >= self._next_look:
+            self._next_look = now + A_LOOK
+            self.weigh()
+
+    def _read_on(self) -> None:
+        self._reading_on = False
+        if not (self.closing or self._paused):
+            self.transport.resumeProducing()
+            self.dataReceived(b"")
+
+    def buffered(self) -> int:
+        """Return how many bytes are in buffers, of frames that came in part and of answers to be sent."""
+        if self.closing:
+            return unsent(self.transport)
+        # A bytearray that grows has an eighth to spare.
+        answers = sum(each.buffered for each in self._streams.values()) * 9 // 8
+        return self.session.held + answers + A_STREAM * len(self._streams) + unsent(self.transport)
 
     def pauseProducing(self) -> None:
         """Give the client time to take what fills the buffer; read nothing that would want an answer."""
         self._paused = True
         self._deadline = self._pace.wait(self.context.seconds(), untaken(self.transport))
         self.transport.pauseProducing()
+        self.weigh()
 
     def resumeProducing(self) -> None:
         """Go on: the client has taken it."""
@@ -119,6 +155,10 @@ class H2Connection(Ends):
             self._deadline = inf if self._streams else self.context.connections.idle_deadline()
         self.transport.resumeProducing()
         self._flush()
+        self.weigh()
+        if self.session.unread and not self._reading_on:
+            self._reading_on = True
+            self.context.reactor.callLater(0, self._read_on)
 
     def stopProducing(self) -> None:
         """Nothing can be sent any more; `connectionLost` follows."""
@@ -133,6 +173,7 @@ class H2Connection(Ends):
         self._lose_streams()
         self._deadline = self._last_word = inf
         self.session.dissolve()
+        self.weigh_nothing()
         self.context.connections.lost(self)
 
     # The site calls these.
@@ -181,6 +222,7 @@ class H2Connection(Ends):
         self.closing = True
         self._deadline = self._last_word = inf
         self._lose_streams()
+        self.weigh_nothing()
         self.transport.abortConnection()
 
     def acknowledge(self, count: int, number: int) -> None:

@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 KNOWN = 64
 """Blocks of a connection that are remembered."""
 
+MOST_KNOWN = 500
+"""Headers of all of them."""
+
+A_FIELD = 80
+"""Bytes of memory that one takes, whose name and value are in the table."""
+
+TABLE = 20 * 1024
+"""Bytes of memory that a table takes of 4,096 (section 4.1), each header counted with 32 of its own."""
+
 LONGEST_KNOWN = 100
 """Bytes of one that is: a browser's takes 10 to 30, and each of them may stand for a header."""
 
@@ -57,6 +66,14 @@ class FieldReader:
         """Read lists of headers no larger than that, with 32 bytes counted for each header besides."""
         self._decoder = Decoder(max_header_list_size=longest)
         self._known: dict[bytes, Fields] = {}
+        self._fields = 0
+        """How many headers are remembered in all."""
+        self._table = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that the table and what is remembered take, at most."""
+        return self._table + A_FIELD * self._fields
 
     def read(self, block: bytes) -> Fields:
         """Return what a block says. The list is shared with others, and must not be changed.
@@ -75,10 +92,13 @@ class FieldReader:
             raise H2Error(ErrorCode.COMPRESSION_ERROR, str(error)) from error
         if _only_looks_up(block):
             # The same bytes say the same until something is added to the table.
-            if len(self._known) < KNOWN and len(block) <= LONGEST_KNOWN:
+            if self._fields < MOST_KNOWN and len(self._known) < KNOWN and len(block) <= LONGEST_KNOWN:
                 self._known[block] = fields
+                self._fields += len(fields)
         else:
             self._known.clear()
+            self._fields = 0
+            self._table = TABLE
         return fields
 
 

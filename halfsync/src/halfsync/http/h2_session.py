@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from halfsync.http.h2_fields import Fields
 
 
+HEADS = 16
+"""Heads that are read in a turn of the reactor: some bytes on the wire may cost half a millisecond each."""
+
+
 class Actor(Protocol):
     """What happens to a connection, as its session tells it."""
 
@@ -87,13 +91,25 @@ class Session(Streams):
         self._block: tuple[int, int, list[bytes]] | None = None
         """Of a head that goes on: its stream, the flags of its HEADERS, what has come."""
         self._block_size = 0
+        self._heads = 0
+        """That may still be read at present."""
+
+    @property
+    def unread(self) -> bool:
+        """Whether whole frames may be left that `receive_data` did not get to."""
+        return self._heads <= 0
+
+    @property
+    def held(self) -> int:
+        """Bytes of frames and heads that came in part, of what is known of heads, and of what is to go."""
+        return len(self._buffer) + self._block_size + self._reader.size + self.waiting
 
     def dissolve(self) -> None:
         """Let go of the connection, which has this."""
         self._actor = None
 
     def receive_data(self, data: bytes) -> None:
-        """Read frames, and tell the actor what they bring.
+        """Read frames, and tell the actor what they bring; HEADS heads at most, and then what follows them.
 
         :raises H2Error: when the connection cannot go on.
         """
@@ -107,7 +123,8 @@ class Session(Streams):
                 return
             self._preface = True
             at = len(PREFACE)
-        while end - at >= HEAD and self._actor is not None:
+        self._heads = HEADS
+        while end - at >= HEAD and self._actor is not None and self._heads > 0:
             length = int.from_bytes(data[at : at + 3])
             if length > MAX_FRAME:
                 raise H2Error(ErrorCode.FRAME_SIZE_ERROR, "a frame is longer than it may be")
@@ -161,9 +178,11 @@ class Session(Streams):
         if flags & END_HEADERS:
             _, flags, pieces = self._block
             self._block = None
+            self._block_size = 0
             self._head(number, flags, b"".join(pieces))
 
     def _head(self, number: int, flags: int, block: bytes) -> None:
+        self._heads -= 1
         # Also of one that is refused: the table of the connection must stay the same at both ends.
         fields = self._reader.read(block)
         ended = bool(flags & END_STREAM)

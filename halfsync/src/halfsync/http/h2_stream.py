@@ -31,6 +31,9 @@ log = get_logger(__name__)
 BUFFER = 64 * 1024
 """Bytes that wait for the client before whoever makes them is paused."""
 
+A_STREAM = 6 * 1024
+"""Bytes of the objects of a request that is not answered, its head apart."""
+
 HEAD_COPIES = 2
 """A head that waits for its body is in memory as it came, and as handlers get it."""
 
@@ -86,6 +89,8 @@ class H2Stream(Stream):
         """Whether the response is sent to its end before that."""
         # The response.
         self._continue = False
+        self._hints: list[list[tuple[bytes, bytes]]] = []
+        """Interim responses ahead of the final one."""
         self._headers: list[tuple[bytes, bytes]] | None = None
         self._buffer = bytearray()
         self._rest = memoryview(b"")
@@ -133,7 +138,7 @@ class H2Stream(Stream):
             self.reject(413)
         elif head.method == b"CONNECT":
             self.reject(501)
-        elif not (bodiless or self._hold(HEAD_COPIES * head.size)):
+        elif not (self._room() and (bodiless or self._hold(HEAD_COPIES * head.size))):
             self.reset(ErrorCode.REFUSED_STREAM)
         else:
             self.head = head.request(0 if bodiless else head.length)
@@ -201,6 +206,13 @@ class H2Stream(Stream):
             # The client is not to blame for how long that takes.
             self.deadline = inf
             self.context.disk_thread.make(body.to_disk, self._flushed)
+
+    def hint(self, fields: Iterable[tuple[str, str]]) -> None:
+        """Send 103 Early Hints."""
+        if not self.code:
+            told = [(name.lower().encode("ascii"), value.strip().encode("latin-1")) for name, value in fields]
+            self._hints.append([(b":status", b"103"), *told])
+            self.connection.ready(self)
 
     def _flushed(self, error: OSError | None) -> None:
         self._flushing = False
@@ -287,6 +299,8 @@ class H2Stream(Stream):
         if self._continue:
             self._continue = False
             session.send_headers(self.number, [(b":status", b"100")])
+        while self._hints:
+            session.send_headers(self.number, self._hints.pop(0))
         if self._headers is not None:
             headers, self._headers = self._headers, None
             session.send_headers(self.number, headers, end_stream=self._ended and not self._buffer)
@@ -305,7 +319,7 @@ class H2Stream(Stream):
         window = session.local_flow_control_window(self.number)
         if window <= 0:
             self.deadline = self._pace.wait(self.context.seconds())
-            if self._release is None and not self._hold(len(buffer)):
+            if self._release is None and not self._hold(len(buffer) + A_STREAM):
                 log.info("http.stalled", peer=address_text(self.client), unsent=len(buffer))
                 self.reset(ErrorCode.CANCEL)
             return False
@@ -332,6 +346,15 @@ class H2Stream(Stream):
             if self.responder is not None:
                 self.responder.resume()
         return bool(buffer)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for the client or the disk, and for which no room was taken."""
+        return len(self._buffer) + len(self._aside)
+
+    def _room(self) -> bool:
+        memory = self.context.memory
+        return not memory.full or memory.room_for(self.connection)
 
     def _hold(self, size: int) -> bool:
         """Account for so many bytes instead of those before; say whether there is room for them."""
@@ -366,7 +389,9 @@ class H2Stream(Stream):
         """Send a whole response."""
         self._release = release
         # What is in our hands whole goes into the buffer as the client takes it.
-        self._rest = memoryview(body)[BUFFER:]
+        if len(body) > BUFFER:
+            # Not of a short one: an empty view keeps all of it alive.
+            self._rest = memoryview(body)[BUFFER:]
         self.begin(head, body[:BUFFER])
         self.sent = len(body)
         self.finish()
@@ -394,7 +419,11 @@ class H2Stream(Stream):
         """Send a piece of a body."""
         if self._reset is None:
             self.sent += len(data)
-            self._buffer += data
+            if self._buffer:
+                self._buffer += data
+            else:
+                # One that grows has an eighth to spare.
+                self._buffer = bytearray(data)
             self.connection.ready(self)
             if self.responder is not None and not self._paused and len(self._buffer) >= BUFFER:
                 self._paused = True

@@ -34,8 +34,15 @@ class Outgoing:
             self.pace.sent(sum(map(len, pieces)))
         if self.socket is not None:
             self.socket.send(*pieces)
+            if self.socket.unsent:
+                self._connection.weigh()
         else:
             self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait in our memory."""
+        return 0 if self.socket is None else self.socket.unsent
 
     def last(self) -> float:
         """Return until when the client may take what is left, after which the connection ends."""
@@ -62,6 +69,7 @@ class Outgoing:
         self.blocked = False
         if self.pace is not None and not connection.closing:
             self.pace.go_on(connection.context.seconds())
+        connection.weigh()
         connection.resumed()
 
     def stopProducing(self) -> None:

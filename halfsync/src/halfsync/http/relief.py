@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from halfsync.endpoints.addresses import address_text
 from halfsync.endpoints.seldom import Seldom
@@ -48,6 +49,10 @@ class Relief:
         self._log = Seldom(reactor)
         self._home = get_ident()
         self._next_look = 0.0
+        self._clients: dict[Hashable, list[tuple[ref[Holder], int]]] = {}
+        """What was found at the last look, less those that were cut since."""
+        self._totals: dict[Hashable, int] = {}
+        """What each client holds of it."""
         self._asked = False
         self._cut: set[Holder] = set()
         """Whose bytes a thread still has, or the disk."""
@@ -69,27 +74,28 @@ class Relief:
         self._make_room(holder, size)
 
     def _make_room(self, holder: Holder, size: int) -> bool:
-        now = self._reactor.seconds()
-        if now < self._next_look:
-            return False
-        self._next_look = now + PAUSE
-        account, clients = self._account, self._clients()
+        account = self._account
         wanted = max(size, account.limit // SPARE) - (account.limit - account.taken) - self._coming()
-        totals = {client: sum(each for _, each in held) for client, held in clients.items()}
+        if wanted > 0:
+            self._look()
+        clients, totals = self._clients, self._totals
         for _ in range(MOST_CUT):
             if wanted <= 0 or not totals:
                 break
             worst = max(totals, key=totals.__getitem__)
-            if not clients[worst]:
-                del totals[worst]
-                continue
-            each, held = clients[worst].pop()
-            if each is holder:
+            known, held = clients[worst][-1]
+            each = known()
+            if each is holder and holder is not None:
                 # It is the worst itself.
                 break
+            clients[worst].pop()
             totals[worst] -= held
-            wanted -= held
-            self._end(each, held)
+            if not clients[worst]:
+                del totals[worst]
+            held = account.held_by(each)
+            if each is not None and held:
+                wanted -= held
+                self._end(each, held)
         return True
 
     def _coming(self) -> int:
@@ -98,15 +104,24 @@ class Relief:
         self._cut = {each for each, size in held.items() if size}
         return sum(held.values())
 
-    def _clients(self) -> dict[Hashable, list[tuple[Holder, int]]]:
-        """Return the open connections that hold something by their clients, the largest last."""
+    def _look(self) -> None:
+        """Find the open connections that hold something by their clients, the largest last."""
+        now = self._reactor.seconds()
+        if now < self._next_look:
+            return
+        self._next_look = now + PAUSE
         found: dict[Hashable, list[tuple[Holder, int]]] = {}
         for each, held in self._account.holders().items():
             if each not in self._cut:
                 found.setdefault(self._connections.client_of(each) or each, []).append((each, held))
-        for connections in found.values():
+        self._clients, self._totals = {}, {}
+        for client, connections in found.items():
             connections.sort(key=lambda pair: pair[1])
-        return found
+            # Kept until the next look, however far off that is.
+            self._clients[client if isinstance(client, bytes) else id(client)] = [
+                (ref(each), held) for each, held in connections
+            ]
+        self._totals = {client: sum(held for _, held in each) for client, each in self._clients.items()}
 
     def _end(self, connection: Holder, held: int) -> None:
         self._counts[self._kind] += 1

@@ -18,10 +18,12 @@ as the client takes what is written; what is written during a pause is kept all 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from cryptography import x509
 
     from halfsync.endpoints.addresses import Address
     from halfsync.http.account import Account, Holder
@@ -123,6 +125,10 @@ class Shared(Protocol):
     disk: Account
     """For responses that wait for slow clients."""
 
+    @property
+    def draining(self) -> bool:
+        """Whether the listener is being stopped."""
+
     def date(self) -> str:
         """Return the present date as HTTP writes it."""
 
@@ -173,6 +179,15 @@ class Stream(ABC):
         return None
 
     @property
+    def certificate(self) -> x509.Certificate | None:
+        """The certificate that the client has shown and that was found good; None without one."""
+        transport = getattr(getattr(self, "connection", None), "transport", None)
+        shown = getattr(transport, "getPeerCertificate", None)
+        found: Any = shown() if shown is not None else None
+        # Twisted's own TLS, below `haproxy:ssl:`, has pyOpenSSL's.
+        return cast("x509.Certificate | None", getattr(found, "to_cryptography", lambda: found)())
+
+    @property
     def left(self) -> bool:
         """Whether the client is known to have left before `Responder.gone` is called; for any thread."""
         return False
@@ -207,6 +222,13 @@ class Stream(ABC):
     @abstractmethod
     def abort(self) -> None:
         """Break the response off so that the client can tell, or drop a request that is not answered."""
+
+    @abstractmethod
+    def hint(self, fields: Iterable[tuple[str, str]]) -> None:
+        """Send 103 Early Hints (RFC 8297) ahead of the response, where the client's HTTP has interim ones.
+
+        :param fields: checked, as those of a `ResponseHead` are.
+        """
 
     def cut_short(self) -> None:
         """End the response where it is; the client gets what has been written, and can tell."""

@@ -47,6 +47,9 @@ class TakenOver:
         """Return nothing: there are no requests."""
         return []
 
+    def weigh(self) -> None:
+        """Weigh nothing: what is in buffers is the protocol's that took over."""
+
     def wind_down(self, deadline: float) -> None:
         """Go on no longer than that."""
         self.deadline = deadline

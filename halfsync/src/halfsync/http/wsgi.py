@@ -18,6 +18,7 @@ from halfsync import flag, flags
 from halfsync._later import later
 from halfsync.deadline import asked
 from halfsync.flags import types as flagtypes
+from halfsync.http.client_certificate import client_variables
 from halfsync.http.client_waits import ClientWaits
 from halfsync.workers import Busy, WorkerPool
 
@@ -96,8 +97,8 @@ class Gateway:
 
         :param is_critical: says by a request's headers (`HTTP_X_...`, as in the environ) and its target
             whether it is served before all others; called in the reactor.
-        :param share_of: names by the same whose share of the threads a request is, while there is more to
-            do than can be done; None for nobody's. Without a rule it is the client's address.
+        :param share_of: names by the same whose request it is, as clients take turns when requests wait for
+            threads; those of which it says None are one. Without a rule it is the client's address.
         """
         # As a decorator of the class it would import twisted.web for --help, too.
         interface.alsoProvides(self, resource.IResource)
@@ -122,6 +123,8 @@ class Gateway:
             local, secure = stream.local, stream.secure
             environ = self._template(local, secure=secure)
             self._last = local, secure, environ
+        if secure and (certificate := stream.certificate) is not None:
+            environ = {**environ, **client_variables(certificate)}
         deadline = asked(head.variables.get("HTTP_X_REQUEST_TIMEOUT"))
         exchange = self._exchange(
             self.app, self.workers, stream, head, body, environ, self._waits, depth, deadline

@@ -33,6 +33,7 @@ def _fault(endpoint: Endpoint, mechanisms: Sequence[str]) -> str | None:
     source = endpoint.source
     if not mechanisms:
         asked = getattr(certificates, "client_ca", None) is not None
+        asked = asked and not getattr(certificates, "client_optional", False)
         reachable = endpoint.proxied or public_address(source) is not None or is_shared_unix(source)
         if reachable and not asked:
             return (

@@ -1,0 +1,33 @@
+"""The service as it runs in production: a process of its own, with nothing in it but what is locked."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from halfsync.testing import ServiceProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PYTHON = Path(__file__).parent.parent / ".venv" / "bin" / "python"
+COMMAND = [str(PYTHON) if PYTHON.exists() else sys.executable, "-m", "hello_service"]
+# Without .venv (under Pants) the service stands where the tests do.
+PATHS = {} if PYTHON.exists() else {"PYTHONPATH": os.pathsep.join(sys.path)}
+
+PATIENCE = 30
+"""Seconds after which a service that does not do what is awaited has failed."""
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[ServiceProcess]:
+    """Start the service on ports of its own, and end it with the test."""
+    listeners = ["admin", "web"]
+    flags = [f"--{each}.listen=tcp:0:interface=127.0.0.1" for each in listeners]
+    environ = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", **PATHS}
+    with ServiceProcess([*COMMAND, *flags], environ=environ, patience=PATIENCE) as running:
+        running.wait_for("service.started")
+        yield running

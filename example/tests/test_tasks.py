@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import treq
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from hello_service import tasks
+
+if TYPE_CHECKING:
+    import pytest
+
+
+class Response:
+    """What `treq.get` gives, as far as the task looks."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def content(self) -> Deferred[bytes]:
+        return succeed(b"Hello, world!\n")
+
+
+def check(monkeypatch: pytest.MonkeyPatch, code: int) -> object:
+    """Check a page that answers with `code`; return what comes out."""
+
+    async def get(_url: str, **_options: Any) -> Response:
+        return Response(code)
+
+    monkeypatch.setattr(treq, "get", get)
+    outcome: list[object] = []
+    Deferred.fromCoroutine(tasks.check(Clock(), "http://page.test/")).addBoth(outcome.append)
+    return outcome.pop()
+
+
+def test_good_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that answers is good."""
+    assert check(monkeypatch, 200) is None
+
+
+def test_bad_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that answers with an error fails the run, so that it is counted and logged."""
+    outcome = check(monkeypatch, 503)
+    assert isinstance(outcome, Failure)
+    assert outcome.check(tasks.PageError)
