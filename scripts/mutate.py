@@ -33,16 +33,16 @@ PACKAGE = Path("src/halfsync")
 
 TESTS = {
     "flags/": ("test_flags", "test_typed_flags"),
-    "http/head": ("test_parser", "test_strict"),
+    "http/head": ("test_head", "test_parser", "test_strict"),
     "http/parser": ("test_parser", "test_strict", "test_wires"),
-    "life/parts": ("test_lifecycle", "test_signals"),
+    "life/parts": ("test_lifecycle",),
     "life/run": ("test_run", "test_signals"),
     "life/signals": ("test_signals",),
     "life/stalls": ("test_stalls",),
     "logs/": ("test_log_lines", "test_logs"),
     "manhole/options": ("test_manhole_options",),
     "tasks": ("test_periodic",),
-    "worker": ("test_workers",),
+    "worker": ("test_workers", "test_stuck", "test_overload", "test_shedding"),
 }
 """The tests of a module, by how its name begins."""
 

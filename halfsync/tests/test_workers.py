@@ -129,6 +129,21 @@ class WorkersTest(TestCase):
         second.go.set()
         await drained
 
+    async def test_drain_waits_for_a_call_behind_which_nothing_waits(self):
+        """One that runs is enough."""
+        pool = self.pool()
+        gate = self.hold(pool)
+        drained = Deferred.fromCoroutine(pool.drain())
+        assert not drained.called
+        gate.go.set()
+        await drained
+        assert not pool.busy
+
+    def test_when_to_try_again(self):
+        """In 1 to 3 seconds where nothing waits, not the same for all clients."""
+        pool = self.pool()
+        assert {pool.retry_after() for _ in range(200)} == {1, 2, 3}
+
     async def test_stop_discards_what_waits(self):
         """Stopping makes no more calls: their Deferreds fail, and new ones are refused."""
         pool = self.pool(threads=1, queue=2)
