@@ -38,8 +38,9 @@ overload: setup ## ours beside its peers under 1 to 10 times what they can do (1
 abuse: setup ## attack a real pex in 20 ways, 60 s each, beside a client that must not notice (25 min.); or ARGS=--quick
 	@.venv/bin/python -m bench.abuse $(ARGS)
 
-fuzz: setup ## read requests that are bent at random beside h11 for 60 s, or ARGS=600
+fuzz: setup ## bend requests (read beside h11), then frames and logins of RPC, at random for 60 s each, or ARGS=600
 	@PYTHONPATH=halfsync/src .venv/bin/python halfsync/tests/fuzz_parser.py $(or $(ARGS),60)
+	@PYTHONPATH=halfsync/src .venv/bin/python halfsync/tests/fuzz_rpc.py $(or $(ARGS),60)
 
 mutate: setup ## change one place of a module after the other: does a test fail? make mutate ARGS=http/parser
 	@.venv/bin/python -m scripts.mutate $(ARGS)

@@ -1,7 +1,7 @@
 """Mutation testing of a module of the library: whether a test fails when the code says something else.
 
     make mutate ARGS=http/parser                  one module below halfsync/src/halfsync, without .py
-    make mutate ARGS="tasks --most 200"           more mutants than the 60 that are drawn by default
+    make mutate ARGS="periodic --most 200"         more mutants than the 60 that are drawn by default
     make mutate ARGS="workers --tests test_workers test_overload"
 
 Each mutant changes one place: a comparison, `and`, `not`, a sum, a number, True, what is returned; or a call
@@ -41,6 +41,7 @@ TESTS = {
     "life/stalls": ("test_stalls",),
     "logs/": ("test_log_lines", "test_logs"),
     "manhole/options": ("test_manhole_options",),
+    "periodic": ("test_periodic",),
     "tasks": ("test_periodic",),
     "worker": ("test_workers", "test_stuck", "test_overload", "test_shedding"),
 }

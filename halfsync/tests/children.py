@@ -27,7 +27,8 @@ from halfsync import run
 from halfsync.life import reactors
 from halfsync.life.about import About
 from halfsync.life.errors import StartError
-from halfsync.life.parts import Part, Process
+from halfsync.life.parts import Part
+from halfsync.life.process import Process
 from twisted.internet.defer import Deferred
 ABOUT = About(name="child", package="child", version="1", summary="A child of a test.")
 def main(parts):

@@ -269,6 +269,21 @@ def connect(address: Any) -> socket.socket:
     return made
 
 
+def read_sasl(sock: socket.socket) -> tuple[int, bytes]:
+    """Read a message of a login: its status and its payload."""
+
+    def exactly(size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            piece = sock.recv(size - len(data))
+            assert piece, "the connection ended"
+            data += piece
+        return data
+
+    status, length = struct.unpack("!BI", exactly(5))
+    return status, exactly(length)
+
+
 class Over:
     """A transport of Apache's runtime over a socket that is open."""
 

@@ -24,8 +24,10 @@ from halfsync.admin.body import LONGEST
 from halfsync.life.about import About
 from halfsync.life.errors import StartError
 from halfsync.life.facts import RunningRequest
-from halfsync.life.parts import Part, Process
-from halfsync.tasks import Periodic, Tasks
+from halfsync.life.parts import Part
+from halfsync.life.process import Process
+from halfsync.periodic import Periodic
+from halfsync.tasks import Tasks
 from halfsync.workers import WorkerPool
 
 ABOUT = About(name="hello", package="hello", version="1.2", summary="Says hello.")

@@ -24,7 +24,8 @@ from halfsync.endpoints import Endpoint
 from halfsync.http.bounds import Bounds
 from halfsync.http.site import Site
 from halfsync.endpoints.listener import Listener
-from halfsync.tasks import Periodic, Tasks
+from halfsync.periodic import Periodic
+from halfsync.tasks import Tasks
 from twisted.web.resource import Resource
 class Page(Resource):
     isLeaf = True

@@ -8,7 +8,8 @@ from twisted.internet.task import Clock
 
 from halfsync.life.about import About
 from halfsync.life.errors import StartError
-from halfsync.life.parts import Part, Process
+from halfsync.life.parts import Part
+from halfsync.life.process import Process
 from halfsync.life.sockets import Sockets
 
 ABOUT = About(name="hello", package="hello", version="1", summary="")

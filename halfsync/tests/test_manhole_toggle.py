@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 from children import child
 from halfsync.life.about import About
 from halfsync.life.errors import StartError
-from halfsync.life.parts import Process
+from halfsync.life.process import Process
 from halfsync.manhole import toggle
 from halfsync.manhole.invitation import ssh_command
 from halfsync.manhole.toggle import Manhole

@@ -19,13 +19,14 @@ from halfsync import logs
 from halfsync.endpoints.listener import Listener
 from halfsync.life.about import About
 from halfsync.life.facts import OpenConnection, RunningRequest
-from halfsync.life.parts import Part, Process
+from halfsync.life.parts import Part
+from halfsync.life.process import Process
 from halfsync.life.stalls import Stall, Stalls
 from halfsync.logs.sink import Sink
 from halfsync.manhole import completion, heap, profiler, views
 from halfsync.manhole.tools import Tools
 from halfsync.manhole.views import render
-from halfsync.tasks import Periodic
+from halfsync.periodic import Periodic
 
 PATIENCE = 20
 

@@ -26,10 +26,11 @@ from halfsync.http.part import HttpListener
 from halfsync.http.site import Site
 from halfsync.life.about import About
 from halfsync.life.facts import Exemplar, Metric, Sample
-from halfsync.life.parts import Process
+from halfsync.life.process import Process
 from halfsync.manhole import Manhole
 from halfsync.metrics import Metrics
-from halfsync.tasks import Periodic, Tasks
+from halfsync.periodic import Periodic
+from halfsync.tasks import Tasks
 from halfsync.workers import WorkerPool
 
 
@@ -209,7 +210,7 @@ RESERVED = """
 from prometheus_client import Counter
 from halfsync.life.about import About
 from halfsync.life.errors import StartError
-from halfsync.life.parts import Process
+from halfsync.life.process import Process
 from halfsync.http.bounds import Bounds
 from halfsync.http.listener import WebListener
 from halfsync.http.site import Site

@@ -9,8 +9,9 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, succe
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from halfsync import tasks as tasks_module
-from halfsync.tasks import Periodic, Tasks, TaskStoppedError
+from halfsync import periodic
+from halfsync.periodic import Periodic, TaskStoppedError
+from halfsync.tasks import Tasks
 from halfsync.workers import Busy
 
 
@@ -472,7 +473,7 @@ def test_a_success_ends_the_longer_waits():
 
 def test_when_a_task_runs_next_is_told_by_the_clock_on_the_wall(monkeypatch):
     """The reactor's seconds, whose zero means nothing, are told to nobody."""
-    monkeypatch.setattr(tasks_module.time, "time", lambda: 1_000_000.0)
+    monkeypatch.setattr(periodic.time, "time", lambda: 1_000_000.0)
     clock = Clock()
     clock.advance(500)
     task = started(clock, quick(clock))

@@ -13,8 +13,9 @@ import pytest
 from structlog.testing import capture_logs
 from twisted.internet.defer import Deferred
 
-from halfsync.thrift import connection as module
 from halfsync.thrift import errors, header
+from halfsync.thrift.connection import JOB_CALLS
+from halfsync.thrift.wire import WAITING_CALLS
 from rpc_tools import InMemory, error_of, framed, hello, message, payloads, read_result
 
 
@@ -29,7 +30,7 @@ def now(monkeypatch):
             return self.seconds
 
     clock = Now()
-    for name in ("connection", "server", "processor", "job", "call"):
+    for name in ("wire", "server", "processor", "job", "call"):
         monkeypatch.setattr(f"halfsync.thrift.{name}.monotonic", clock)
     return clock
 
@@ -393,5 +394,5 @@ def test_lost_during_a_job():
 
 def test_caps():
     """What the tests above lean on."""
-    assert (module.JOB_CALLS, module.WAITING_CALLS) == (32, 64)
+    assert (JOB_CALLS, WAITING_CALLS) == (32, 64)
     assert payloads(b"") == []

@@ -12,7 +12,7 @@ from thrift.protocol.TMultiplexedProtocol import TMultiplexedProtocol
 from thrift.Thrift import TApplicationException, TException
 from thrift.transport.TTransport import TMemoryBuffer, TTransportException
 
-from halfsync.thrift import Forbidden, Identity, ServerOverloaded, Service, errors
+from halfsync.thrift import Forbidden, Identity, ServerOverloaded, Service, errors, header
 from halfsync.thrift.errors import FrameError
 from halfsync.thrift.processor import Done
 from rpc_tools import Handler, answer, error_of, hello, make_processor, message, read_result
@@ -343,3 +343,28 @@ def test_handler_is_checked():
         Service(Sample, Odd())
     assert set(Service(Base, Handler()).methods) == {"ping"}
     assert "ping" in Service(Sample, Handler()).methods
+
+
+class Frozen(InvalidName):
+    """What the compiler makes of an exception whose IDL does not say that it is mutable."""
+
+    def __init__(self, reason: str) -> None:
+        InvalidName.__setattr__(self, "reason", reason)
+
+    def __setattr__(self, *_: object) -> None:
+        raise TypeError("can't modify immutable instance")
+
+
+def test_an_immutable_exception_with_a_deadline():
+    """A declared exception that cannot be changed is the answer, also to a call with a deadline."""
+    handler = Handler()
+
+    def refuse(name):
+        raise Frozen("no")
+
+    handler.hello = refuse
+    sent = header.wrap(hello(), sequence=b"abcd", protocol=0, headers={"client_timeout": "5000"})[4:]
+    _, payload = header.unwrap(answer(make_processor(handler), sent), 1000)
+    with pytest.raises(InvalidName) as caught:
+        read_result(payload, "hello")
+    assert caught.value.reason == "no"

@@ -24,6 +24,7 @@ from rpc_tools import (
     message,
     payloads,
     read_result,
+    read_sasl,
     serving,
 )
 
@@ -166,19 +167,6 @@ def scram_client(sock, user, password, mechanism="SCRAM-SHA-256", binding=None):
         return False
     made.set_server_final(payload.decode())
     return True
-
-
-def read_sasl(sock):
-    def exactly(size):
-        data = b""
-        while len(data) < size:
-            piece = sock.recv(size - len(data))
-            assert piece, "the connection ended"
-            data += piece
-        return data
-
-    status, length = struct.unpack("!BI", exactly(5))
-    return status, exactly(length)
 
 
 @pytest.fixture

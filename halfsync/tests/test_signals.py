@@ -225,7 +225,8 @@ def test_a_forced_end_names_what_held_it_up():
     code = """
     import threading
     from halfsync.life.facts import RunningRequest
-    from halfsync.tasks import Periodic, Tasks
+    from halfsync.periodic import Periodic
+    from halfsync.tasks import Tasks
     from halfsync.workers import WorkerPool
     class Web(Part):
         def requests(self):

@@ -10,9 +10,11 @@ from twisted.trial.unittest import TestCase
 
 from halfsync.life.about import About
 from halfsync.life.dump import dump
-from halfsync.life.parts import Part, Process
+from halfsync.life.parts import Part
+from halfsync.life.process import Process
 from halfsync.life.stacks import thread_stacks
-from halfsync.tasks import Periodic, Tasks
+from halfsync.periodic import Periodic
+from halfsync.tasks import Tasks
 from halfsync.workers import WorkerPool
 
 ABOUT = About(name="hello", package="hello", version="1", summary="")

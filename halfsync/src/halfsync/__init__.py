@@ -35,13 +35,15 @@ if TYPE_CHECKING:
     from halfsync.http.wsgi import Gateway, workers_from_flags
     from halfsync.life.about import About
     from halfsync.life.errors import StartError
-    from halfsync.life.parts import Part, Process
+    from halfsync.life.parts import Part
+    from halfsync.life.process import Process
     from halfsync.life.reactors import arrange_reactor
     from halfsync.life.signals import hold_signals
     from halfsync.logs import get_logger
     from halfsync.manhole import Manhole
+    from halfsync.periodic import Periodic
     from halfsync.serving import run, serve_resource, serve_wsgi
-    from halfsync.tasks import Periodic, Tasks
+    from halfsync.tasks import Tasks
     from halfsync.workers import Busy, WorkerPool
 
 __all__ = [
@@ -93,8 +95,8 @@ _HOMES = {
     "Manhole": "manhole",
     "Mount": "http.mount",
     "Part": "life.parts",
-    "Periodic": "tasks",
-    "Process": "life.parts",
+    "Periodic": "periodic",
+    "Process": "life.process",
     "StartError": "life.errors",
     "Tasks": "tasks",
     "WebListener": "http.listener",

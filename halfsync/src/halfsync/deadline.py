@@ -6,13 +6,13 @@ It lives in a context variable, so that it follows a request into a worker threa
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextvars import Token
 
 LONGEST_TIMEOUT = 12
 """Characters of a number of seconds; what is longer is none."""
@@ -52,18 +52,27 @@ def asked(text: str | None, seconds: Callable[[], float] = monotonic) -> float |
     return seconds() + float(text)
 
 
-@contextmanager
-def within(timeout: float | None, seconds: Callable[[], float] = monotonic) -> Iterator[None]:
-    """Give the block a deadline, in seconds from now; one that is set already stays when it is earlier.
+class within:  # noqa: N801  it is used like a function
+    """Give a block a deadline, in seconds from its beginning; one that is set already and earlier stays.
 
+    It is no generator: those set `__traceback__`, which exceptions of Thrift's compiler do not let them.
     :param timeout: None leaves the deadline as it is.
     """
-    now = _DEADLINE.get()
-    wanted = now if timeout is None else seconds() + timeout
-    if now is not None and wanted is not None:
-        wanted = min(now, wanted)
-    token = _DEADLINE.set(wanted)
-    try:
-        yield
-    finally:
-        _DEADLINE.reset(token)
+
+    __slots__ = ("_seconds", "_timeout", "_token")
+
+    def __init__(self, timeout: float | None, seconds: Callable[[], float] = monotonic) -> None:
+        self._timeout = timeout
+        self._seconds = seconds
+        self._token: Token[float | None] | None = None
+
+    def __enter__(self) -> None:
+        now = _DEADLINE.get()
+        wanted = now if self._timeout is None else self._seconds() + self._timeout
+        if now is not None and wanted is not None:
+            wanted = min(now, wanted)
+        self._token = _DEADLINE.set(wanted)
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            _DEADLINE.reset(self._token)

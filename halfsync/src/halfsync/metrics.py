@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from halfsync.life import facts
-    from halfsync.life.parts import Process
+    from halfsync.life.process import Process
 
 log = get_logger(__name__)
 

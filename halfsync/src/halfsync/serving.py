@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from halfsync.commands import Command
     from halfsync.http.listener import WebResource
     from halfsync.life.about import About
-    from halfsync.life.parts import Process
+    from halfsync.life.process import Process
 
     Parts = Callable[[Process], None]
     Beside = Callable[[Process], Mapping[str, Any]]

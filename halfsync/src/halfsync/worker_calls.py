@@ -1,7 +1,9 @@
-"""A call in a thread whose result comes back as a Deferred."""
+"""Calls in a thread: which functions may be called there, and how their results come back."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from halfsync._later import later
@@ -60,3 +62,21 @@ class DeferredCall(Generic[T]):
         """Tell whatever waits that the call has waited too long."""
         if not self.deferred.called:
             self.deferred.errback(failure.Failure(Busy()))
+
+
+def is_coroutine_function(fn: Callable[[], object]) -> bool:
+    """Say whether a call of it returns a coroutine."""
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__)
+
+
+def refusing_waitables(fn: Callable[[], object]) -> Callable[[], object]:
+    """Return it so that a function which belongs in the reactor, and was taken for a blocking one, fails."""
+
+    @functools.wraps(fn)
+    def call() -> object:
+        result = fn()
+        if isinstance(result, defer.Deferred) or inspect.iscoroutine(result):
+            raise TypeError("the task's function returned something to wait for; declare it with async def")
+        return result
+
+    return call

@@ -16,7 +16,7 @@ from halfsync import built
 from halfsync.logs import timestamp
 
 if TYPE_CHECKING:
-    from halfsync.life.parts import Process
+    from halfsync.life.process import Process
 
 
 def info(process: Process) -> dict[str, Any]:

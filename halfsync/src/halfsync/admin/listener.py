@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from halfsync.admin import access, handler, pages, probe
     from halfsync.endpoints.endpoint import Endpoint
     from halfsync.http import site
-    from halfsync.life.parts import Process
+    from halfsync.life.process import Process
     from halfsync.life.sockets import Sockets
 else:
     access = later("halfsync.admin.access")

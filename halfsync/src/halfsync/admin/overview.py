@@ -11,7 +11,7 @@ from halfsync.logs import timestamp
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from halfsync.life.parts import Process
+    from halfsync.life.process import Process
 
 CONTENT_TYPE = "text/html; charset=utf-8"
 

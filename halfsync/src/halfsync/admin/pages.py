@@ -17,14 +17,14 @@ from halfsync.admin.message import AdminResponse, RefusedError, json_response, p
 from halfsync.life import stacks
 from halfsync.life.errors import StartError
 from halfsync.metrics import Metrics
-from halfsync.tasks import TaskStoppedError
+from halfsync.periodic import TaskStoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from halfsync.admin.access import Access
     from halfsync.admin.message import AdminRequest
-    from halfsync.life.parts import Process
+    from halfsync.life.process import Process
     from halfsync.manhole import Manhole
 
     Page = Callable[..., Awaitable["Answer"]]

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from halfsync.from_thread import from_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
 
-    from halfsync.client.http import HttpClient
-    from halfsync.client.requests import Response
+    from halfsync.client.requests import Response, StreamedResponse
+
+
+class Calls(Protocol):
+    """The face for the reactor."""
+
+    def request(self, method: str, path: str, **what: Any) -> Coroutine[Any, Any, Response]:
+        """Call the peer."""
+
+    def open(self, method: str, path: str, **what: Any) -> Coroutine[Any, Any, StreamedResponse]:
+        """Call the peer, and leave the body to be read."""
 
 
 class Blocking:
     """Calls of a thread; each waits for its answer. They raise what those of `HttpClient` raise."""
 
-    def __init__(self, client: HttpClient) -> None:
+    def __init__(self, client: Calls) -> None:
         self._client = client
 
     def request(self, method: str, path: str, **what: Any) -> Response:

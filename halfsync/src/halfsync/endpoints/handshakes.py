@@ -14,7 +14,6 @@ from __future__ import annotations
 import socket
 import ssl
 from collections import Counter
-from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -23,6 +22,7 @@ from zope.interface import implementer
 
 from halfsync.endpoints.addresses import address_text
 from halfsync.endpoints.client_hello import LOOKED_AT, Kind, read_first_bytes
+from halfsync.endpoints.plain_http import plain_http_answer
 from halfsync.endpoints.proxy_header import LONGEST, MalformedHeaderError, read_proxy_header
 from halfsync.endpoints.seldom import Seldom
 
@@ -56,8 +56,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.5
 
 # RFC 8446 section 6: a fatal alert, no_application_protocol.
 _NO_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
-
-_PLAIN_HTTP = b"This port speaks TLS: ask for https:// instead of http://.\n"
 
 
 class Handshakes:
@@ -215,7 +213,7 @@ class Handshake:
         if kind is Kind.UNFINISHED:
             self._look_later()
         elif kind is Kind.HTTP:
-            self._sock.send(_plain_http_answer())
+            self._sock.send(plain_http_answer())
             self._all.log.warning("tls.plain_http", client=self._name())
             self._refuse("plain_http")
         elif offered and tls.protocols and not set(offered).intersection(tls.protocols):
@@ -316,14 +314,3 @@ class Handshake:
         """End: the descriptor is no good any more."""
         del reason
         self.end("gone")
-
-
-def _plain_http_answer() -> bytes:
-    head = (
-        "HTTP/1.1 400 Bad Request\r\n"
-        f"Date: {formatdate(usegmt=True)}\r\n"
-        "Content-Type: text/plain\r\n"
-        f"Content-Length: {len(_PLAIN_HTTP)}\r\n"
-        "Connection: close\r\n\r\n"
-    )
-    return head.encode("ascii") + _PLAIN_HTTP

@@ -9,12 +9,8 @@ A heir that speaks TLS on the socket overrides `_recv`, `_recv_into`, `_send` an
 
 from __future__ import annotations
 
-import select
 import socket
 from contextlib import suppress
-from fcntl import ioctl
-from struct import unpack
-from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import error
@@ -25,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from halfsync.endpoints.addresses import from_socket
+from halfsync.endpoints.kernel import has_hung_up, unsent_in_kernel
 from halfsync.endpoints.send_queue import SendQueue
 from halfsync.logs import get_logger
 
@@ -264,26 +261,13 @@ class SocketTransport(FileDescriptor):
 
     @property
     def untaken(self) -> int:
-        """How many bytes the client has not taken: those in our memory, and those in the kernel's.
-
-        The kernel frees room in its buffer, of up to megabytes, in large steps:
-        of an honest client that takes 2 KiB a second, our memory saw nothing for minutes.
-        """
-        queued = 0
-        # SIOCOUTQ of tcp(7) and unix(7). A socket that is closed already has none.
-        with suppress(OSError, ValueError):
-            (queued,) = unpack("i", ioctl(self.socket.fileno(), TIOCOUTQ, bytes(4)))
-        return self.unsent + queued
+        """How many bytes the client has not taken: those in our memory, and those in the kernel's."""
+        return self.unsent + unsent_in_kernel(self.socket)
 
     @property
     def hung_up(self) -> bool:
-        """Whether the client is known to be gone for good: by a reset, or by the end of a UNIX socket.
-
-        The reactor does not look at a connection whose client has closed its side: there is nothing to read.
-        """
-        poll = select.poll()
-        poll.register(self.socket.fileno(), 0)
-        return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))
+        """Whether the client is known to be gone for good: by a reset, or by the end of a UNIX socket."""
+        return has_hung_up(self.socket)
 
     # A heir overrides these. They raise BlockingIOError for "not now", another OSError at the end.
 

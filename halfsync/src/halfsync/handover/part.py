@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from twisted.internet import protocol
 
     from halfsync.handover import peers
-    from halfsync.life.parts import Process
+    from halfsync.life.process import Process
     from halfsync.life.sockets import Listening, Sockets
 else:
     peers = later("halfsync.handover.peers")

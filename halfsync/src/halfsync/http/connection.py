@@ -10,14 +10,14 @@ from zope.interface import implementer
 
 from halfsync.endpoints.addresses import address_text
 from halfsync.http.arrival import Arrival, at_once
-from halfsync.http.ends import Ends
-from halfsync.http.h1_stream import H1Stream, refusal
+from halfsync.http.h1_ends import H1Ends
+from halfsync.http.h1_stream import H1Stream
 from halfsync.http.h2_preface import may_be_h2
 from halfsync.http.half_closed import LOOK, HalfClosed
 from halfsync.http.head import Refused
 from halfsync.http.outgoing import Outgoing
 from halfsync.http.parser import END, Parser
-from halfsync.http.rate import LINGER, wait_or_cut
+from halfsync.http.rate import wait_or_cut
 from halfsync.http.stream import RequestHead
 from halfsync.http.upload import NoRoom
 from halfsync.logs import get_logger
@@ -35,28 +35,8 @@ MOST_AHEAD = 16 * 1024
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
-class H1Connection(Ends):
+class H1Connection(H1Ends):
     """One connection."""
-
-    # What a connection does not have of its own costs it no memory, and there may be thousands.
-    asked = 0
-    """Requests whose head has arrived."""
-    closing = False
-    """Nothing more is read from it."""
-    outgoing: Outgoing
-    since = 0.0
-    """When it was opened, in the reactor's seconds."""
-    begun: float | None = None
-    """When the first byte of the present request arrived; None between requests."""
-    stream: H1Stream | None = None
-    """The request that is answered at the moment."""
-    _arrival: Arrival | None = None
-    """Of the body that arrives at the moment."""
-    _half_closed: HalfClosed | None = None
-    """Since the client has closed its side."""
-    _held_back = False
-    """Whether no more is read because so much has come already."""
-    _reading = False
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -176,20 +156,7 @@ class H1Connection(Ends):
         else:
             self._lose()
 
-    def abort(self) -> None:
-        """Cut the connection, so that the client cannot take what it has for the whole."""
-        self.closing = True
-        self.deadline = inf
-        self._lose_request()
-        self.weigh_nothing()
-        self.transport.abortConnection()
-
     # The stream and the arrival call these.
-
-    @property
-    def hung_up(self) -> bool:
-        """Whether the client is gone for both directions, after it has closed its side; for any thread."""
-        return self._half_closed is not None and self._half_closed.gone
 
     def written(self, stream: H1Stream) -> None:
         """Go on after a response that has been written, once the client has taken most of it."""
@@ -208,12 +175,6 @@ class H1Connection(Ends):
             self._read()
         else:
             self.deadline = now + self.context.bounds.idle_timeout
-
-    def cut_short(self, stream: H1Stream) -> None:
-        """Close once what there is of a response is sent."""
-        self.stream = None
-        self.context.answered(stream, aborted=True)
-        self._lose()
 
     def handle(self, head: RequestHead, body: IO[bytes]) -> None:
         """Have a request answered that has arrived to its last byte."""
@@ -306,42 +267,6 @@ class H1Connection(Ends):
         else:
             self._arrival = Arrival(self, head)
             self._arrival.begin()
-
-    # Ends.
-
-    def refuse(self, code: int) -> None:
-        """Answer a request that cannot be read to its end, and close."""
-        if self.closing:
-            return
-        self.outgoing.send(refusal(self, code, self._arrival.head if self._arrival else None))
-        self._lose_request()
-        if self.outgoing.socket is not None and self._half_closed is None:
-            self.closing = True
-            self.transport.unregisterProducer()
-            self.transport.loseWriteConnection()
-        else:
-            self._lose()
-        self.deadline = self.context.seconds() + LINGER
-
-    def _lose(self) -> None:
-        """Close once everything is sent."""
-        if not self.closing:
-            self.closing = True
-            self.deadline = self.outgoing.last()
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
-
-    def _lose_request(self) -> None:
-        """Tell what is at the present request that there is no client."""
-        arrival, self._arrival = self._arrival, None
-        if self.outgoing.socket is not None:
-            self.outgoing.socket.sink = None
-        if arrival is not None:
-            arrival.close()
-        stream, self.stream = self.stream, None
-        if stream is not None:
-            self.context.answered(stream, aborted=True)
-            stream.lose()
 
     def _set_deadline(self) -> None:
         if self.closing or self.outgoing.blocked:

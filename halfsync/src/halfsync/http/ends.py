@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Protocol
+from twisted.protocols.policies import ProtocolWrapper
 
 if TYPE_CHECKING:
     from halfsync.endpoints.addresses import Address
@@ -61,3 +62,12 @@ class Ends(Protocol):
         if self._secure is None:
             self._secure = ISSLTransport(self.transport, None) is not None
         return self._secure
+
+    def take_over(self, transport: Any) -> None:
+        """Stand in for the protocol that a transport has had."""
+        transport.unregisterProducer()
+        if isinstance(transport, ProtocolWrapper):
+            transport.wrappedProtocol = self
+        else:
+            transport.protocol = self
+        self.makeConnection(transport)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from halfsync.http.access_log import Asked
 from halfsync.http.stream import Stream
 
 if TYPE_CHECKING:
@@ -157,17 +156,3 @@ class H1Stream(Stream):
         else:
             lines.append("\r\n")
         return "".join(lines).encode("latin-1")
-
-
-def refusal(connection: H1, code: int, read: RequestHead | None) -> bytes:
-    """Account for what is no request, and return a short response to it, the last one on its connection.
-
-    :param read: its head, when it was whole.
-    """
-    context = connection.context
-    asked = Asked.of(read.method, read.target) if read else Asked.begun(connection.parser.waiting)
-    name = context.refused(connection.client, code, asked)
-    head, body = context.plain(code)
-    lines = [f"HTTP/1.1 {code} {head.reason}\r\n", head.block(), f"Content-Length: {head.length}\r\n"]
-    lines += [context.date_line(), f"X-Request-Id: {name}\r\n", "Connection: close\r\n\r\n"]
-    return "".join(lines).encode("latin-1") + (body if asked.method != "HEAD" else b"")

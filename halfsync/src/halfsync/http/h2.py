@@ -3,37 +3,33 @@
 Differences from `twisted.web._http2`, each a fault seen there:
 long requests are cut by the timer for idle connections, a client's GOAWAY ends the requests before it,
 and there is no way to end a connection that lets the requests in flight finish.
-Priorities are not heeded, as RFC 9113 section 5.3 allows: streams take turns, a frame of data at a time.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IPushProducer
-from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
 from halfsync.endpoints.addresses import address_text
-from halfsync.http.ends import Ends
 from halfsync.http.h2_frames import ErrorCode, H2Error
+from halfsync.http.h2_response import A_STREAM
 from halfsync.http.h2_session import Session
-from halfsync.http.h2_stream import A_STREAM, H2Stream
+from halfsync.http.h2_stream import H2Stream
 from halfsync.http.h2_streams import RESET_COST, RESPONSE_CREDIT
+from halfsync.http.h2_turns import H2Turns
 from halfsync.http.rate import Pace, socket_of, unsent, untaken, wait_or_cut
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from halfsync.http.context import Context
     from halfsync.http.h2_fields import Fields
+    from halfsync.http.h2_response import H2Response
     from halfsync.http.stream import Stream
 
 log = get_logger(__name__)
-
-AT_ONCE = 64 * 1024
-"""Bytes of frames handed to the transport in one piece."""
 
 NO_LAST_STREAM = 2**31 - 1
 
@@ -45,7 +41,7 @@ A_READ = 16 * 1024
 
 
 @implementer(IPushProducer)
-class H2Connection(Ends):
+class H2Connection(H2Turns):
     """One connection."""
 
     transport: Any
@@ -53,36 +49,16 @@ class H2Connection(Ends):
     """When it was opened, in the reactor's seconds."""
 
     def __init__(self, context: Context) -> None:
-        self.context = context
-        self.session = Session(context.bounds, context.seconds, self)
+        H2Turns.__init__(self, context, Session(context.bounds, context.seconds, self))
         self._streams: dict[int, H2Stream] = {}
-        self.closing = False
-        """Nothing more is read or begun."""
         self._deadline = inf
         """Of the connection itself: idle, not taken by the client, or closing."""
         self._last_word = inf
         """When streams that are still to come are refused, in a drain."""
         self._last_stream = NO_LAST_STREAM
-        self._leaving = False
-        """Whether the connection ends with the streams it has."""
-        self._turns: deque[H2Stream] = deque()
-        self._paused = False
-        self._pace = Pace(context.bounds)
-        """How the client takes what is sent; windows apart, which are their streams' own."""
-        self._flushing = False
-        self._flush_call: Any = None
         self._next_look = 0.0
         self._reading_on = False
         """Whether what has come is read on soon."""
-
-    def take_over(self, transport: Any) -> None:
-        """Stand in for the protocol that a transport has had."""
-        transport.unregisterProducer()
-        if isinstance(transport, ProtocolWrapper):
-            transport.wrappedProtocol = self
-        else:
-            transport.protocol = self
-        self.makeConnection(transport)
 
     # Twisted calls these.
 
@@ -233,17 +209,7 @@ class H2Connection(Ends):
 
     # Streams call these.
 
-    def ready(self, stream: H2Stream) -> None:
-        """Give the stream a turn; soon, so that what becomes ready at the same time goes out in one piece."""
-        if self.closing:
-            return
-        if not stream.queued:
-            stream.queued = True
-            self._turns.append(stream)
-        if not self._flushing and self._flush_call is None and not self._paused:
-            self._flush_call = self.context.reactor.callLater(0, self._flush_now)
-
-    def forget(self, stream: H2Stream, *, answered: bool = False) -> None:
+    def forget(self, stream: H2Response, *, answered: bool = False) -> None:
         """Be done with a stream."""
         if self._streams.pop(stream.number, None) is None:
             return
@@ -313,41 +279,7 @@ class H2Connection(Ends):
         """End with the requests there are."""
         self._leaving = True
 
-    # The transport.
-
-    def _flush_now(self) -> None:
-        self._flush_call = None
-        self._flush()
-
-    def _flush(self) -> None:
-        """Give every stream its turns, as long as the client takes what is sent."""
-        if self._flushing or self.closing:
-            return
-        self._flushing = True
-        try:
-            while self._turns and not self._paused and not self.closing:
-                self._turn(self._turns.popleft())
-        finally:
-            self._flushing = False
-        if not self.closing:
-            self._write()
-            if self._leaving and not self._streams:
-                self._close()
-
-    def _turn(self, stream: H2Stream) -> None:
-        stream.queued = False
-        if self._streams.get(stream.number) is not stream:
-            return
-        if stream.send():
-            self.ready(stream)
-        if self.session.waiting >= AT_ONCE:
-            self._write()
-
-    def _write(self) -> None:
-        data = self.session.data_to_send()
-        if data:
-            self._pace.sent(len(data))
-            self.transport.write(data)
+    # Ends.
 
     def _leave(self) -> None:
         """Refuse the streams that are still to come, and close after those there are."""

@@ -11,7 +11,7 @@ from halfsync.logs import get_asked_logger
 if TYPE_CHECKING:
     from types import FrameType
 
-    from halfsync.life.parts import Process
+    from halfsync.life.process import Process
 
 # Who sends SIGUSR1 wants to see it, also with --log.level=error.
 log = get_asked_logger(__name__)

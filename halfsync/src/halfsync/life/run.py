@@ -20,7 +20,7 @@ from halfsync.life import collector, reactors, signals
 from halfsync.life import open_files as limits
 from halfsync.life.dump import dump, work
 from halfsync.life.errors import StartError
-from halfsync.life.parts import Process
+from halfsync.life.process import Process
 from halfsync.life.reload import reload_flags
 from halfsync.life.sockets import listening_descriptors, unserved
 from halfsync.life.stalls import Stalls

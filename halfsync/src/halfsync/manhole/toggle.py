@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from halfsync.endpoints import connections
     from halfsync.endpoints.endpoint import Endpoint
     from halfsync.life.facts import Metric, OpenConnection
-    from halfsync.life.parts import Process
+    from halfsync.life.process import Process
     from halfsync.manhole.ssh_server import SSHServer
 else:
     connections = later("halfsync.endpoints.connections")

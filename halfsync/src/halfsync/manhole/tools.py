@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
-    from halfsync.life.parts import Process
+    from halfsync.life.process import Process
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from halfsync import flags, logs
-from halfsync.life.parts import Process
+from halfsync.life.process import Process
 
 if TYPE_CHECKING:
     from halfsync.life.facts import PeriodicTask

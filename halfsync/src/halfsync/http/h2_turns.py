@@ -1,0 +1,91 @@
+"""The turns of an HTTP/2 connection's streams: what is sent, when, and in pieces of which size.
+
+Priorities are not heeded, as RFC 9113 section 5.3 allows: streams take turns, a frame of data at a time.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from halfsync.http.ends import Ends
+from halfsync.http.rate import Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from halfsync.http.context import Context
+    from halfsync.http.h2_response import H2Response
+    from halfsync.http.h2_session import Session
+
+AT_ONCE = 64 * 1024
+"""Bytes of frames handed to the transport in one piece."""
+
+
+class H2Turns(Ends):
+    """A connection, as far as it sends."""
+
+    _streams: Mapping[int, H2Response]
+
+    def __init__(self, context: Context, session: Session) -> None:
+        self.context = context
+        self.session = session
+        self.closing = False
+        """Nothing more is read or begun."""
+        self._leaving = False
+        """Whether the connection ends with the streams it has."""
+        self._turns: deque[H2Response] = deque()
+        self._paused = False
+        self._pace = Pace(context.bounds)
+        """How the client takes what is sent; windows apart, which are their streams' own."""
+        self._flushing = False
+        self._flush_call: Any = None
+
+    def ready(self, stream: H2Response) -> None:
+        """Give the stream a turn; soon, so that what becomes ready at the same time goes out in one piece."""
+        if self.closing:
+            return
+        if not stream.queued:
+            stream.queued = True
+            self._turns.append(stream)
+        if not self._flushing and self._flush_call is None and not self._paused:
+            self._flush_call = self.context.reactor.callLater(0, self._flush_now)
+
+    def _flush(self) -> None:
+        """Give every stream its turns, as long as the client takes what is sent."""
+        if self._flushing or self.closing:
+            return
+        self._flushing = True
+        try:
+            while self._turns and not self._paused and not self.closing:
+                self._turn(self._turns.popleft())
+        finally:
+            self._flushing = False
+        if not self.closing:
+            self._write()
+            if self._leaving and not self._streams:
+                self._close()
+
+    def _flush_now(self) -> None:
+        self._flush_call = None
+        self._flush()
+
+    def _turn(self, stream: H2Response) -> None:
+        stream.queued = False
+        if self._streams.get(stream.number) is not stream:
+            return
+        if stream.send():
+            self.ready(stream)
+        if self.session.waiting >= AT_ONCE:
+            self._write()
+
+    def _write(self) -> None:
+        data = self.session.data_to_send()
+        if data:
+            self._pace.sent(len(data))
+            self.transport.write(data)
+
+    @abstractmethod
+    def _close(self) -> None:
+        """End the connection once everything is sent."""

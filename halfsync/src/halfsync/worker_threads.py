@@ -1,0 +1,207 @@
+"""Threads for code that blocks, and how calls get to them and results back.
+
+The reactor holds the queue. What is submitted in a turn of the reactor is handed over at its end:
+a thread is woken, and takes calls until none is left; the reactor waits up to a millisecond until it runs.
+Calls that do not block so run behind each other in one thread, and each that blocks gets one of its own:
+to wake a thread for every call takes 3 futex(2) calls a request, and the reactor loses the interpreter's lock
+to it at its next system call (hello: 0.7 of the requests a second).
+The thread that was idle last is woken first: its stack is in the processor's cache.
+Tried and worse: to spin until the thread runs, to wake several at once, to send from the worker's thread.
+
+The threads are daemons, started when there is work for them.
+Twisted's own pool joins its threads at exit, and a call that never returns hung the process there.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from contextvars import copy_context
+from threading import Lock, Thread
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from halfsync.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet import defer
+
+    from halfsync.worker_lines import Job, Label
+    from halfsync.worker_queue import CallQueue
+
+log = get_logger(__name__)
+
+HANDSHAKE = 0.001
+"""Seconds that the reactor waits for a thread it has woken: until that one has the interpreter's lock."""
+
+
+class Worker:
+    """One thread; what it holds is written by itself alone and read by anyone."""
+
+    __slots__ = ("held", "progressed", "thread", "wake")
+
+    def __init__(self) -> None:
+        self.thread: Thread
+        self.held: tuple[Label, float] | None = None
+        self.progressed = 0.0
+        """When its call last got on; `inf` while it waits for somebody else."""
+        self.wake = Lock()
+        """Released to wake the thread."""
+        self.wake.acquire()
+
+
+class Threads:
+    """Threads that take calls from a queue, and hand results to the reactor."""
+
+    label: str
+    """The name of the pool; each thread has a number after it."""
+
+    def __init__(self, jobs: CallQueue, threads: int, reactor: Any) -> None:
+        """Begin with no thread.
+
+        :param threads: how many there may be.
+        """
+        self.threads = threads
+        self._jobs = jobs
+        self._reactor = reactor
+        self._idle: list[Worker] = []
+        self._workers: list[Worker] = []
+        self._results: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        self._woken = False
+        """Whether the reactor will deliver results without being told."""
+        self._handing_over = False
+        """Whether it will hand over what is in the queue."""
+        self._ran = Lock()
+        """Released by a thread that was woken and runs."""
+        self._ran.acquire()
+        self._stopped = False
+        self._empty: list[defer.Deferred[None]] = []
+        """Each fires when nothing runs and nothing waits."""
+
+    @property
+    def busy(self) -> int:
+        """How many threads hold something."""
+        return sum(worker.held is not None for worker in self._workers)
+
+    def in_reactor(self, function: Callable[..., object], *args: object) -> None:
+        """Make a call in the reactor's thread, after those asked for before it; for any thread.
+
+        Many may be asked for by the time the reactor wakes: it is woken once for all of them,
+        because the wake-up is a system call at which the asking thread loses the interpreter's lock.
+        """
+        self._results.append((function, args))
+        if not (self._woken or self._handing_over):
+            self._woken = True
+            self._reactor.callFromThread(self._deliver)
+
+    # In the reactor.
+
+    def _hand_over(self) -> None:
+        """Wake a thread for what waits, and one more for as long as each is held up by what it took."""
+        self._deliver()
+        while self._jobs:
+            if self._idle:
+                self._idle.pop().wake.release()
+            elif len(self._workers) < self.threads:
+                started = len(self._workers)
+                if not self._hire() or len(self._workers) == started:
+                    break
+            else:
+                break
+            # Truly wait: whoever only looks again and again takes the interpreter's lock from the thread.
+            # It runs when the one before it, or the last one behind that, blocks.
+            ran = self._ran.acquire(timeout=HANDSHAKE)
+            self._deliver()
+            if not ran:
+                # Nothing blocks: the reactor has other things to do, and comes back.
+                break
+        self._handing_over = bool(self._jobs) and bool(self._idle or len(self._workers) < self.threads)
+        if self._handing_over:
+            self._reactor.callLater(0, self._hand_over)
+        elif self._results:
+            self._deliver()
+
+    def _deliver(self) -> None:
+        # In this order: a thread that still finds True has appended before the loop below ends.
+        self._woken = False
+        results = self._results
+        # Not until none is left: threads that go on making more must not keep the reactor here.
+        for _ in range(len(results)):
+            function, args = results.popleft()
+            try:
+                function(*args)
+            except Exception:
+                log.exception("workers.result_failed", function=getattr(function, "__qualname__", ""))
+        if results and not (self._woken or self._handing_over):
+            self._woken = True
+            self._reactor.callLater(0, self._deliver)
+
+    def _hire(self) -> bool:
+        """Start one more thread; False when the system allows none and there is no other to do the work."""
+        worker = Worker()
+        name = f"{self.label}-{len(self._workers) + 1}"
+        worker.thread = Thread(target=self._work, args=(worker,), name=name, daemon=True)
+        # Before it starts, as it may be idle as soon as it has.
+        self._workers.append(worker)
+        try:
+            worker.thread.start()
+        except RuntimeError:
+            self._workers.remove(worker)
+            log.exception("workers.no_thread", pool=self.label, threads=len(self._workers))
+            return bool(self._workers)
+        return True
+
+    def _check_empty(self) -> None:
+        if not (self._jobs or self.busy):
+            waiting, self._empty = self._empty, []
+            for each in waiting:
+                each.callback(None)
+
+    # In the threads.
+
+    def _next(self, worker: Worker) -> Job | None:
+        """Wait for a call; None is the end."""
+        while not self._stopped:
+            job = self._jobs.take(self._expired)
+            if job is not None:
+                return job
+            self._idle.append(worker)
+            if self._jobs or self._stopped:
+                # It came between the two looks.
+                try:
+                    self._idle.remove(worker)
+                except ValueError:
+                    # The reactor has taken this thread from there, and releases its lock.
+                    pass
+                else:
+                    continue
+            worker.wake.acquire()
+            self._say_ran()
+        return None
+
+    def _expired(self, job: Job) -> None:
+        self.in_reactor(job.tell, "expire")
+
+    def _say_ran(self) -> None:
+        with suppress(RuntimeError):
+            # It is released already where the reactor did not wait so long.
+            self._ran.release()
+
+    def _work(self, worker: Worker) -> None:
+        self._say_ran()
+        while (job := self._next(worker)) is not None:
+            worker.held = (job.label, time())
+            worker.progressed = 0.0
+            try:
+                # What one call leaves in context variables (the logs' fields) must not reach the next.
+                copy_context().run(job.call)
+            except BaseException:
+                label = job.label() if callable(job.label) else job.label
+                log.exception("workers.call_failed", label=label)
+            # A thread that waits must not keep the last request and its body alive.
+            del job
+            worker.held = None
+            if self._empty:
+                self.in_reactor(self._check_empty)
