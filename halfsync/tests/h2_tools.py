@@ -56,10 +56,12 @@ class Client:
         resource: Any = None,
         access_log: bool = False,
         greet: bool = True,
+        site: Site | None = None,
+        clock: Clock | None = None,
         **bounds: Any,
     ):
-        self.clock = Clock()
-        self.site = Site(
+        self.clock = clock or Clock()
+        self.site = site or Site(
             resource or Gateway(app, Inline()),
             bounds=Bounds(**bounds),
             access_log=access_log,

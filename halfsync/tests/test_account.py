@@ -16,8 +16,8 @@ from halfsync.endpoints.addresses import ip_address
 from halfsync.http import relief
 from halfsync.http.account import Account
 from halfsync.http.h2_fields import FieldReader
+from halfsync.http.h2_response import A_STREAM
 from halfsync.http.h2_session import HEADS
-from halfsync.http.h2_stream import A_STREAM
 from halfsync.http.relief import Relief
 from http_tools import Connection as Served
 from http_tools import parse

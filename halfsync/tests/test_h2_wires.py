@@ -17,17 +17,24 @@ import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import StreamReset
+from h2.frame_buffer import FrameBuffer
+from hpack import Encoder
+from hyperframe.frame import GoAwayFrame, HeadersFrame, SettingsFrame
 from klein import Klein
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from certificates import make_certificate, write
+from h2_tools import POST, PREFACE
 from halfsync.endpoints import parse
 from halfsync.life.sockets import Sockets
 from http_tools import ServerCase, hello, resident
 
 CHUNK = b"x" * 65536
+POST_HEAD = HeadersFrame(1, Encoder().encode(POST), flags=["END_HEADERS"]).serialize()
+"""Of a request whose body is still to come."""
+
 PIECES = 1600
 """Of these, 100 MB."""
 
@@ -241,6 +248,40 @@ class H2Test(ServerCase):
         self.serve_tls(lambda e, s: (s("200 OK", []), (CHUNK for _ in range(PIECES)))[1])
         command = ["curl", "-sk", "--http2", "-o", "/dev/null", "-w", "%{size_download}", self.url]
         assert await deferToThread(run, *command) == str(PIECES * len(CHUNK))
+
+    async def test_turned_away(self):
+        """A client for which there is no place hears GOAWAY, then the end of TLS; HTTP/1.1 is not spoken."""
+        self.serve_tls(max_connections=1, max_connections_per_client=9)
+        first = await deferToThread(self.open_h2)
+        try:
+            # One that has asked, so that it is not idle.
+            first.sendall(PREFACE + SettingsFrame(0).serialize() + POST_HEAD)
+            while not any(each.asked for each in self.site.context.connections):
+                await deferToThread(int)
+            data = await deferToThread(self.read_turned_away)
+        finally:
+            first.close()
+        buffer = FrameBuffer(server=False)
+        buffer.max_frame_size = 2**14
+        buffer.add_data(data)
+        frames = list(buffer)
+        assert [type(each) for each in frames[::2]] == [SettingsFrame, GoAwayFrame]
+        assert frames[-1].last_stream_id == 0
+
+    def open_h2(self):
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+        return context.wrap_socket(socket.create_connection(("127.0.0.1", self.tls_port)))
+
+    def read_turned_away(self):
+        with self.open_h2() as client:
+            # What it sends at once, as clients do, is dropped; it must not take the answer away.
+            client.sendall(PREFACE + SettingsFrame(0).serialize() + POST_HEAD)
+            data = b""
+            while piece := client.recv(65536):
+                data += piece
+            return data
 
     async def test_drain(self):
         """Requests in flight are answered to their end, and the drain ends with their connections."""

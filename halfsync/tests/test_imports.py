@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("worker_calls", "worker_queue", "worker_stuck"),
     ("worker_lines", "worker_refusals"),
     ("life",),
-    ("logs", "deadline", "request_id"),
+    ("logs", "deadline", "request_id", "request_body"),
     ("flags",),
     ("flag", "path_walk", "_later", "built", "service_process", "_twisted"),
 )

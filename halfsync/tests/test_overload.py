@@ -6,16 +6,18 @@ import importlib
 import re
 
 import pytest
+from h2.errors import ErrorCodes
+from hyperframe.frame import SettingsFrame
 from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.address import UNIXAddress
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 
+from h2_tools import POST, PREFACE
+from h2_tools import Client as H2Client
 from halfsync.endpoints.addresses import ip_address
 from halfsync.flags import FlagError
-from halfsync.http import listener
-from halfsync.http.bounds import Bounds
 from halfsync.http.proxies import Proxies
 from halfsync.testing import flags_set
 from http_tools import GET, Connection, ServerCase, parse, resident
@@ -152,18 +154,6 @@ class TestShares:
         assert b"hello" in other.transport.value()
 
 
-def test_open_files_bound_the_connections(monkeypatch):
-    """What the limit has no room for is not promised, and said once."""
-    monkeypatch.setattr(listener, "getrlimit", lambda _: (1024, 1024))
-    with capture_logs() as logs:
-        bounds = listener.within_open_files(Bounds(max_connections=10_000))
-        assert listener.within_open_files(Bounds(max_connections=500)).max_connections == 500
-    assert bounds.max_connections + bounds.most_turned_away <= 1024 - listener.RESERVE
-    assert [(each["event"], each["asked"], each["used"]) for each in logs] == [
-        ("web.max_connections_lowered", 10_000, bounds.max_connections)
-    ]
-
-
 def endless(_environ, start_response):
     """Never end."""
     start_response("200 OK", [])
@@ -269,7 +259,45 @@ class TestSlowReaders(ServerCase):
 )
 def test_bounds_with_which_nothing_could_be_served_are_refused(flag, value, right):
     """By a message that says what would be right."""
+    importlib.import_module("halfsync.http.listener")
     importlib.import_module("halfsync.http.wsgi")
     importlib.import_module("halfsync.thrift.listener")
     with pytest.raises(FlagError, match=f"; right is {re.escape(right)} "), flags_set({flag: value}):
         pass
+
+
+class TestTurnedAwayOverHttp2:
+    """A client with which HTTP/2 was agreed on (ALPN) is told in HTTP/2 that it may ask elsewhere."""
+
+    def refused(self) -> H2Client:
+        client = H2Client(max_connections=1, max_connections_per_client=9)
+        held = client.site.buildProtocol(None)
+        held.makeConnection(StringTransport(lenient=True))
+        held.dataReceived(b"GET / HTTP/1.1\r\n")
+        # The first has asked, and none is idle.
+        client.request(POST, end=False)
+        new = H2Client(site=client.site, clock=client.clock, greet=False)
+        new.receive()
+        return new
+
+    def test_goaway(self):
+        """No stream was begun (RFC 9113 section 6.8), no byte is of HTTP/1.1, and it ends soon."""
+        new = self.refused()
+        assert new.goaways == [(0, ErrorCodes.NO_ERROR)]
+        assert isinstance(new.frames[0], SettingsFrame)
+        # What has come meanwhile is dropped.
+        new.send_bytes(PREFACE)
+        assert new.request().status == 0
+        assert not new.open
+        new.advance(3)
+        assert new.transport.disconnected
+        new.lose()
+        assert new.site.connections == 2
+
+    def test_a_flood(self):
+        """Beyond a number of them, they are cut without a word."""
+        client = H2Client(max_connections=1, max_connections_per_client=9)
+        client.request(POST, end=False)
+        more = [H2Client(site=client.site, clock=client.clock, greet=False) for _ in range(80)]
+        assert 64 <= sum(each.receive() != [] for each in more) < 80
+        assert [each for each in more if not (each.goaways or each.transport.disconnected)] == []

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from halfsync.http.listener import WebListener
     from halfsync.http.mount import Mount
     from halfsync.http.sse import EventStream
+    from halfsync.http.static_files import StaticFiles
     from halfsync.http.websocket_resource import WebSockets
     from halfsync.http.wsgi import Gateway, workers_from_flags
     from halfsync.life.about import About
@@ -63,6 +64,7 @@ __all__ = [
     "Periodic",
     "Process",
     "StartError",
+    "StaticFiles",
     "Tasks",
     "WebListener",
     "WebSockets",
@@ -98,6 +100,7 @@ _HOMES = {
     "Periodic": "periodic",
     "Process": "life.process",
     "StartError": "life.errors",
+    "StaticFiles": "http.static_files",
     "Tasks": "tasks",
     "WebListener": "http.listener",
     "WebSockets": "http.websocket_resource",

@@ -113,12 +113,14 @@ def serve_wsgi(
     :param app: the application; its threads may block.
     :param factory: whether `app` makes the application, once the flags are parsed.
     :param parts: adds parts of the service's own, which start after these, and stop before them.
-    :param beside: returns, by path, what else answers on the same listener, in the reactor (`Mount` has the
-        kinds): `lambda process: {"/events": process.add(EventStream(...)).resource}`.
+    :param beside: returns, by path, what else answers on the same listener: in the reactor what a `Mount`
+        takes, `lambda process: {"/events": process.add(EventStream(...)).resource}`; in the same threads
+        other WSGI applications, `StaticFiles` among them.
     :param commands: as for `run`.
     :param argv: the arguments without the program's name; None for those of the process.
     :raises SystemExit: as `run` does.
     """
+    from halfsync.http.handlers import answers  # noqa: PLC0415  see above
     from halfsync.http.listener import WebListener  # noqa: PLC0415  see above
     from halfsync.http.mount import Mount  # noqa: PLC0415  see above
     from halfsync.http.wsgi import Gateway, workers_from_flags  # noqa: PLC0415  see above
@@ -131,7 +133,11 @@ def serve_wsgi(
         workers = process.add(workers_from_flags(process.reactor))
         root: Gateway | Mount = Gateway(made, workers)
         if beside is not None:
-            root = Mount({"/": root, **beside(process)})
+            below = {
+                path: given if answers(given) else Gateway(given, workers)
+                for path, given in beside(process).items()
+            }
+            root = Mount({"/": root, **below})
         process.add(WebListener.from_flags(root, process.reactor))
         if parts is not None:
             parts(process)

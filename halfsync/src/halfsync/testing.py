@@ -15,38 +15,37 @@ from __future__ import annotations
 
 import io
 import json as json_module
+import re
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
 
-from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
 from halfsync.flags.declaring import reading
 from halfsync.flags.registry import Registry
 from halfsync.http.bounds import Bounds
-from halfsync.http.connection import H1Connection
+from halfsync.http.in_memory import Connection, InlineWorkers, Transport
 from halfsync.http.site import Site
 from halfsync.http.wsgi import Gateway
+from halfsync.request_body import encode, keep_cookies
 from halfsync.service_process import ServiceProcess
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from email.message import Message
 
+    from twisted.internet.defer import Deferred
+
     from halfsync.flags.registry import Setting
-    from halfsync.http.context import Context
-    from halfsync.http.h1_stream import H1Stream
+    from halfsync.request_body import File
 
 __all__ = [
     "AsyncClient",
@@ -97,6 +96,8 @@ class AsyncClient:
         resource: Any
         known = IResource.providedBy(app) or hasattr(app, "resource") or hasattr(app, "handle")
         resource = app if known else Gateway(app, InlineWorkers())
+        self.cookies: dict[str, str] = {}
+        """What responses have set, by name; as they stand in the header."""
         self._site = Site(resource, bounds=bounds or Bounds(), access_log=False, reactor=Clock())
 
     def request(
@@ -104,33 +105,33 @@ class AsyncClient:
         method: str,
         path: str,
         *,
-        data: bytes | Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        data: bytes | Mapping[str, str] | Iterable[bytes] | None = None,
         json: Any = None,
+        files: Mapping[str, File] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Deferred[Response]:
-        """Send a request.
+        """Send a request, with the cookies that responses have set.
 
-        :param data: the body; a mapping is sent as a form.
+        :param query: what stands behind the `?`.
+        :param data: the body; a mapping is sent as a form, pieces are sent chunked.
         :param json: what to send as JSON instead.
+        :param files: to upload, by field: name, content and perhaps type; a form in `data` goes along.
         :raises ConnectionAbortedError: when the response is broken off.
         """
-        fields = {"Host": "localhost"}
-        body = b""
-        if json is not None:
-            body = json_module.dumps(json).encode()
-            fields["Content-Type"] = "application/json"
-        elif isinstance(data, bytes):
-            body = data
-        elif data is not None:
-            body = urlencode(data).encode()
-            fields["Content-Type"] = "application/x-www-form-urlencoded"
-        if body or method in {"POST", "PUT", "PATCH"}:
-            fields["Content-Length"] = str(len(body))
+        body, described = encode(data, json, files)
+        if not described and method in {"POST", "PUT", "PATCH"}:
+            described["Content-Length"] = "0"
+        fields = {"Host": "localhost", **described}
+        if self.cookies:
+            fields["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         fields.update(headers or {})
+        if query:
+            path = f"{path}{'&' if '?' in path else '?'}{urlencode(query)}"
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         request = f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
-        connection = _Connection(self._site.context)
-        transport = _Transport(connection.ended)
+        connection = Connection(self._site.context)
+        transport = Transport(connection.ended)
         connection.makeConnection(transport)
         connection.dataReceived(request)
 
@@ -138,7 +139,9 @@ class AsyncClient:
             connection.connectionLost(Failure(ConnectionDone()))
             if transport.aborted:
                 raise ConnectionAbortedError(f"{method}: the response was broken off; the log says why")
-            return _parse(method, transport.value())
+            response = _parse(method, transport.value())
+            keep_cookies(self.cookies, response.headers.get_all("Set-Cookie", []))
+            return response
 
         return connection.answered.addCallback(close)
 
@@ -150,12 +153,34 @@ class AsyncClient:
         """Send a POST; the options are those of `request`."""
         return self.request("POST", path, **options)
 
+    def put(self, path: str, **options: Any) -> Deferred[Response]:
+        """Send a PUT; the options are those of `request`."""
+        return self.request("PUT", path, **options)
+
+    def patch(self, path: str, **options: Any) -> Deferred[Response]:
+        """Send a PATCH; the options are those of `request`."""
+        return self.request("PATCH", path, **options)
+
+    def delete(self, path: str, **options: Any) -> Deferred[Response]:
+        """Send a DELETE; the options are those of `request`."""
+        return self.request("DELETE", path, **options)
+
+    def head(self, path: str, **options: Any) -> Deferred[Response]:
+        """Send a HEAD; the options are those of `request`."""
+        return self.request("HEAD", path, **options)
+
+    def options(self, path: str, **options: Any) -> Deferred[Response]:
+        """Send a OPTIONS; the options are those of `request`."""
+        return self.request("OPTIONS", path, **options)
+
 
 class Client:
     """Calls an application that answers at once; takes what AsyncClient takes."""
 
     def __init__(self, app: Any, *, bounds: Bounds | None = None) -> None:
         self._client = AsyncClient(app, bounds=bounds)
+        self.cookies = self._client.cookies
+        """What responses have set, by name."""
 
     def request(self, method: str, path: str, **options: Any) -> Response:
         """Send a request and return its response; the options are those of `AsyncClient.request`.
@@ -179,6 +204,26 @@ class Client:
     def post(self, path: str, **options: Any) -> Response:
         """Send a POST; the options are those of `AsyncClient.request`."""
         return self.request("POST", path, **options)
+
+    def put(self, path: str, **options: Any) -> Response:
+        """Send a PUT; the options are those of `AsyncClient.request`."""
+        return self.request("PUT", path, **options)
+
+    def patch(self, path: str, **options: Any) -> Response:
+        """Send a PATCH; the options are those of `AsyncClient.request`."""
+        return self.request("PATCH", path, **options)
+
+    def delete(self, path: str, **options: Any) -> Response:
+        """Send a DELETE; the options are those of `AsyncClient.request`."""
+        return self.request("DELETE", path, **options)
+
+    def head(self, path: str, **options: Any) -> Response:
+        """Send a HEAD; the options are those of `AsyncClient.request`."""
+        return self.request("HEAD", path, **options)
+
+    def options(self, path: str, **options: Any) -> Response:
+        """Send a OPTIONS; the options are those of `AsyncClient.request`."""
+        return self.request("OPTIONS", path, **options)
 
 
 @contextmanager
@@ -207,76 +252,11 @@ def _setting(name: str) -> Setting:
     return registry.find(own[0] if len(own) == 1 and "." in name else name)
 
 
-class InlineWorkers:
-    """Makes every call at once, where a service has threads: `Gateway(app, InlineWorkers())`."""
-
-    threads = 1
-
-    def submit(
-        self,
-        call: Callable[[], object],
-        label: str | Callable[[], str],
-        *,
-        patient: bool = False,
-        deadline: float | None = None,
-        critical: bool = False,
-    ) -> None:
-        """Make a call, in a context of its own, as the threads of the pool do."""
-        del label, patient, deadline, critical
-        copy_context().run(call)
-
-    def retry_after(self) -> int:
-        """Return 1; it is never busy."""
-        return 1
-
-    def in_reactor(self, function: Callable[..., object], *args: object) -> None:
-        """Make a call of the reactor's at once, too."""
-        function(*args)
-
-    def skipped(self) -> None:
-        """Count nothing."""
-
-    def progress(self, *, waiting: bool = False) -> None:
-        """Watch nothing."""
-
-
-class _Transport(StringTransport):
-    """A connection to nowhere that tells when the server is done with it."""
-
-    def __init__(self, ended: Callable[[], None]) -> None:
-        super().__init__(  # type: ignore[no-untyped-call]
-            IPv4Address("TCP", "127.0.0.1", 80), IPv4Address("TCP", "127.0.0.1", 50000), lenient=True
-        )
-        self._ended = ended
-        self.aborted = False
-
-    def loseConnection(self) -> None:
-        self.disconnecting = True
-        self._ended()
-
-    def abortConnection(self) -> None:
-        self.aborted = True
-        self._ended()
-
-
-class _Connection(H1Connection):
-    """A connection for one exchange."""
-
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self.answered: Deferred[None] = Deferred()
-
-    def written(self, stream: H1Stream) -> None:
-        super().written(stream)
-        self.ended()
-
-    def ended(self) -> None:
-        if not self.answered.called:
-            self.answered.callback(None)
-
-
 def _parse(method: str, data: bytes) -> Response:
     # The standard library's parser reads the file that it makes of a socket, and asks for nothing else.
+    # It takes 103 Early Hints for the response.
+    while re.match(rb"HTTP/1\.1 1(?!01)[0-9][0-9] ", data):
+        data = data.partition(b"\r\n\r\n")[2]
     received = SimpleNamespace(makefile=lambda _mode: io.BytesIO(data))
     response = HTTPResponse(cast("socket.socket", received), method=method)
     try:

@@ -190,6 +190,10 @@ class WorkerPool(Threads, Part):
             found.append(WorkerThread(worker.thread.name, worker.thread.ident or 0, text, since))
         return found
 
+    def open_files(self) -> int:
+        """Return how many files the calls may have open: one each, as a guess."""
+        return self.threads
+
     async def start(self) -> None:
         """Begin to look for threads that are stuck."""
         self._stuck.start()

@@ -32,6 +32,10 @@ else:
     site = later("halfsync.http.site")
 
 
+MOST_CONNECTIONS = 64
+"""Probes, scrapes and people at a time, all of which may come from one address."""
+
+
 class AdminEndpoints(Endpoints):
     """The flag: endpoints at which, without a token, only this machine can ask."""
 
@@ -89,7 +93,15 @@ class Admin(HttpListener):
             token_file=token_file,
             unix_is_private=not any(is_shared_unix(each.source) for each in self._listen),
         )
-        bounds = Bounds(max_body=LONGEST, idle_timeout=60, request_timeout=10, write_timeout=30)
+        bounds = Bounds(
+            max_body=LONGEST,
+            idle_timeout=60,
+            request_timeout=10,
+            write_timeout=30,
+            max_connections=MOST_CONNECTIONS,
+            max_connections_per_client=MOST_CONNECTIONS,
+            most_files=2,
+        )
         shown = pages.Pages(process, allowed)
         self._metrics = shown.metrics
         served = site.Site(

@@ -75,6 +75,8 @@ class Handshakes:
         self.results: Counter[str] = Counter()
         """How many have ended in which way."""
         self.log = Seldom(reactor)
+        self.most: int | None = None
+        """How many there may be; None for MOST."""
         self._open: dict[Handshake, float] = {}
         """By deadline, the oldest first."""
         self._sweeper: Any = None
@@ -86,8 +88,9 @@ class Handshakes:
 
     def begin(self, sock: socket.socket, client: Address) -> None:
         """Begin with a connection that was accepted."""
-        if len(self._open) >= MOST:
-            self.log.warning("handshakes.too_many", most=MOST)
+        most = MOST if self.most is None else self.most
+        if len(self._open) >= most:
+            self.log.warning("handshakes.too_many", most=most)
             next(iter(self._open)).end("cut")
         handshake = Handshake(self, sock, client)
         self.keep(handshake, TIMEOUT)

@@ -34,6 +34,9 @@ else:
 
 log = get_logger(__name__)
 
+HANDSHAKES = 1000
+"""Handshakes that a port may have at a time: `handshakes.MOST`."""
+
 
 class Endpoints(_List):
     """The flag of a listener: endpoint strings separated by spaces; none turns it off."""
@@ -95,6 +98,19 @@ class Listener(Part):
         self.factory = factory
         self._reactor = reactor
         self._ports: list[ListeningPort] = []
+        self._most_handshakes = HANDSHAKES
+
+    def open_files(self) -> int:
+        """Return how many files there may be at most but for connections, which a subclass knows of.
+
+        A port has its socket, and one to give up when there is no other; and handshakes, where there are any.
+        """
+        shaking = sum(each.certificates is not None or each.proxied for each in self._endpoints)
+        return 2 * len(self._endpoints) + self._most_handshakes * shaking
+
+    def allow_open_files(self, most: int) -> None:
+        """Have fewer handshakes at a time: an eighth of all."""
+        self._most_handshakes = max(1, min(HANDSHAKES, most // 8))
 
     async def bind(self, sockets: Sockets) -> None:
         """Bind every endpoint, or none.
@@ -105,6 +121,8 @@ class Listener(Part):
             for endpoint in self._endpoints:
                 port = endpoint.bind(self.factory, self._reactor, sockets)
                 self._ports.append(port)
+                if self._most_handshakes < HANDSHAKES:
+                    port.handshakes.most = self._most_handshakes
                 self._refuse_a_second_listener(endpoint, port, sockets)
         except BaseException as error:
             await self.unbind()

@@ -40,6 +40,11 @@ class Bounds:
         return self.max_connections_per_client or max(1, self.max_connections // 4)
 
     @property
+    def connections(self) -> int:
+        """Connections at a time, those included that are being turned away."""
+        return self.max_connections + self.most_turned_away
+
+    @property
     def most_turned_away(self) -> int:
         """Connections that are told so politely at a time, beyond `max_connections`."""
         return self.max_connections // 8 + 64

@@ -56,6 +56,9 @@ class H1Connection(H1Ends):
             connections.turned_away(self)
             if connections.flooded:
                 self.abort()
+            elif getattr(self.transport, "negotiatedProtocol", None) == b"h2":
+                self.closing = True
+                self.context.speak_h2(self).turn_away()
             else:
                 self.refuse(503)
 

@@ -88,7 +88,7 @@ class Connections:
         """Whether each response is to be the last on its connection."""
         self.accepted = 0
         """Connections since the start."""
-        self._bounds = bounds
+        self.bounds = bounds
         self._reactor = reactor
         self._open: dict[Connection, bytes | None] = {}
         """With each, by what its client's connections are counted."""
@@ -113,14 +113,14 @@ class Connections:
     @property
     def flooded(self) -> bool:
         """Whether so many are being refused that there is no time to be polite to them."""
-        return len(self._turned_away) > self._bounds.most_turned_away
+        return len(self._turned_away) > self.bounds.most_turned_away
 
     def find_place(self, connection: Connection) -> bool:
         """Say whether a connection that has been opened may stay; an idle one makes room for it."""
         client = self._open[connection]
-        if client is not None and self._clients[client] > self._bounds.share:
+        if client is not None and self._clients[client] > self.bounds.share:
             return False
-        if len(self._open) - len(self._turned_away) <= self._bounds.max_connections:
+        if len(self._open) - len(self._turned_away) <= self.bounds.max_connections:
             return True
         idle = self._longest_idle(connection)
         if idle is None:
@@ -156,6 +156,9 @@ class Connections:
         if connection in self._open:
             self.memory.weigh(connection, 0)
             self._open[other] = self._open.pop(connection)
+        if connection in self._turned_away:
+            self._turned_away.remove(connection)
+            self._turned_away.add(other)
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection."""
@@ -173,7 +176,7 @@ class Connections:
     def idle_deadline(self) -> float:
         """Return until when a connection may wait for a request from now on."""
         now: float = self._reactor.seconds()
-        return now + (GRACE if self.draining else self._bounds.idle_timeout)
+        return now + (GRACE if self.draining else self.bounds.idle_timeout)
 
     async def drain(self) -> None:
         """Answer what is in flight and what still comes on open connections, then close each.

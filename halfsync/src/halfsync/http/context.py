@@ -87,6 +87,11 @@ class Context:
         """Whether the listener is being stopped."""
         return self.connections.draining
 
+    def lower(self, bounds: Bounds) -> None:
+        """Have other bounds, before there is any connection."""
+        self.bounds = self.connections.bounds = bounds
+        self.disk.most_files = self.upload_disk.most_files = bounds.most_files
+
     def date(self) -> str:
         """Return the present date as HTTP writes it."""
         now = int(time())

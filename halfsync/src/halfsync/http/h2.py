@@ -15,12 +15,11 @@ from zope.interface import implementer
 
 from halfsync.endpoints.addresses import address_text
 from halfsync.http.h2_frames import ErrorCode, H2Error
-from halfsync.http.h2_response import A_STREAM
 from halfsync.http.h2_session import Session
 from halfsync.http.h2_stream import H2Stream
 from halfsync.http.h2_streams import RESET_COST, RESPONSE_CREDIT
 from halfsync.http.h2_turns import H2Turns
-from halfsync.http.rate import Pace, socket_of, unsent, untaken, wait_or_cut
+from halfsync.http.rate import LINGER, Pace, socket_of, untaken, wait_or_cut
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
@@ -105,14 +104,6 @@ class H2Connection(H2Turns):
             self.transport.resumeProducing()
             self.dataReceived(b"")
 
-    def buffered(self) -> int:
-        """Return how many bytes are in buffers, of frames that came in part and of answers to be sent."""
-        if self.closing:
-            return unsent(self.transport)
-        # A bytearray that grows has an eighth to spare.
-        answers = sum(each.buffered for each in self._streams.values()) * 9 // 8
-        return self.session.held + answers + A_STREAM * len(self._streams) + unsent(self.transport)
-
     def pauseProducing(self) -> None:
         """Give the client time to take what fills the buffer; read nothing that would want an answer."""
         self._paused = True
@@ -192,6 +183,20 @@ class H2Connection(H2Turns):
         for stream in [each for each in self._streams.values() if each.deadline <= now]:
             stream.expire(now)
         self._flush()
+
+    def turn_away(self) -> None:
+        """Say that no request will be answered here, so that each may be asked elsewhere, and close."""
+        self.session.say_goaway(0)
+        self._write()
+        self.closing = True
+        self.transport.unregisterProducer()
+        bottom = socket_of(self.transport)
+        if bottom is None:
+            self.transport.loseConnection()
+        else:
+            # Not both sides at once: a reset for what the client has sent could overtake the word.
+            bottom.loseWriteConnection()
+        self._deadline = self.context.seconds() + LINGER
 
     def abort(self) -> None:
         """Cut the connection."""

@@ -209,6 +209,11 @@ class H2Response(Stream):
         self._headers = headers
         self.write(data)
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait, and for which no room was taken."""
+        return len(self._buffer)
+
     def write(self, data: bytes) -> None:
         """Send a piece of a body."""
         if self._reset is None:

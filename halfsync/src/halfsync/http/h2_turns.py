@@ -10,7 +10,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from halfsync.http.ends import Ends
-from halfsync.http.rate import Pace
+from halfsync.http.h2_response import A_STREAM
+from halfsync.http.rate import Pace, unsent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +52,14 @@ class H2Turns(Ends):
             self._turns.append(stream)
         if not self._flushing and self._flush_call is None and not self._paused:
             self._flush_call = self.context.reactor.callLater(0, self._flush_now)
+
+    def buffered(self) -> int:
+        """Return how many bytes are in buffers, of frames that came in part and of answers to be sent."""
+        if self.closing:
+            return unsent(self.transport)
+        # A bytearray that grows has an eighth to spare.
+        answers = sum(each.buffered for each in self._streams.values()) * 9 // 8
+        return self.session.held + answers + A_STREAM * len(self._streams) + unsent(self.transport)
 
     def _flush(self) -> None:
         """Give every stream its turns, as long as the client takes what is sent."""

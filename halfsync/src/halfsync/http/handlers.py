@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from halfsync.http.stream import Handler
 
 
+def answers(given: Any) -> bool:
+    """Say whether `as_handler` takes it."""
+    return hasattr(given, "handle") or hasattr(given, "resource") or IResource.providedBy(given)
+
+
 def as_handler(given: Any) -> Handler:
     """Return a handler for what may also be a resource of twisted.web, or an application of klein's.
 

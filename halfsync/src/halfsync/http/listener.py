@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 from halfsync import flag, flags
@@ -13,15 +12,12 @@ from halfsync.flags import types as flagtypes
 from halfsync.http import proxies
 from halfsync.http.bounds import Bounds
 from halfsync.http.part import HttpListener
-from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from halfsync.http import site
     from halfsync.http.mount import Mount
 else:
     site = later("halfsync.http.site")
-
-log = get_logger(__name__)
 
 SAFE = Bounds()
 
@@ -97,23 +93,6 @@ class FLAGS:
     access_log = flag.Bool("One structured event a request.", default=True)
 
 
-RESERVE = 128
-"""Open files kept for all but the connections: admin, manhole, a file for each thread."""
-
-
-def within_open_files(bounds: Bounds) -> Bounds:
-    """Lower what connections there may be to what the limit of open files (getrlimit(2)) has room for."""
-    limit, _ = getrlimit(RLIMIT_NOFILE)
-    if limit == RLIM_INFINITY:
-        return bounds
-    # Those that are turned away are an eighth of the others, and 64.
-    most = max(1, (limit - RESERVE - 64) * 8 // 9)
-    if bounds.max_connections <= most:
-        return bounds
-    log.warning("web.max_connections_lowered", asked=bounds.max_connections, used=most, open_files=limit)
-    return replace(bounds, max_connections=most)
-
-
 class WebResource(Protocol):
     """What answers requests in the reactor: a resource of twisted.web, klein's `app.resource()` among them.
 
@@ -135,7 +114,6 @@ class WebListener(HttpListener):
         """Serve a resource, a Gateway, or a Mount of several, where and as the flags say."""
         named = [each.name for each in fields(Bounds) if each.name in dir(FLAGS)]
         bounds = Bounds(**{each: getattr(FLAGS, each) for each in named})
-        bounds = within_open_files(bounds)
         trusted = None
         if FLAGS.trusted_proxies:
             trusted = proxies.Proxies(FLAGS.trusted_proxies, headers=FLAGS.proxy_headers)

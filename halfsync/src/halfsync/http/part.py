@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from halfsync._later import later
 from halfsync.endpoints.listener import Listener
 from halfsync.life.facts import Exemplar, Metric, OpenConnection, RunningRequest, Sample, counter, gauge
+from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +25,8 @@ else:
     contexts = later("halfsync.http.context")
     rate = later("halfsync.http.rate")
 
+log = get_logger(__name__)
+
 LONGEST_ID = 100
 """Characters of an id that an exemplar has room for: OpenMetrics allows 128, names of labels included."""
 
@@ -35,6 +39,24 @@ class HttpListener(Listener):
     ) -> None:
         super().__init__(name, flag=flag, endpoints=endpoints, factory=site, reactor=reactor)
         self.site = site
+
+    def open_files(self) -> int:
+        """Return how many files there may be at most: connections, and requests and responses on the disk."""
+        bounds = self.site.bounds
+        return super().open_files() + bounds.connections + 2 * bounds.most_files
+
+    def allow_open_files(self, most: int) -> None:
+        """Have fewer connections, and fewer files for what they hold."""
+        super().allow_open_files(most)
+        context = self.site.context
+        asked = context.bounds
+        files = max(1, min(asked.most_files, most // 16))
+        left = most - super().open_files() - 2 * files
+        # Those that are turned away are an eighth of the others, and 64.
+        fewer = max(1, min(asked.max_connections, (left - 64) * 8 // 9))
+        context.lower(replace(asked, max_connections=fewer, most_files=files))
+        event = f"{self.label}.max_connections_lowered"
+        log.warning(event, asked=asked.max_connections, used=fewer, open_files=most)
 
     def requests(self) -> list[RunningRequest]:
         """Return the requests that are not answered to their end."""

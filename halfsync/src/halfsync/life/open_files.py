@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import resource
+from typing import TYPE_CHECKING
 
 from halfsync.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 log = get_logger(__name__)
 
 ENOUGH = 65_536
 """Open files. A hard limit may be a thousand million, and closing every possible one takes minutes."""
+
+
+OTHERS = 32
+"""Open files for what no part answers for: the log opened anew, names looked up, modules, a child's pipes."""
 
 
 def raise_open_files() -> int:
@@ -31,3 +40,21 @@ def raise_open_files() -> int:
         return soft
     log.debug("limits.open_files", soft=wanted, before=soft)
     return wanted
+
+
+def shares(wanted: Mapping[str, int]) -> dict[str, int]:
+    """Return how many open files each part may have, that all together stay within the limit.
+
+    What is open already, and OTHERS, comes first. Of the rest, a part that wants little gets all of it,
+    and those that want more than there is get the same.
+    :param wanted: at most, by part.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return dict(wanted)
+    left = max(0, limit - OTHERS - len(os.listdir("/proc/self/fd")))  # noqa: PTH208  their number only
+    given: dict[str, int] = {}
+    for part, number in sorted(wanted.items(), key=lambda each: each[1]):
+        given[part] = min(number, left // (len(wanted) - len(given)))
+        left -= given[part]
+    return given

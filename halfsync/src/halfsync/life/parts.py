@@ -68,6 +68,15 @@ class Part:
     def toggle(self) -> None:
         """Open or close; the part called `manhole` is told so by SIGUSR2."""
 
+    # Open files
+
+    def open_files(self) -> int:
+        """Return how many files the part may have open at most, its connections included."""
+        return 0
+
+    def allow_open_files(self, most: int) -> None:
+        """Have no more than that: all parts together want more than there may be. Called before `bind`."""
+
     # What a part says of itself
 
     def problems(self) -> list[str]:

@@ -13,6 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from halfsync._later import later
+from halfsync.life import open_files
 from halfsync.life.parts import Part
 from halfsync.life.sockets import Sockets
 from halfsync.life.systemd import Systemd
@@ -157,6 +158,7 @@ class Process:
         So nothing is accepted that a start which fails would have to drop.
         When one fails, stop those that had started and unbind the others, last first, and raise.
         """
+        self._share_open_files()
         bound: list[Part] = []
         begun: list[Part] = []
         try:
@@ -203,6 +205,14 @@ class Process:
         """Stop every part, last first, each after the one above it."""
         self.state = "stopped"
         await self._undo([(part, part.stop) for part in reversed(list(self))])
+
+    def _share_open_files(self) -> None:
+        """Have all parts together promise no more than the limit of open files (getrlimit(2)) allows."""
+        wanted = {part.label: part.open_files() for part in self}
+        given = open_files.shares(wanted)
+        for part in self:
+            if given[part.label] < wanted[part.label]:
+                part.allow_open_files(given[part.label])
 
     async def _drain(self, part: Part) -> None:
         try:

@@ -142,6 +142,10 @@ class Manhole(Part):
             open_at_start=FLAGS.open,
         )
 
+    def open_files(self) -> int:
+        """Return how many files there may be, as a guess: of sessions, and what people look into."""
+        return 32
+
     async def start(self) -> None:
         """Stay closed, unless it is to be open from the start.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from threading import enumerate as threads
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from halfsync.endpoints.parsing import as_endpoint
 from halfsync.flags import types as flagtypes
 from halfsync.life.errors import StartError, WrongFlagsError
 from halfsync.life.facts import Metric, OpenConnection, RunningRequest, Sample, counter, gauge
+from halfsync.logs import get_logger
 from halfsync.thrift.bounds import Bounds
 from halfsync.thrift.counts import BUCKETS
 from halfsync.thrift.exposure import exposed
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     _Strings = flag.List[str]
 else:
     _Strings = flag.List
+
+log = get_logger(__name__)
 
 SAFE = Bounds()
 
@@ -227,6 +231,20 @@ class RpcListener(Listener):
             since = self._since(None if ready is None else ready.arrived)
             found.append(RunningRequest(self.label, "call", name, connection.peer, since, thread, request_id))
         return found
+
+    def open_files(self) -> int:
+        """Return how many files there may be at most: connections, and threads for logins."""
+        return super().open_files() + self.server.bounds.max_connections + LOGIN_THREADS
+
+    def allow_open_files(self, most: int) -> None:
+        """Have fewer connections."""
+        super().allow_open_files(most)
+        server = self.server
+        asked = server.bounds.max_connections
+        fewer = max(1, min(asked, most - super().open_files() - LOGIN_THREADS))
+        server.bounds = replace(server.bounds, max_connections=fewer)
+        event = f"{self.label}.max_connections_lowered"
+        log.warning(event, asked=asked, used=fewer, open_files=most)
 
     def connections(self) -> list[OpenConnection]:
         """Return the open connections."""

@@ -1,0 +1,90 @@
+"""An exchange in memory, without sockets and threads, for `halfsync.testing`."""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from typing import TYPE_CHECKING
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.testing import StringTransport
+
+from halfsync.http.connection import H1Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from halfsync.http.context import Context
+    from halfsync.http.h1_stream import H1Stream
+
+
+class InlineWorkers:
+    """Makes every call at once, where a service has threads: `Gateway(app, InlineWorkers())`."""
+
+    threads = 1
+
+    def submit(
+        self,
+        call: Callable[[], object],
+        label: str | Callable[[], str],
+        *,
+        patient: bool = False,
+        deadline: float | None = None,
+        critical: bool = False,
+    ) -> None:
+        """Make a call, in a context of its own, as the threads of the pool do."""
+        del label, patient, deadline, critical
+        copy_context().run(call)
+
+    def retry_after(self) -> int:
+        """Return 1; it is never busy."""
+        return 1
+
+    def in_reactor(self, function: Callable[..., object], *args: object) -> None:
+        """Make a call of the reactor's at once, too."""
+        function(*args)
+
+    def skipped(self) -> None:
+        """Count nothing."""
+
+    def progress(self, *, waiting: bool = False) -> None:
+        """Watch nothing."""
+
+
+class Transport(StringTransport):
+    """A connection to nowhere that tells when the server is done with it."""
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            IPv4Address("TCP", "127.0.0.1", 80), IPv4Address("TCP", "127.0.0.1", 50000), lenient=True
+        )
+        self._ended = ended
+        self.aborted = False
+
+    def loseConnection(self) -> None:
+        """Hear that the server is done."""
+        self.disconnecting = True
+        self._ended()
+
+    def abortConnection(self) -> None:
+        """Hear that the server cuts the connection."""
+        self.aborted = True
+        self._ended()
+
+
+class Connection(H1Connection):
+    """A connection for one exchange."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.answered: Deferred[None] = Deferred()
+
+    def written(self, stream: H1Stream) -> None:
+        """Hear that the response is whole."""
+        super().written(stream)
+        self.ended()
+
+    def ended(self) -> None:
+        """Tell that the exchange is over."""
+        if not self.answered.called:
+            self.answered.callback(None)
