@@ -15,7 +15,7 @@ ARGS =
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test bench overload abuse fuzz mutate newest restarts lint format wheel example release locks clean setup
+.PHONY: help demo test bench overload rpcbench abuse fuzz mutate newest restarts lint format wheel example release locks clean setup
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ bench: setup ## measure ours beside its peers (12 min.): make bench ARGS="--only
 
 overload: setup ## ours beside its peers under 1 to 10 times what they can do (12 min.); or ARGS=--quick
 	@.venv/bin/python -m bench.overload $(ARGS)
+
+rpcbench: setup ## Thrift RPC beside Apache's servers and thriftpy2's (3 min.); or ARGS=--quick
+	@.venv/bin/python -m bench.rpc $(ARGS)
 
 abuse: setup ## attack a real pex in 20 ways, 60 s each, beside a client that must not notice (25 min.); or ARGS=--quick
 	@.venv/bin/python -m bench.abuse $(ARGS)

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import textwrap
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from children import PATIENCE, SOURCES
+from terminal import Screen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,3 +114,26 @@ def test_a_package_that_is_none():
     )
     assert run.returncode == 2
     assert run.stderr == "halfsync.dev: package: 'no-such' is none: give the name of the service's package\n"
+
+
+def test_breakpoint_stops_in_a_handler(shop: Path, monkeypatch: pytest.MonkeyPatch):
+    """The debugger has the terminal, sees what the handler sees, and the request goes on after it."""
+    stops = 'words = [b"WORD"]\n    breakpoint()\n    return words'
+    shop.write_text(shop.read_text().replace('return [b"WORD"]', stops))
+    monkeypatch.setenv("PYTHONPATH", f"{SOURCES}:{shop.parents[1]}")
+    flags = ["--web.listen=tcp:0:interface=127.0.0.1", "--admin.listen=", "--log.level=warning"]
+    screen = Screen([sys.executable, "-m", "halfsync.dev", "shop", *flags])
+    screen.until("web.listen: ")
+    url = screen.until("\n")
+    with ThreadPoolExecutor(1) as asking:
+        answer = asking.submit(lambda: urllib.request.urlopen(url, timeout=PATIENCE).read())
+        screen.until("(Pdb) ")
+        screen.types("environ['PATH_INFO']\n")
+        screen.until("'/'")
+        screen.until("(Pdb) ")
+        screen.types("words[0] = b'changed'\n")
+        screen.until("(Pdb) ")
+        screen.types("continue\n")
+        assert answer.result() == b"changed"
+    screen.types("\x03")
+    assert screen.exit_code() == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import os
 import re
 import signal
@@ -11,7 +13,12 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from http.cookiejar import CookieJar
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
 from urllib.parse import urlencode
+
+import pytest
 
 from children import ROOT, SOURCES, running
 from servers import postgres
@@ -117,3 +124,49 @@ def test_django_with_its_admin(tmp_path):
             assert answer.headers["Cache-Control"] == "public, max-age=3600"
             assert answer.read()
         stop(service)
+
+
+class Reports(http.server.BaseHTTPRequestHandler):
+    """A service that takes reports of errors."""
+
+    protocol_version = "HTTP/1.1"
+    taken: SimpleQueue[dict[str, Any]] = SimpleQueue()
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.taken.put({"path": self.path, **json.loads(body)})
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+def test_what_is_watched_is_seen():
+    """An error is a 500 and a report with the request's id; the metric counts; a full disk is not ready."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Reports) as peer:
+        Thread(target=peer.serve_forever, daemon=True).start()
+        flags = (f"--reports=http://127.0.0.1:{peer.server_port}", "--disk=/proc/self/no-such")
+        with serving("observed_app.py", *flags) as service:
+            web, admin = pages(service)
+            for kind, status in (("coffee", 200), ("tea", 500)):
+                try:
+                    with urllib.request.urlopen(f"{web}/orders/{kind}", b"", PATIENCE) as answer:
+                        got = answer.status
+                except urllib.error.HTTPError as error:
+                    got, name = error.code, error.headers["X-Request-Id"]
+                    error.close()
+                assert got == status
+            report = Reports.taken.get(timeout=PATIENCE)
+            assert (report["path"], report["request_id"]) == ("/orders/tea", name)
+            assert report["error"] == "LookupError('there is no tea')"
+            assert "order" in report["stack"][-2]
+            with urllib.request.urlopen(f"{admin}/metrics", timeout=PATIENCE) as answer:
+                assert b'orders_total{kind="coffee"} 1.0' in answer.read()
+            service.wait_for("task.failed")
+            with pytest.raises(urllib.error.HTTPError) as unready:
+                urllib.request.urlopen(f"{admin}/health/ready", timeout=PATIENCE)
+            with unready.value:
+                assert "disk" in unready.value.read().decode()
+            stop(service)
+        peer.shutdown()

@@ -15,7 +15,7 @@ import pytest
 import halfsync
 from checkers import mypy, pyright
 from children import ROOT, SOURCES
-from halfsync import flags, testing
+from halfsync import client, flags, testing
 
 DOCUMENT = ROOT / "docs" / "library.md"
 
@@ -41,6 +41,17 @@ MEMBERS = {
     "WebListener": ["from_flags", "addresses", "url"],
     "WebSockets": ["__init__"],
     "WorkerPool": ["__init__", "run", "submit"],
+    **{
+        f"client.{name}": []
+        for name in ("CallError", "CircuitOpen", "DeadlineExceeded", "Interrupted", "NoAddress")
+    },
+    "client.FakePeer": ["__init__", "answers"],
+    "client.HttpClient": ["__init__", "request", "get", "post", "put", "delete", "open", "pieces"],
+    "client.Overloaded": [],
+    "client.Response": ["__init__", "text", "json", "header"],
+    "client.StreamedResponse": [],
+    "client.Trust": ["__init__"],
+    "client.Unreachable": [],
     "flags.Choice": ["__init__"],
     "flags.Count": ["__init__"],
     "flags.FlagError": [],
@@ -78,6 +89,7 @@ def face() -> list[str]:
     """Return a line for each public name and each promised member: its signature."""
     things = {name: getattr(halfsync, name) for name in halfsync.__all__ if name not in ("flag", "flags")}
     things |= {f"flags.{name}": getattr(flags, name) for name in FLAGS}
+    things |= {f"client.{name}": getattr(client, name) for name in client.__all__}
     things |= {f"testing.{name}": getattr(testing, name) for name in TESTING}
     lines = []
     for name, thing in sorted(things.items(), key=lambda item: item[0].casefold()):
@@ -132,6 +144,14 @@ def test_every_name_is_explained():
     for name in halfsync.__all__:
         assert f"`{name}" in text, name
         assert name == "flag" or inspect.getdoc(getattr(halfsync, name)), name
+
+
+def test_every_name_of_the_client_is_explained():
+    """In its own table."""
+    text = DOCUMENT.read_text()
+    for name in client.__all__:
+        assert f"`{name}" in text, name
+        assert inspect.getdoc(getattr(client, name)), name
 
 
 def test_importing_the_library_changes_nothing():

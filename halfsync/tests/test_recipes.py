@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import signal
 import socket
 import sys
@@ -11,6 +12,7 @@ import threading
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -124,6 +126,18 @@ class _Upstream(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *arguments):
         pass
+
+
+def test_every_recipe_is_in_the_index_with_its_test():
+    """And the index names no program, test or page that is not there."""
+    text = (EXAMPLES / "README.md").read_text()
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert all((EXAMPLES / each).resolve().exists() for each in links)
+    assert {each for each in links if each.endswith(".py")} == {path.name for path in EXAMPLES.glob("*.py")}
+    rows = re.findall(r"(?m)^\| .* \| .*\.py\).* \| `(\w+\.py)::(\w+)` \|$", text)
+    assert len(rows) == text.count("_app.py) |") + text.count("fleet_task.py) |")
+    for file, test in rows:
+        assert f"def {test}(" in (Path(__file__).parent / file).read_text(), test
 
 
 @pytest.fixture
