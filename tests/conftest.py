@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import textwrap
@@ -19,6 +20,17 @@ CACHE = ROOT / ".cache" / "bakes"
 
 Bake = Callable[..., Path]
 Make = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+BAKED: dict[tuple[str, ...], set[str]] = {}
+"""The tests of test_bakes.py that have passed in this run, by combination: web, rpc, Python."""
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note what has passed for each combination of answers; test_combinations.py writes it down."""
+    found = re.search(r"test_bakes\.py::(\w+)\[(\w+)-(\w+)-([\d.]+)\]$", report.nodeid)
+    if found and report.when == "call" and report.passed:
+        BAKED.setdefault(found.groups()[1:], set()).add(found[1])
 
 
 @cache

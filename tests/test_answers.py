@@ -299,3 +299,17 @@ def test_random_answers_are_data(bake: Bake, monkeypatch: pytest.MonkeyPatch) ->
             [ruff, *command, source], cwd=source.parents[2], capture_output=True, text=True, check=False
         )
         assert run.returncode == 0, run.stdout[:2000]
+
+
+def test_names_that_ruff_and_git_skip(bake: Bake) -> None:
+    """No package may be named like a folder that ruff leaves out by default, or that git is told to."""
+    project = bake()
+    ruff = Path(sys.executable).with_name("ruff")
+    shown = subprocess.run(
+        [ruff, "check", "--show-settings", "."], cwd=project, capture_output=True, text=True, check=True
+    ).stdout
+    excluded = set(re.findall(r'"([^"]+)"', shown.split("file_resolver.exclude = [")[1].split("]")[0]))
+    assert "node_modules" in excluded
+    ignored = {line.strip("/") for line in (project / ".gitignore").read_text().splitlines()}
+    packages = {name for name in excluded | ignored if re.fullmatch(r"[a-z][a-z0-9_]*", name)}
+    assert packages <= pre_gen_project.SKIPPED

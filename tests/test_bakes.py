@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
 import re
 from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
 
+from halfsync.testing import ServiceProcess
+
 from .conftest import CACHE, Bake, furnish, make, pythons
+from .test_pex import path_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,6 +86,22 @@ def test_its_tests_pass(project: tuple[Path, str, str]) -> None:
     """Its own tests pass."""
     folder, _, python = project
     make(folder, "test", python=python)
+
+
+def test_its_pex_serves(project: tuple[Path, str, str], tmp_path: Path) -> None:
+    """Its pex is built, starts somewhere else, answers at each of its listeners, and stops cleanly."""
+    folder, web, python = project
+    make(folder, "pex", python=python)
+    pex = folder / "dist" / "hello-service.pex"
+    listeners = ["admin", *(["web"] if web != "none" else [])]
+    ports = [f"--{each}.listen=tcp:0:interface=127.0.0.1" for each in listeners]
+    environ = {"HOME": str(tmp_path), "PATH": path_for(pex)}
+    with ServiceProcess([str(pex), *ports], environ=environ, patience=120) as service:
+        service.wait_for("service.started")
+        assert json.loads(service.get("admin", "/info"))["version"] == "0.1.0"
+        if "web" in listeners:
+            assert service.get("web", "/?name=pex") == "Hello, pex!\n"
+        assert service.stop() == 0
 
 
 def test_make_alone_prints_help(project: tuple[Path, str, str]) -> None:

@@ -223,7 +223,7 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
         enter("import time")
         enter("& threading.current_thread().name[:7]", "\n'manhole'")
         enter("await in_thread(time.sleep, 0.01)")
-        enter("time.sleep(1.1)", "[held the reactor for 1.", " s; with & before it")
+        enter("time.sleep(1.1)", "[held the reactor for ", " s; with & before it")
         enter("stalls()", "UTC: ", "time.sleep(1.1)")
         enter("from halfsync.manhole import time_limit; bound = time_limit.time_limit.__wrapped__")
         enter("bound.__defaults__ = (0.3,)")

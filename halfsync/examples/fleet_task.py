@@ -8,7 +8,7 @@ and what it writes is refused where a larger one has written.
 """
 
 import sys
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 
@@ -69,7 +69,7 @@ class Leadership:
         return done.rowcount == 1
 
 
-def _one(connection: psycopg.Connection[Any], statement: str, *values: object) -> Any:
+def _one(connection: psycopg.Connection[Any], statement: LiteralString, *values: object) -> Any:
     row = connection.execute(statement, values).fetchone()
     return row[0] if row else None
 

@@ -6,24 +6,31 @@ import io
 from contextvars import copy_context
 from http.client import HTTPResponse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import reactor, tcp
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from halfsync.client_waits import ClientWaits
 from halfsync.endpoints.poller import Poller
 from halfsync.endpoints.transport import SocketTransport
 from halfsync.http.bounds import Bounds
 from halfsync.http.site import Site
 from halfsync.http.wsgi import Gateway
 from halfsync.workers import WorkerPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PATIENCE = 60
+"""Seconds after which what is awaited has failed."""
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -38,6 +45,7 @@ class Inline:
     """Workers that make every call at once."""
 
     threads = 1
+    client_waits = ClientWaits(1)
 
     def submit(self, call, label, *, patient=False, deadline=None, critical=False):
         copy_context().run(call)
@@ -82,6 +90,14 @@ class Connection:
     def open(self) -> bool:
         """Whether the server still wants the connection."""
         return not self.transport.disconnecting
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Wait, with the reactor running, until something is so."""
+    ends = reactor.seconds() + PATIENCE
+    while not true():
+        assert reactor.seconds() < ends, "it has not become so"
+        await deferLater(reactor, 0.002)
 
 
 class Raw(Protocol):

@@ -6,12 +6,13 @@ import hashlib
 import json
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import pytest
 
 from halfsync import built
-from halfsync.build import audit, distributions, project, sbom, targets, verify
+from halfsync.build import audit, distributions, guard, project, sbom, targets, verify
 from halfsync.build.__main__ import main
 from halfsync.build.errors import BuildError
 
@@ -220,3 +221,96 @@ def test_the_facts_are_told_to_people(service, monkeypatch):
         "pex: 2",
         "for: CPython 3.11, 3.12 on linux-x86_64",
     ]
+
+
+def guarded(monkeypatch, capsys, **changed):
+    """Run what a pex runs ahead of pex's own code, for CPython 3.11 on x86_64; return its exit and words."""
+    monkeypatch.setattr("platform.libc_ver", lambda: changed.get("libc", ("glibc", "2.36")))
+    monkeypatch.setattr("platform.machine", lambda: changed.get("machine", "x86_64"))
+    monkeypatch.setattr("sys.platform", changed.get("platform", "linux"))
+    monkeypatch.setattr("sys.excepthook", sys.excepthook)
+    monkeypatch.setattr("warnings.formatwarning", warnings.formatwarning)
+    monkeypatch.setenv("PATH", changed.get("path", ""))
+    monkeypatch.delenv("PEX_PYTHON", raising=False)
+    monkeypatch.setenv("_PEX_CACHE_SET_LAST_ACCESS", "0")
+    names = {}
+    exec(compile(guard.GUARD.read_text("utf-8"), "guard", "exec"), names)
+    pythons = changed.get("pythons", (targets.minor(),))
+    try:
+        names["__guard__"]("shop", "much", pythons, "linux", ("x86_64",), changed.get("glibc", 28))
+    except SystemExit as end:
+        return end.code, capsys.readouterr().err
+    return None, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"machine": "riscv64"}, "this is Linux on riscv64"),
+        ({"platform": "darwin"}, "this is Linux on x86_64"),
+        ({"libc": ("", "")}, "this Python stands on another C library than glibc"),
+        ({"libc": ("glibc", "2.17")}, "this is glibc 2.17"),
+        (
+            {"pythons": ("2.7",)},
+            f"there is none on the PATH; this is Python {targets.minor()}, {sys.executable}",
+        ),
+    ],
+)
+def test_where_a_pex_cannot_run_it_says_so(monkeypatch, capsys, changed, said):
+    """In one line that names what it needs and what is there, and with exit code 1."""
+    code, told = guarded(monkeypatch, capsys, **changed)
+    assert (code, told) == (1, f"shop: it needs much, and {said}\n")
+
+
+@pytest.mark.parametrize("changed", [{}, {"libc": ("", ""), "glibc": 0}, {"libc": ("glibc", "2.28")}])
+def test_where_a_pex_can_run_nothing_is_said(monkeypatch, capsys, changed):
+    """What its wheels need is there."""
+    assert guarded(monkeypatch, capsys, **changed) == (None, "")
+
+
+def test_another_python_on_the_path_will_do(monkeypatch, capsys, tmp_path):
+    """pex goes on with it; one that is only called so does not count."""
+    python = tmp_path / "python3"
+    python.write_text("#!/bin/sh\necho 2.7\n")
+    python.chmod(0o755)
+    assert guarded(monkeypatch, capsys, pythons=("2.7",), path=str(tmp_path)) == (None, "")
+    python.write_text("#!/bin/sh\necho 2.6\n")
+    assert guarded(monkeypatch, capsys, pythons=("2.7",), path=str(tmp_path))[0] == 1
+
+
+def test_a_file_that_pex_makes_otherwise_is_not_guarded(tmp_path):
+    """A newer pex is found out when it builds, and not by who cannot start the file."""
+    path = tmp_path / "some.pex"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("__main__.py", "import os\n")
+    with pytest.raises(BuildError, match=r"its shell script is not that of pex 2\.105"):
+        guard.guard(path, "shop", targets.here())
+
+
+def test_the_platforms_are_complete():
+    """Every Python from the service's oldest on both kinds of machine, by the tags that packaging knows."""
+    every = targets.everywhere((3, 12))
+    assert [(each.minor, each.machine) for each in every] == [
+        ("3.12", "x86_64"),
+        ("3.12", "aarch64"),
+        ("3.13", "x86_64"),
+        ("3.13", "aarch64"),
+    ]
+    told = json.loads(targets.Target((3, 12), "aarch64").complete_platform())
+    assert told["compatible_tags"][0] == "cp312-cp312-manylinux_2_28_aarch64"
+    assert {"cp311-abi3-manylinux2014_aarch64", "py3-none-any"} <= set(told["compatible_tags"])
+    assert not [each for each in told["compatible_tags"] if "manylinux_2_29" in each or "2_16" in each]
+    assert told["marker_environment"]["python_version"] == "3.12"
+
+
+@pytest.mark.parametrize(
+    ("wheels", "glibc"),
+    [
+        (["a-1-py3-none-any.whl"], 0),
+        (["a-1-cp311-cp311-manylinux1_x86_64.manylinux_2_5_x86_64.whl", "b-1-py3-none-any.whl"], 5),
+        (["a-1-cp311-abi3-manylinux_2_34_x86_64.whl", "b-1-cp311-cp311-manylinux2014_x86_64.whl"], 34),
+    ],
+)
+def test_the_oldest_c_library_is_that_of_the_wheels(wheels, glibc):
+    """Of each wheel the oldest that it is made for, of all the newest."""
+    assert targets.here().with_wheels(wheels).glibc == glibc

@@ -10,17 +10,16 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from children import PATIENCE, ROOT, running
+from children import PATIENCE, ROOT, running, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 SHOP = Path(__file__).parent / "drill_service.py"
 DOCUMENT = ROOT / "docs" / "drills.md"
@@ -64,14 +63,6 @@ DRILLS: dict[str, tuple[list[str], list[str]]] = {
     ),
 }
 """The requests that set it off, and what the person types."""
-
-
-def until(true: Callable[[], object]) -> None:
-    """Wait for something to be true."""
-    ends = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < ends
-        time.sleep(0.02)
 
 
 class Shop:

@@ -29,7 +29,7 @@ from certificates import make_certificate, write
 from h2_tools import POST, PREFACE
 from halfsync.endpoints import parse
 from halfsync.life.sockets import Sockets
-from http_tools import ServerCase, hello, resident
+from http_tools import ServerCase, hello, resident, until
 
 CHUNK = b"x" * 65536
 POST_HEAD = HeadersFrame(1, Encoder().encode(POST), flags=["END_HEADERS"]).serialize()
@@ -308,8 +308,7 @@ class H2Test(ServerCase):
 
     async def in_flight(self, count):
         """Return when there are so many requests."""
-        while len(self.site.in_flight()) < count:
-            await deferToThread(time.sleep, 0.01)
+        await until(lambda: len(self.site.in_flight()) >= count)
 
     def large(self) -> str:
         """Make a file of 10 MB."""

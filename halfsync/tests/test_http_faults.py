@@ -17,7 +17,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from h2_tools import PREFACE
 from halfsync.http import response
-from http_tools import GET, Connection, ServerCase, hello, parse
+from http_tools import GET, Connection, ServerCase, hello, parse, until
 
 RESET = struct.pack("ii", 1, 0)
 """For SO_LINGER: close with a reset."""
@@ -48,8 +48,7 @@ class LeavingClients(ServerCase):
                 await deferToThread(client.recv, 1000)
             leave(client, how)
             assert await deferToThread(app.closed.wait, 10), "the application hears of it"
-            while self.pool.busy or self.site.connections:
-                await deferToThread(int)
+            await until(lambda: not (self.pool.busy or self.site.connections))
         return [each for each in events if each["event"] == "http.request"]
 
     async def empty_pieces(self, how, first):
@@ -97,12 +96,10 @@ class LeavingClients(ServerCase):
             first = self.client()
             await deferToThread(app.begun.wait, 10)
             second = self.client(GET.replace(b"/ ", b"/second "))
-            while not self.pool.waiting:
-                await deferToThread(int)
+            await until(lambda: self.pool.waiting)
             leave(second, how)
             leave(first, how)
-            while self.pool.busy or self.pool.waiting or self.site.connections:
-                await deferToThread(int)
+            await until(lambda: not (self.pool.busy or self.pool.waiting or self.site.connections))
         logged = [each for each in events if each["event"] == "http.request"]
         assert sorted((each["path"], each["aborted"]) for each in logged) == [("/", True), ("/second", True)]
         assert served == []
@@ -237,8 +234,7 @@ class TakenOver(ServerCase):
             assert self.site.connections == 1
             client.transport.loseConnection()
             await client.closed()
-            while self.site.connections:
-                await deferToThread(int)
+            await until(lambda: not self.site.connections)
         client = await self.connect(GET)
         await client.bytes(b"HELLO")
         assert self.site.in_flight() == []

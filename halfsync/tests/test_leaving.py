@@ -8,10 +8,9 @@ from pathlib import Path
 from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.threads import deferToThread
 
 from halfsync.http import flow
-from http_tools import Raw, ServerCase
+from http_tools import Raw, ServerCase, until
 from test_pace import h2_request
 
 PIECE = bytes(100_000)
@@ -139,8 +138,7 @@ class LeavingTest(ServerCase):
                         max(spooled, self.site.context.disk.taken),
                         max(held, self.site.context.memory.taken),
                     )
-            while self.site.connections > 1 or self.pool.busy or self.pool.waiting:
-                await deferToThread(int)
+            await until(lambda: not (self.site.connections > 1 or self.pool.busy or self.pool.waiting))
         assert min(spooled, held) > 0
         assert (self.site.context.disk.taken, self.site.context.memory.taken) == (0, 0)
         assert descriptors() == before

@@ -12,7 +12,6 @@ from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.address import UNIXAddress
 from twisted.internet.testing import StringTransport
-from twisted.internet.threads import deferToThread
 
 from h2_tools import POST, PREFACE
 from h2_tools import Client as H2Client
@@ -20,7 +19,7 @@ from halfsync.endpoints.addresses import ip_address
 from halfsync.flags import FlagError
 from halfsync.http.proxies import Proxies
 from halfsync.testing import flags_set
-from http_tools import GET, Connection, ServerCase, parse, resident
+from http_tools import GET, Connection, ServerCase, parse, resident, until
 
 
 class TestTooMany(ServerCase):
@@ -193,10 +192,8 @@ class TestSlowReaders(ServerCase):
         client = await self.connect()
         client.transport.pauseProducing()
         client.transport.write(GET)
-        while not any(each.outgoing.blocked for each in self.site.context.connections):
-            await deferToThread(int)
-        while spool and (made[0] < 1600 or self.pool.busy):
-            await deferToThread(int)
+        await until(lambda: any(each.outgoing.blocked for each in self.site.context.connections))
+        await until(lambda: not (spool and (made[0] < 1600 or self.pool.busy)))
         assert resident() - before < 2 * 1024 * 1024, (resident() - before, made)
         client.transport.abortConnection()
         return made[0]

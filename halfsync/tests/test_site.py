@@ -22,7 +22,7 @@ from halfsync.http.bounds import Bounds
 from halfsync.http.connections import GRACE
 from halfsync.http.listener import WebListener
 from halfsync.testing import flags_set
-from http_tools import GET, Connection, ServerCase, hello, parse
+from http_tools import GET, Connection, ServerCase, hello, parse, until
 
 
 class Waiting(Resource):
@@ -517,8 +517,7 @@ class SiteTest(ServerCase):
         """What does not end by itself is cut."""
         self.serve(resource=Waiting())
         client = await self.connect(GET)
-        while not self.site.in_flight():
-            await deferToThread(int)
+        await until(self.site.in_flight)
         drained = Deferred.fromCoroutine(self.site.drain())
         self.site.abort()
         await client.closed()

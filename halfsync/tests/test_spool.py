@@ -9,7 +9,6 @@ import threading
 
 import pytest
 from structlog.testing import capture_logs
-from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 
 from halfsync.endpoints import send_queue
@@ -17,7 +16,7 @@ from halfsync.endpoints.transport import SocketTransport
 from halfsync.http import flow, spool
 from halfsync.http.account import Account
 from halfsync.http.spool import open_spool
-from http_tools import GET, Connection, ServerCase
+from http_tools import GET, Connection, ServerCase, until
 
 MIB = 1024 * 1024
 PIECES = 12
@@ -52,8 +51,7 @@ class SpoolTest(ServerCase):
         return client
 
     async def free_thread(self):
-        while not self.app.done or self.pool.busy:
-            await deferToThread(int)
+        await until(lambda: self.app.done and not self.pool.busy)
 
     async def take_all(self, client):
         client.transport.resumeProducing()
@@ -108,8 +106,7 @@ class SpoolTest(ServerCase):
         client = await self.ask_and_take_nothing()
         await self.free_thread()
         client.transport.abortConnection()
-        while self.site.connections:
-            await deferToThread(int)
+        await until(lambda: not self.site.connections)
         assert self.site.context.memory.taken == 0
 
     def in_one_piece(self, _environ, start_response):
@@ -121,8 +118,7 @@ class SpoolTest(ServerCase):
         """No byte is lost or out of order when the space ends in the middle."""
         self.serve(self.app, threads=1, spool=MIB)
         client = await self.ask_and_take_nothing()
-        while self.site.context.disk.taken < MIB - flow.SLICE:
-            await deferToThread(int)
+        await until(lambda: self.site.context.disk.taken >= MIB - flow.SLICE)
         assert not self.app.done
         await self.take_all(client)
         await self.free_thread()
@@ -138,8 +134,7 @@ class SpoolTest(ServerCase):
         self.serve(self.app, threads=1, spool=MIB)
         with capture_logs() as events:
             client = await self.ask_and_take_nothing()
-            while not events:
-                await deferToThread(int)
+            await until(lambda: events)
             await self.take_all(client)
         assert events[0]["event"] == "http.spool_failed"
 
@@ -157,8 +152,7 @@ class SpoolTest(ServerCase):
             client.transport.resumeProducing()
             await client.closed()
         assert "http.spool_failed" in [each["event"] for each in events]
-        while self.site.connections:
-            await deferToThread(int)
+        await until(lambda: not self.site.connections)
         assert self.site.context.disk.taken == 0
 
     async def test_a_client_that_leaves_gives_its_space_back(self):
@@ -166,8 +160,7 @@ class SpoolTest(ServerCase):
         client = await self.ask_and_take_nothing()
         await self.free_thread()
         client.transport.abortConnection()
-        while self.site.connections:
-            await deferToThread(int)
+        await until(lambda: not self.site.connections)
         assert self.site.context.disk.taken == 0
 
 

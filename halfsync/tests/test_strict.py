@@ -9,11 +9,10 @@ import socket
 import pytest
 from structlog.testing import capture_logs
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from http_tools import GET, Connection, ServerCase, hello, parse
+from http_tools import GET, Connection, ServerCase, hello, parse, until
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
@@ -470,8 +469,7 @@ class HalfClosed(ServerCase):
         request = await resource.asked
         client.transport.loseWriteConnection()
         (connection,) = self.site.context.connections
-        while connection._half_closed is None:
-            await deferToThread(int)
+        await until(lambda: connection._half_closed is not None)
         request.write(b"late")
         request.finish()
         assert b"late" in await client.closed()

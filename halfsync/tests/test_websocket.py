@@ -5,8 +5,10 @@ The client is `websockets`. Autobahn's test suite is not run: its only release o
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
+import ssl
 import sys
 import time
 import urllib.request
@@ -18,6 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 import h2_tools
+from certificates import make_certificate, write
 from children import ROOT, running
 from halfsync import WebSockets
 from halfsync.http.websocket import MAX_MESSAGE, SILENCE
@@ -30,7 +33,7 @@ PATIENCE = 60
 
 
 def port(event) -> int:
-    return int(event["address"].rpartition(":")[2].rpartition(" ")[2])
+    return int(re.findall(r":([0-9]+)\b(?!\.)", event["address"])[-1])
 
 
 class Chat:
@@ -94,6 +97,21 @@ def test_a_chat_and_its_end():
         ended(room.service)
         # A drain that waits for clients would take 30.
         assert time.monotonic() - began < 15
+
+
+def test_over_tls(tmp_path):
+    """The same on a connection with TLS, its end included."""
+    pem = write(tmp_path / "server.pem", *make_certificate("localhost"))
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with chat(f"--web.listen=ssl:0:privateKey={pem}:interface=127.0.0.1") as room:
+        url = f"wss://127.0.0.1:{room.port}/chat"
+        with connect(url, open_timeout=PATIENCE, ssl=context, compression=None) as client:
+            client.send("secret")
+            assert client.recv(PATIENCE) == "secret"
+            room.service.signal(signal.SIGTERM)
+            assert close_code(client) == 1001
+        ended(room.service)
 
 
 def test_closed_ones_make_room():

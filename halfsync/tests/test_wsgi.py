@@ -14,7 +14,7 @@ from twisted.web.resource import Resource
 
 from halfsync.http import flow
 from halfsync.http.wsgi import Gateway
-from http_tools import GET, Connection, Inline, ServerCase, hello, parse
+from http_tools import GET, Connection, Inline, ServerCase, hello, parse, until
 
 
 def environ_of(request: bytes, **changes) -> dict:
@@ -474,8 +474,7 @@ class GatewayTest(ServerCase):
         self.serve(app, threads=1, queue=1)
         held = [await self.connect(GET), await self.connect(GET)]
         client = await self.connect()
-        while len(self.site.in_flight()) < 2:
-            await deferToThread(int)
+        await until(lambda: len(self.site.in_flight()) >= 2)
         client.transport.write(GET)
         reply = parse(await client.bytes(b"Unavailable\n"))
         assert reply.status == 503
@@ -525,8 +524,7 @@ class GatewayTest(ServerCase):
         client.keep = 10
         client.transport.pauseProducing()
         client.transport.write(GET)
-        while not made or not all(each.outgoing.blocked for each in self.site.context.connections):
-            await deferToThread(int)
+        await until(lambda: made and all(each.outgoing.blocked for each in self.site.context.connections))
         # The kernel's own buffers take a few megabytes on the loopback interface.
         assert len(made) < 50
         client.transport.resumeProducing()
@@ -611,11 +609,9 @@ class GatewayTest(ServerCase):
 
         self.serve(app, threads=1, queue=1)
         clients = [await self.connect(GET), await self.connect(GET)]
-        while len(self.site.in_flight()) < 2:
-            await deferToThread(int)
+        await until(lambda: len(self.site.in_flight()) >= 2)
         await self.pool.stop()
-        while not any(client.lost for client in clients):
-            await deferToThread(int)
+        await until(lambda: any(client.lost for client in clients))
         assert [client.lost for client in clients].count("ConnectionLost") == 1
 
     async def test_pipelined_requests(self):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 from halfsync import logs
@@ -29,7 +29,7 @@ else:
 
 log = get_logger(__name__)
 
-Command = Callable[[Sequence[str]], int | Coroutine[Any, Any, int | None] | None]
+Command = Callable[[list[str]], int | Coroutine[Any, Any, int | None] | None]
 """Gets the arguments after its name, and returns an exit code; None is 0."""
 
 FAILED = 1
@@ -40,7 +40,7 @@ def summary(command: Command) -> str:
     return (inspect.getdoc(command) or "").partition("\n")[0]
 
 
-def run_command(about: About, command: Command, arguments: Sequence[str]) -> int:
+def run_command(about: About, command: Command, arguments: list[str]) -> int:
     """Run a command once the flags are parsed, and return the exit code: 1 when it raises.
 
     A `StartError` is one line on standard error, for a person; any other error is logged.
@@ -61,7 +61,7 @@ def run_command(about: About, command: Command, arguments: Sequence[str]) -> int
     return cast("int | None", code) or 0
 
 
-def _in_reactor(command: Command, arguments: Sequence[str]) -> int | None:
+def _in_reactor(command: Command, arguments: list[str]) -> int | None:
     reactor = reactors.install()
     results: list[int | Failure | None] = []
 

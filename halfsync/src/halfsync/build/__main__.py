@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from halfsync.build import audit, pex, targets, verify
+from halfsync.build import audit, everywhere, pex, scie, targets, verify
 from halfsync.build.errors import BuildError
 from halfsync.build.project import Project
 
@@ -20,12 +20,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="halfsync.build", description="Build a service; its Makefile calls this."
     )
-    parser.add_argument("command", choices=("pex", "verify", "audit"))
+    parser.add_argument("command", choices=("pex", "pex-all", "scie", "verify", "audit"))
     parser.add_argument("--slug", required=True, help="what the file is called")
     parser.add_argument("--package", required=True, help="the package below src/ that has __main__.py")
     parser.add_argument("--file", default="", help="verify: the file to compare")
     parser.add_argument("--python", default=sys.executable, help="verify: the interpreter to build with")
     parser.add_argument("--fresh", action="store_true", help="verify: fetch tools and wheels again")
+    parser.add_argument(
+        "--machine", action="append", choices=tuple(targets.MACHINES), help="pex-all: for these"
+    )
     options, more = parser.parse_known_args(argv)
     project = Project(Path.cwd(), options.slug, options.package)
     try:
@@ -42,6 +45,15 @@ def _run(project: Project, options: argparse.Namespace, more: list[str]) -> int:
         *advisories, summary = audit.audit(project, more)
         _say(*advisories, summary)
         return 1 if advisories else 0
+    elif options.command == "scie":
+        path = scie.build(project, more)
+        _say(f"dist/{path.name} is ready; it has a CPython {targets.minor()} of its own")
+    elif options.command == "pex-all":
+        machines = options.machine or targets.MACHINES
+        chosen = [each for each in targets.everywhere(project.oldest_python()) if each.machine in machines]
+        path, *beside = everywhere.build(project, chosen, more)
+        aim = targets.aim(chosen).wanted()
+        _say(f"dist/{path.name} is ready, for {aim}; beside it {', '.join(each.name for each in beside)}")
     else:
         path, *beside = pex.build(project, more)
         names = ", ".join(each.name for each in beside)

@@ -14,7 +14,7 @@ from halfsync.build.errors import BuildError
 from halfsync.build.project import normal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from email.message import Message
     from pathlib import Path
 
@@ -105,15 +105,10 @@ def read_locked(project: Project, folder: Path) -> list[Wheel]:
     :raises BuildError: when one is not what the lock names.
     """
     wheels = [read(path) for path in sorted(folder.glob("*.whl"))]
-    locked, built = project.locked(), _names(project.source_archives)
+    locked, built = project.locked(), project.built()
     for wheel in wheels:
         if wheel.sha256 not in locked.get(wheel.name, ()) and wheel.name not in built:
             raise BuildError(
                 f"{folder / wheel.file}: requirements.lock does not name it; make clean, and try again"
             )
     return wheels
-
-
-def _names(folder: Path) -> frozenset[str]:
-    archives: Iterable[Path] = folder.iterdir() if folder.is_dir() else ()
-    return frozenset(normal(re.sub(r"-\d[^-]*$", "", each.name)) for each in archives)

@@ -13,6 +13,7 @@ from halfsync import built
 from halfsync.build import distributions, sbom, targets
 from halfsync.build.command import last_words, run
 from halfsync.build.errors import BuildError
+from halfsync.build.guard import guard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,7 @@ def compose(
     found = [*distributions.read_locked(project, wheels), distributions.installed("pex")]
     named = project.slug, project.version()
     commit = project.commit()
+    aim = aim.with_wheels([each.file for each in found])
     facts = {
         "name": named[0],
         "version": named[1],
@@ -54,7 +56,7 @@ def compose(
         "library": next((each.version for each in found if each.name == "halfsync"), ""),
         "pex": found[-1].version,
         "pythons": list(aim.pythons),
-        "platforms": list(aim.platforms),
+        "platforms": aim.platforms(),
     }
     texts = {
         built.FACTS: json.dumps(facts, indent=2, ensure_ascii=False) + "\n",
@@ -78,6 +80,7 @@ def compose(
             *("--venv", "prepend", "--sh-boot", *arguments, "--output-file", str(output)),
         ]
         run_pex(project, command)
+    guard(output, project.slug, aim)
     beside = {"build": texts[built.FACTS], "sbom": texts[built.SBOM], "licenses": texts[built.LICENSES]}
     return [output, *(_beside(output, name, text) for name, text in beside.items())]
 

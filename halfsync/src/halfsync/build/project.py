@@ -85,12 +85,22 @@ class Project:
 
     def locked(self) -> dict[str, frozenset[str]]:
         """Return the SHA-256 of every archive that requirements.lock allows, by distribution."""
+        return {
+            name: frozenset(re.findall(r"--hash=sha256:([0-9a-f]{64})", part))
+            for name, part in self.lock_parts().items()
+        }
+
+    def lock_parts(self) -> dict[str, str]:
+        """Return the lines of requirements.lock about each distribution."""
         text = (self.root / "requirements.lock").read_text(encoding="utf-8")
         parts = re.split(r"(?m)^(?=[A-Za-z0-9][\w.-]*==)", text)[1:]
-        return {
-            normal(part.partition("==")[0]): frozenset(re.findall(r"--hash=sha256:([0-9a-f]{64})", part))
-            for part in parts
-        }
+        return {normal(part.partition("==")[0]): part for part in parts}
+
+    def built(self) -> frozenset[str]:
+        """Return the distributions that came as source."""
+        folder = self.source_archives
+        archives = folder.iterdir() if folder.is_dir() else ()
+        return frozenset(normal(re.sub(r"-\d[^-]*$", "", each.name)) for each in archives)
 
     def commit(self) -> Commit:
         """Return the commit of the folder, asked of git.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
+import re
 import sys
-import sysconfig
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from packaging import tags
@@ -84,14 +85,32 @@ class Aim:
     """What one file is for, as its facts tell it."""
 
     pythons: Sequence[str]
-    platforms: Sequence[str]
+    system: str
+    """As `sys.platform` begins."""
+    machines: Sequence[str]
     environments: Sequence[Mapping[str, str]]
+    glibc: int = 0
+    """The oldest glibc, 2.x, that has what the wheels need; 0 when they need none."""
+
+    def platforms(self) -> list[str]:
+        """Name each kind of machine, with what it must have."""
+        library = f" with glibc >= 2.{self.glibc}" if self.glibc else ""
+        return [f"{self.system}-{machine}{library}" for machine in self.machines]
+
+    def wanted(self) -> str:
+        """Say in words what a machine must have."""
+        library = f" with glibc 2.{self.glibc} or newer" if self.glibc else ""
+        return f"CPython {_either(self.pythons)} on {self.system.title()} ({_either(self.machines)}){library}"
+
+    def with_wheels(self, names: Sequence[str]) -> Aim:
+        """Return what a file is for once it has wheels with these file names (PEP 600)."""
+        return replace(self, glibc=max(map(_glibc, names), default=0))
 
 
 def here() -> Aim:
     """Return the Python that runs this, on this machine."""
     environment = {name: str(value) for name, value in default_environment().items()}
-    return Aim([minor()], [sysconfig.get_platform()], [environment])
+    return Aim([minor()], sys.platform, [platform.machine()], [environment])
 
 
 def aim(targets: Sequence[Target]) -> Aim:
@@ -100,9 +119,20 @@ def aim(targets: Sequence[Target]) -> Aim:
     pythons = sorted({target.python for target in targets})
     return Aim(
         [f"{major}.{minor}" for major, minor in pythons],
-        [f"linux-{machine} with glibc >= 2.{GLIBC}" for machine in machines],
+        "linux",
+        machines,
         [target.environment for target in targets],
     )
+
+
+def _glibc(wheel: str) -> int:
+    found = [int(each) for each in re.findall(r"manylinux_2_(\d+)_", wheel)]
+    found += [minor for minor, name in _OLD_NAMES.items() if name in wheel]
+    return min(found, default=0)
+
+
+def _either(words: Sequence[str]) -> str:
+    return " or ".join(words) if len(words) < 3 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def minor() -> str:

@@ -95,6 +95,9 @@ def _rebuild(project: Project, folder: Path, facts: dict[str, Any], python: str,
         name: text for name, text in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
     }
     command = ["make", "-C", str(place), target, f"PYTHON={python}"]
+    if target == "pex-all":
+        machines = [each.split()[0].partition("-")[2] for each in facts["platforms"]]
+        command.append(f"ARGS={' '.join(f'--machine={each}' for each in machines)}")
     done = run(command, place, environ)
     if done.returncode != 0:
         raise BuildError(f"commit {facts['commit']} cannot be built: {last_words(done)}")

@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from types import TracebackType
     from wsgiref.types import WSGIApplication
 
-    from halfsync.http.client_waits import ClientWaits
+    from halfsync.client_waits import ClientWaits
     from halfsync.http.flow import Workers
     from halfsync.http.stream import RequestHead, ResponseHead, Stream
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 log = get_logger(__name__)
+
+COUNTED = 8 * 1024
+"""Bytes of a body from which on room is taken for it."""
 
 
 class Exchange:
@@ -212,8 +215,8 @@ class Exchange:
     def _answer_whole(self, data: bytes) -> bool:
         """Hand a response over in one piece, if it is short, or there is room for it in memory."""
         release = None
-        if len(data) > SLICE:
-            # It stays in memory, where it is already.
+        if len(data) > COUNTED:
+            # It stays in memory, where it is already; threads may be far ahead of the reactor.
             memory, holder = self._stream.context.memory, self._stream.holder
             if not memory.take(len(data), holder):
                 return False

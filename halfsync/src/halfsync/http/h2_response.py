@@ -275,7 +275,7 @@ class H2Response(Stream):
             if not buffer:
                 self._pace.go_on(self.context.seconds())
                 self.deadline = inf
-                self._hold(0)
+                self._hold(A_STREAM)
         if end:
             self._close()
             return False

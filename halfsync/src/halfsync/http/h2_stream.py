@@ -11,7 +11,7 @@ from halfsync.endpoints.addresses import address_text
 from halfsync.http.access_log import Asked, printable
 from halfsync.http.h2_frames import ErrorCode
 from halfsync.http.h2_head import H2Head, Malformed, NoAuthority
-from halfsync.http.h2_response import H2Response
+from halfsync.http.h2_response import A_STREAM, H2Response
 from halfsync.http.head import LONGEST_NAME
 from halfsync.http.rate import Pace
 from halfsync.http.upload import Upload
@@ -70,7 +70,7 @@ class H2Stream(H2Response):
             self.reject(413)
         elif head.method == b"CONNECT":
             self.reject(501)
-        elif not (self._room() and (bodiless or self._hold(HEAD_COPIES * head.size))):
+        elif not (self._room() and self._hold(A_STREAM + (0 if bodiless else HEAD_COPIES * head.size))):
             self.reset(ErrorCode.REFUSED_STREAM)
         else:
             self.head = head.request(0 if bodiless else head.length)
@@ -165,7 +165,7 @@ class H2Stream(H2Response):
         self._continue = False
         self.deadline = inf
         # From here on the bound on requests in threads, and before them, is one on their heads, too.
-        self._hold(0)
+        self._hold(A_STREAM)
         body, self._body = self._body, None
         if body is not None and self.head.length is None:
             self.head.length = self._received

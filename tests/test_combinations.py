@@ -1,0 +1,50 @@
+"""docs/combinations.md: what test_bakes.py, which runs before, has seen of every combination of answers."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+
+import pytest
+
+from hooks.pre_gen_project import CHOICES
+
+from .conftest import BAKED, ROOT, pythons
+
+PAGE = ROOT / "docs" / "combinations.md"
+COLUMNS = {
+    "lints, types": "test_it_lints",
+    "tests": "test_its_tests_pass",
+    "pex": "test_its_pex_serves",
+    "serves, stops": "test_its_pex_serves",
+}
+"""What stands above a column, and the test in test_bakes.py that must have passed."""
+
+
+def row(combination: tuple[str, ...]) -> str:
+    """Return the line of a combination for which all has passed."""
+    return "| " + " | ".join([*(f"`{each}`" for each in combination), *["yes"] * len(COLUMNS)]) + " |"
+
+
+def test_the_table_is_what_was_seen() -> None:
+    """The page is written here: a line for each combination of this run, the others as they were."""
+    offered = set(product(*(CHOICES[key] for key in ("web", "rpc", "python_version"))))
+    here = {each for each in offered if each[2] in pythons()}
+    if {each for each in here if set(COLUMNS.values()) <= BAKED.get(each, set())} != here:
+        pytest.skip("not every combination was run before, or one of them failed")
+    text = PAGE.read_text(encoding="utf-8")
+    before = {tuple(re.findall(r"`([^`]+)`", line)): line for line in text.splitlines() if "| yes |" in line}
+    rows = {key: line for key, line in before.items() if key in offered} | {key: row(key) for key in here}
+    head = text.partition("| web ")[0]
+    table = [f"| web | rpc | Python | {' | '.join(COLUMNS)} |", "|---" * (3 + len(COLUMNS)) + "|"]
+    PAGE.write_text(head + "\n".join([*table, *(rows[key] for key in sorted(rows))]) + "\n", encoding="utf-8")
+    assert set(rows) == offered or set(pythons()) < set(CHOICES["python_version"])
+
+
+def test_the_page_has_no_other_combination() -> None:
+    """Each line is of answers that are offered today, and is there once."""
+    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    offered = [row(each) for each in product(*(CHOICES[key] for key in ("web", "rpc", "python_version")))]
+    assert lines
+    assert set(lines) <= set(offered)
+    assert len(set(lines)) == len(lines)
