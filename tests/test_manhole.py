@@ -156,7 +156,7 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
 
         # In the order in which their import ended: the service's own ended, and there was nothing of conch.
         enter("import sys; order = list(sys.modules); order = order[:order.index('hello_service.main')]")
-        enter("[name for name in order if 'conch' in name], len(order) > 500", "([], True)")
+        enter("[name for name in order if 'conch' in name], len(order) > 200", "([], True)")
         enter("help()", "profile(5)          where the threads")
         enter("help(web.addresses)", "Give each endpoint")
 

@@ -9,10 +9,11 @@ import signal
 import subprocess
 import urllib.request
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from children import Child
 from disks import needs_mount, with_disk
 
 if TYPE_CHECKING:
@@ -23,12 +24,11 @@ PATIENCE = 60
 VERSION = "hello-service 0.1.0"
 
 
-class Running:
+class Running(Child):
     """A pex that runs in a folder of its own with an empty environment, seen through its log."""
 
     def __init__(self, folder: Path, pex: Path, path: str, *flags: str) -> None:
         self.folder = folder
-        self.events: list[dict[str, Any]] = []
         shutil.copy2(pex, folder)
         # env -i: nothing of this test's environment, and of PATH what finds a Python.
         command = [
@@ -40,15 +40,17 @@ class Running:
             "--log.format=json",
             *flags,
         ]
-        self.process = subprocess.Popen(
+        process = subprocess.Popen(
             command,
             cwd=folder,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
             # Whoever does not read for a while: a log that waits makes the prompt wait as well.
             pipesize=1 << 20,
         )
+        super().__init__(process)
 
     @classmethod
     @contextmanager
@@ -65,15 +67,6 @@ class Running:
                 yield running
             finally:
                 running.process.kill()
-
-    def wait_for(self, event: str) -> dict[str, Any]:
-        """Read the log up to the next event of a name, and return it."""
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.events.append(json.loads(line))
-            if self.events[-1]["event"] == event:
-                return self.events[-1]
-        raise AssertionError(f"the service ended without {event}: {self.events}")
 
     def port(self, listener: str) -> str:
         """Return the port at which a listener answers."""
@@ -243,6 +236,23 @@ def test_cache_on_a_full_disk(pex: Path, tmp_path: Path, cache: Path) -> None:
     ours = [line for line in run.stderr.splitlines() if not line.startswith("head: ")]
     hint = "make room there, or name another folder in PEX_ROOT"
     assert ours == [f"hello-service: it cannot be unpacked into {cache}: No space left on device: {hint}"]
+
+
+def test_old_versions_are_listed_and_removed(pex: Path, tmp_path: Path) -> None:
+    """With a PEX_ROOT for each version, all of one goes with its folder, and the others start as before."""
+    script = """
+        PEX_ROOT=$HOME/roots/1 $PEX --version
+        PEX_ROOT=$HOME/roots/2 $PEX --version
+        ls $HOME/roots
+        rm -r $HOME/roots/1
+        PEX_ROOT=$HOME/roots/2 $PEX --version
+    """
+    run = in_cache(pex, tmp_path, script)
+    told = [line for line in run.stdout.splitlines() if ": " not in line]
+    assert (run.returncode, told, run.stderr) == (0, [VERSION, VERSION, "1", "2", VERSION], "")
+    # Nothing of it is anywhere else.
+    assert {path.name for path in tmp_path.iterdir()} == {"roots", "tmp"}
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 @needs_mount

@@ -303,3 +303,26 @@ def test_no_flag_is_lost(version: str) -> None:
     flags = {name for row in rows for name in re.findall(r"`--([a-z]+\.[a-z_]+)", row.split("|")[1])}
     assert len(flags) > 20
     assert flags <= now | renames.FLAGS.keys()
+
+
+def test_a_lock_of_the_teams_keeps_its_pins(template: Path, service: Path, baked: Path) -> None:
+    """Newer pins of the template's do not come into a lock that the team renewed; what is needed does."""
+    (service / ".git" / "info" / "exclude").write_text(".tools\n")
+    (service / ".tools").symlink_to((baked / ".tools").resolve())
+    lock = service / "requirements.lock"
+    (pinned,) = re.findall(r"(?m)^(markupsafe==\S+)", lock.read_text())
+    lock.write_text("# renewed by the team\n" + lock.read_text())
+    commit(service, "renewed")
+    skeleton = template / SKELETON
+    change(skeleton / "requirements@wsgi.lock", pinned, "markupsafe==999")
+    change(skeleton / "pyproject.toml", '  "flask>=3.1",', '  "flask>=3.1",\n  "tomli-w",')
+    commit(template, "newer")
+    updated = update(template, service)
+    if re.search(r"(?i)failed to fetch|error sending request", updated.stderr):
+        pytest.skip("there is no index of packages here")
+    assert updated.returncode == 0, updated.stderr
+    text = lock.read_text()
+    assert f"\n{pinned} " in text
+    assert "==999" not in text
+    assert "\ntomli-w==" in text
+    assert "requirements.lock" in git(service, "diff", "--cached", "--name-only")

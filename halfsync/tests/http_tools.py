@@ -18,6 +18,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from halfsync.client_waits import ClientWaits
 from halfsync.endpoints.poller import Poller
 from halfsync.endpoints.transport import SocketTransport
 from halfsync.http.bounds import Bounds
@@ -44,6 +45,7 @@ class Inline:
     """Workers that make every call at once."""
 
     threads = 1
+    client_waits = ClientWaits(1)
 
     def submit(self, call, label, *, patient=False, deadline=None, critical=False):
         copy_context().run(call)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from structlog.testing import capture_logs
 
-from halfsync.http.client_waits import ClientWaits
-from http_tools import GET, ServerCase, until
+from halfsync.client_waits import ClientWaits
+from halfsync.http.mount import Mount
+from halfsync.http.wsgi import Gateway
+from http_tools import GET, ServerCase, hello, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +68,29 @@ class TestThreads(ServerCase):
                 each.transport.pauseProducing()
                 each.transport.write(GET.replace(b"/ ", b"/large "))
             # All of them have had a thread, or wait for one: this one comes behind them.
+            other = await self.connect(GET)
+            await other.bytes(b"hello")
+            await until(lambda: sum(each["event"] == "http.stalled" for each in logs) >= 10)
+            await until(lambda: self.pool.busy <= 2)
+        for each in slow:
+            each.transport.abortConnection()
+
+    async def test_half_of_the_threads_are_free_whichever_application_is_slow(self):
+        """Two applications on the same threads share the half: clients of both cannot hold all."""
+
+        def large(_environ: dict[str, str], start_response: object) -> Iterator[bytes]:
+            start_response("200 OK", [])
+            return (os.urandom(65536) for _ in range(400))
+
+        self.serve(threads=4, queue=64, spool=0)
+        paths = {"/one": large, "/two": large, "/": hello}
+        mount = Mount({path: Gateway(app, self.pool) for path, app in paths.items()})
+        self.site.context.handler = mount
+        with capture_logs() as logs:
+            slow = [await self.connect() for _ in range(12)]
+            for each, path in zip(slow, [b"/one ", b"/two "] * 6, strict=True):
+                each.transport.pauseProducing()
+                each.transport.write(GET.replace(b"/ ", path))
             other = await self.connect(GET)
             await other.bytes(b"hello")
             await until(lambda: sum(each["event"] == "http.stalled" for each in logs) >= 10)

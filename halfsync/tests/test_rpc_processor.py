@@ -12,7 +12,7 @@ from thrift.protocol.TMultiplexedProtocol import TMultiplexedProtocol
 from thrift.Thrift import TApplicationException, TException
 from thrift.transport.TTransport import TMemoryBuffer, TTransportException
 
-from halfsync.thrift import Forbidden, Identity, ServerOverloaded, Service, errors, header
+from halfsync.thrift import Forbidden, Identity, ServerOverloaded, Service, codec, errors, header
 from halfsync.thrift.errors import FrameError
 from halfsync.thrift.processor import Done
 from rpc_tools import Handler, answer, error_of, hello, make_processor, message, read_result
@@ -368,3 +368,12 @@ def test_an_immutable_exception_with_a_deadline():
     with pytest.raises(InvalidName) as caught:
         read_result(payload, "hello")
     assert caught.value.reason == "no"
+
+
+def test_without_the_extension(compact, monkeypatch):
+    """Where the runtime shows no C codec, its protocols are used, and make the same bytes."""
+    handler = Handler()
+    wanted = answer(make_processor(handler), hello(compact=compact))
+    for table in (codec._ENCODE, codec._DECODE):
+        monkeypatch.setitem(table, 2 if compact else 0, None)
+    assert answer(make_processor(handler), hello(compact=compact)) == wanted

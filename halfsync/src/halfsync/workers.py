@@ -15,6 +15,7 @@ from time import time
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from halfsync._later import later
+from halfsync.client_waits import ClientWaits
 from halfsync.life.facts import Metric, Sample, WorkerThread, gauge
 from halfsync.life.parts import Part
 from halfsync.worker_calls import Busy, DeferredCall
@@ -65,6 +66,8 @@ class WorkerPool(Threads, Part):
         Part.__init__(self, name)
         self.queue = queue
         self._refusals = Refusals(name)
+        self.client_waits = ClientWaits(threads)
+        """Of all applications that the threads run."""
         jobs = CallQueue(
             least=queue,
             room=self._places,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from wsgiref.types import WSGIApplication
 
-    from halfsync.http.client_waits import ClientWaits
+    from halfsync.client_waits import ClientWaits
     from halfsync.http.flow import Workers
     from halfsync.http.stream import RequestHead, ResponseHead, Stream
 

@@ -13,7 +13,7 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from halfsync.http.client_waits import ClientWaits
+    from halfsync.client_waits import ClientWaits
     from halfsync.http.spool import Spool
     from halfsync.http.stream import ResponseHead, Stream
 
@@ -37,6 +37,8 @@ class Workers(Protocol):
 
     threads: int
     """How many there may be."""
+    client_waits: ClientWaits
+    """Those of them that wait for clients."""
 
     def submit(
         self,

@@ -9,6 +9,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 
+from halfsync.client_waits import ClientWaits
 from halfsync.http.connection import H1Connection
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ class InlineWorkers:
     """Makes every call at once, where a service has threads: `Gateway(app, InlineWorkers())`."""
 
     threads = 1
+
+    def __init__(self) -> None:
+        self.client_waits = ClientWaits(self.threads)
 
     def submit(
         self,

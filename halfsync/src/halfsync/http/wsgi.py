@@ -19,7 +19,6 @@ from halfsync._later import later
 from halfsync.deadline import asked
 from halfsync.flags import types as flagtypes
 from halfsync.http.client_certificate import client_variables
-from halfsync.http.client_waits import ClientWaits
 from halfsync.workers import Busy, WorkerPool
 
 if TYPE_CHECKING:
@@ -108,7 +107,6 @@ class Gateway:
         self.workers = workers
         self._is_critical = is_critical
         self._share_of = share_of
-        self._waits = ClientWaits(workers.threads)
         self._templates: dict[tuple[Address, bool], dict[str, Any]] = {}
         self._last: tuple[Address | None, bool, dict[str, Any]] = (None, False, {})
         """The one that was used last; an address's hash takes longer than the rest of it."""
@@ -127,7 +125,7 @@ class Gateway:
             environ = {**environ, **client_variables(certificate)}
         deadline = asked(head.variables.get("HTTP_X_REQUEST_TIMEOUT"))
         exchange = self._exchange(
-            self.app, self.workers, stream, head, body, environ, self._waits, depth, deadline
+            self.app, self.workers, stream, head, body, environ, self.workers.client_waits, depth, deadline
         )
         if self._share_of is not None:
             exchange.share_of = partial(self._share_of, head.variables, head.target)
