@@ -15,7 +15,7 @@ ARGS =
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test bench overload rpcbench abuse fuzz newest restarts lint format wheel example release locks clean setup
+.PHONY: help demo test bench overload rpcbench abuse fuzz mutate newest restarts lint format wheel example release locks clean setup
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ abuse: setup ## attack a real pex in 20 ways, 60 s each, beside a client that mu
 fuzz: setup ## bend requests (read beside h11), then frames and logins of RPC, at random for 60 s each, or ARGS=600
 	@PYTHONPATH=halfsync/src .venv/bin/python halfsync/tests/fuzz_parser.py $(or $(ARGS),60)
 	@PYTHONPATH=halfsync/src .venv/bin/python halfsync/tests/fuzz_rpc.py $(or $(ARGS),60)
+
+mutate: setup ## change one place of a module after the other: does a test fail? make mutate ARGS=http/parser
+	@.venv/bin/python -m scripts.mutate $(ARGS)
 
 newest: setup ## run the library's quick tests with the newest releases of what it stands on, caps or not
 	@.venv/bin/python scripts/newest.py

@@ -34,6 +34,9 @@ MATRIX = (  # threads, milliseconds of the handler, long-tailed
     (16, 1000, False),
     (16, 20, True),
 )
+LIMITS = (2, 4, 8, 16, 64)
+"""Threads beside each other, where a handler computes: the best that an adaptive limit could find."""
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -71,6 +74,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         "seconds": chosen.seconds,
         "servers": {},
         "ours": {},
+        "limits": {},
     }
     for name in names:
         results["servers"][name] = [
@@ -86,6 +90,12 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
             one(server, environment, threads, milliseconds, factor, seconds, tailed=tailed)
             for factor in (factors[0], factors[-1])
         ]
+    for threads in (2, 64) if chosen.quick else LIMITS:
+        results["limits"][str(threads)] = [
+            # One processor computes 200 of these a second, whatever the number of threads.
+            one(ours_overloaded(threads), environment, 1, 5, factor, chosen.seconds, path="/compute")
+            for factor in (1, 3)
+        ]
     return results
 
 
@@ -98,12 +108,16 @@ def one(  # noqa: PLR0917  a row of the tables
     seconds: float,
     *,
     tailed: bool = False,
+    path: str | None = None,
 ) -> dict[str, Any]:
-    """Take the figures of one server at one load."""
+    """Take the figures of one server at one load.
+
+    :param path: what is asked; else a wait of so many milliseconds.
+    """
     capacity = threads * 1000 / milliseconds
     # A client waits at least ten times as long as an answer takes.
     deadline = max(0.5, milliseconds / 1000 * 10)
-    path = f"/wait?ms={milliseconds}" + ("&tail=1" if tailed else "")
+    path = path or f"/wait?ms={milliseconds}" + ("&tail=1" if tailed else "")
     try:
         with running(server, environment) as process:
             command = [sys.executable, "-m", "bench.openloop", process.url(path)]
@@ -145,6 +159,13 @@ def markdown(results: dict[str, Any]) -> str:
         part = tenfold["goodput"] / min(single["goodput"], single["capacity"])
         tails = f"{single['p99']:.0f} ms, {tenfold['p99']:.0f} ms" if tenfold["p99"] else "-"
         lines.append(f"| {key} | {part:.0%} | {tails} | {tenfold['critical']:.0%} |")
+    lines += ["", "## Threads, where each request computes for 5 ms", ""]
+    lines += ["An adaptive limit on requests in threads finds at best the best of these.", ""]
+    lines += ["| threads | answered in time a second, at 1 x, 3 x | p99 at 1 x, 3 x |", "|---|---|---|"]
+    for threads, rows in results["limits"].items():
+        goodputs = ", ".join(f"{each.get('goodput', 0):.0f}" for each in rows)
+        tails = ", ".join(f"{each['p99']:.0f} ms" if each.get("p99") else "-" for each in rows)
+        lines.append(f"| {threads} | {goodputs} | {tails} |")
     return "\n".join([*lines, ""])
 
 

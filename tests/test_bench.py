@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import environment, memory, servers
+from bench import environment, memory, overload, servers
 from bench.__main__ import RESULTS, arguments, describe, write
 from bench.environment import Environment, locked_versions, split
 from bench.figures import Spread, order, ratios, spread
@@ -204,3 +204,22 @@ def test_idle_connections_are_held_and_counted(here):
             timeout=30,
         )
     assert holder.stdout.split() == ["20", "20"]
+
+
+def test_what_overload_writes():
+    """Each table has its rows: servers, ours with other threads, and threads where requests compute."""
+    row = {"goodput": 700.0, "p99": 40.0, "critical": 1.0, "factor": 1, "capacity": 800.0}
+    tenfold = {**row, "factor": 10, "goodput": 640.0, "p99": 90.0}
+    found = overload.markdown(
+        {
+            "machine": "a machine",
+            "seconds": 8,
+            "servers": {"ours": [row, tenfold]},
+            "ours": {"2 threads, 20 ms": [row, tenfold]},
+            "limits": {"2": [row, {**tenfold, "p99": None}], "64": [row, {"died": "it ends"}]},
+        }
+    )
+    assert "| 10 x | 80% |" in found
+    assert "| 2 threads, 20 ms | 91% | 40 ms, 90 ms | 100% |" in found
+    assert "| 2 | 700, 640 | 40 ms, - |" in found
+    assert "| 64 | 700, 0 | 40 ms, - |" in found

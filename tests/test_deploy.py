@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
+import shlex
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -81,6 +83,30 @@ def test_systemd_hands_over_the_sockets(deploy: Path, answers: tuple[str, str]) 
         unit = (deploy / "systemd" / "hello-service.socket").read_text()
         assert re.findall(r"ListenStream=(\S+)", unit) == [ports[name] for name in wanted]
         assert f"({', '.join(wanted)})" in unit
+
+
+@pytest.mark.parametrize(
+    ("mode", "above", "code"), [(0o700, 0o755, 0), (0o777, 0o755, 2), (0o770, 0o755, 2), (0o700, 0o777, 2)]
+)
+def test_a_cache_that_others_can_write_to_is_not_run_from(
+    deploy: Path, tmp_path: Path, mode: int, above: int, code: int
+) -> None:
+    """The start line says so and ends: what is unpacked in PEX_ROOT is the code that runs."""
+    config = configparser.RawConfigParser()
+    config.read(deploy / "supervisord.conf")
+    (program,) = (each for each in config.sections() if "program:" in each)
+    command = shlex.split(
+        config[program]["command"].replace("/opt/hello-service/hello-service.pex", "/bin/echo")
+    )
+    folder = tmp_path / "cache" / "pex"
+    folder.mkdir(parents=True)
+    folder.chmod(mode)
+    folder.parent.chmod(above)
+    environ = {"PATH": os.environ["PATH"], "PEX_ROOT": str(folder)}
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    assert run.returncode == code, run
+    assert ("others can write to it" in run.stderr) is bool(code)
+    assert bool(run.stdout) is not bool(code)
 
 
 def test_manifest_waits_longer_than_the_drain(deploy: Path) -> None:

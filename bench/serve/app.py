@@ -54,6 +54,14 @@ def wait(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     return hello(environ, start_response)
 
 
+def compute(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """Take 5 ms of a processor, as code does that holds the interpreter's lock."""
+    end = time.thread_time() + 0.005
+    while time.thread_time() < end:
+        sum(range(200))
+    return hello(environ, start_response)
+
+
 BIG = b"x" * MEGABYTE
 
 
@@ -101,6 +109,7 @@ ANSWERS: dict[str, Answer] = {
     "/upload": upload,
     "/flask": flask_app,
     "/wait": wait,
+    "/compute": compute,
 }
 
 

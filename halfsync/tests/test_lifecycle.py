@@ -3,7 +3,8 @@ from __future__ import annotations
 import socket
 
 import pytest
-from twisted.internet.defer import Deferred, succeed
+from structlog.testing import capture_logs
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 
 from halfsync.life.about import About
@@ -194,3 +195,74 @@ def test_sockets_that_were_given_are_taken_once_or_closed():
         sockets.forget()
         assert (one.fileno() >= 0, other.fileno(), sockets.given()) == (True, -1, [])
         assert sockets.take("tcp:127.0.0.1 80") is None
+
+
+def test_each_is_told_when_all_have_started():
+    """What must wait for the others is done after the last of them has started."""
+    said: list[str] = []
+
+    class Last(Recorder):
+        async def ready(self) -> None:
+            self.said.append(f"ready {self.label}, {process.state}")
+
+    process = process_of(Last("a", said), Recorder("b", said))
+    Deferred.fromCoroutine(process.start())
+    assert said[-2:] == ["start b: done", "ready a, running"]
+
+
+@pytest.mark.parametrize("how", ["told_to_stop", "stop_signalled"])
+def test_a_stop_during_the_start_undoes_it(how):
+    """By either way; no part is told that all have started, as the process before would then let go."""
+    said: list[str] = []
+    process = process_of(Recorder("a", said))
+    if how == "told_to_stop":
+        process.told_to_stop.callback("SIGTERM")
+    else:
+        process.stop_signalled = True
+    started = Deferred.fromCoroutine(process.start())
+    assert isinstance(failed(started), CancelledError)
+    assert said[-1] == "stop a: done"
+    assert process.state == "stopped"
+
+
+def failed(deferred: Deferred[None]) -> BaseException | None:
+    errors: list[BaseException] = []
+    deferred.addErrback(lambda failure: errors.append(failure.value))
+    return errors[0] if errors else None
+
+
+def test_who_wants_to_know_is_told_once_that_the_process_drains():
+    """When it begins, in the order of asking; and at once when it has begun."""
+    told: list[str] = []
+    process = process_of(Recorder("a", [], {"drain": Deferred()}))
+    Deferred.fromCoroutine(process.start())
+    process.on_drain(lambda: told.append("first"))
+    process.on_drain(lambda: told.append("second"))
+    assert (told, process.draining) == ([], False)
+    Deferred.fromCoroutine(process.drain())
+    assert (told, process.draining) == (["first", "second"], True)
+    process.on_drain(lambda: told.append("late"))
+    assert told == ["first", "second", "late"]
+
+
+def test_what_parts_say_is_what_the_process_says():
+    """Of requests, connections and figures, those of every part; one with a bug is left out."""
+
+    class Says(Part):
+        def requests(self):
+            return [f"request of {self.label}"]
+
+        def connections(self):
+            return [f"connection of {self.label}"]
+
+        def metrics(self):
+            return [f"figure of {self.label}"]
+
+    class Broken(Part):
+        requests = connections = metrics = None
+
+    process = process_of(Says("a"), Broken("x"), Says("b"))
+    with capture_logs():
+        assert process.requests() == ["request of a", "request of b"]
+        assert process.connections() == ["connection of a", "connection of b"]
+        assert process.metrics() == ["figure of a", "figure of b"]

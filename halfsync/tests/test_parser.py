@@ -90,3 +90,47 @@ def test_beside_h11(seed):
     rng = random.Random(seed)
     for _ in range(150):
         check(mutated(rng), rng)
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def refusal(bounds, data):
+    """Return the status of the refusal, whole and byte by byte; None when all is taken."""
+    statuses = []
+    for step in (len(data), 1):
+        parser = Parser(bounds)
+        try:
+            for start in range(0, len(data), step):
+                events(parser, data[start : start + step])
+            statuses.append(None)
+        except Refused as refused:
+            statuses.append(refused.code)
+    assert statuses[0] == statuses[1], "it depends on how the bytes are cut"
+    return statuses[0]
+
+
+def test_a_head_is_as_long_as_it_may_be_and_no_longer():
+    """To the byte: 414 where the request line alone is too long, else 431."""
+    line, rest = b"GET / HTTP/1.1\r\n", b"Host: a\r\n\r\n"
+    longest = len(line + rest) - 4
+    assert refusal(Bounds(max_head=longest), line + rest) is None
+    assert refusal(Bounds(max_head=longest - 1), line + rest) == 431
+    assert refusal(Bounds(max_head=10), b"GET /" + b"x" * 100) == 414
+
+
+def test_a_body_is_as_long_as_it_may_be_and_no_longer():
+    """Whether its length is told ahead or not, and however it is cut into chunks."""
+    counted = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+    bounds = Bounds(max_body=4)
+    assert refusal(bounds, counted % 4 + b"abcd") is None
+    assert refusal(bounds, counted % 5) == 413
+    assert refusal(bounds, CHUNKED + b"2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n") is None
+    assert refusal(bounds, CHUNKED + b"2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n") == 413
+
+
+def test_one_empty_line_may_come_before_a_request():
+    """RFC 9112 section 2.2; each request is allowed one, and no more."""
+    request = b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert refusal(Bounds(), request * 3) is None
+    assert refusal(Bounds(), request + b"\r\n" + request) == 400

@@ -9,6 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, succe
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from halfsync import periodic
 from halfsync.periodic import Periodic, TaskStoppedError
 from halfsync.tasks import Tasks
 from halfsync.workers import Busy
@@ -423,7 +424,9 @@ def test_a_critical_task_decides_whether_the_process_is_ready():
     assert tasks.problems() == []
     while len(outcomes) < 4:
         clock.advance(10)
-    clock.advance(31)
+    clock.advance(30)
+    assert tasks.problems() == []
+    clock.advance(1)
     assert tasks.problems() == ["check: a run has gone on for 31 s"]
 
 
@@ -454,3 +457,25 @@ def test_a_run_that_takes_too_long_has_failed():
     assert task.last_error == "TimeoutError: the run took longer than 2 s"
     with pytest.raises(ValueError, match="timeout of the task x is 0"):
         Periodic("x", 1, hang, timeout=0, reactor=clock)
+    assert Periodic("x", 1, hang, timeout=0.5, reactor=clock).interval == 1
+
+
+def test_a_success_ends_the_longer_waits():
+    """After it, the next failure is the first of its row again: two intervals, and not eight."""
+    clock = Clock()
+    work = failing(clock, (True, True, False, True, *[False] * 20))
+    with capture_logs() as logs:
+        started(clock, work)
+        advance(clock, 100)
+    assert [each["in_a_row"] for each in logs if each["event"] == "task.failed"] == [1, 2, 1]
+    assert work.began[:5] == [0, 20, 60, 70, 90]
+
+
+def test_when_a_task_runs_next_is_told_by_the_clock_on_the_wall(monkeypatch):
+    """The reactor's seconds, whose zero means nothing, are told to nobody."""
+    monkeypatch.setattr(periodic.time, "time", lambda: 1_000_000.0)
+    clock = Clock()
+    clock.advance(500)
+    task = started(clock, quick(clock))
+    clock.advance(4)
+    assert task.snapshot()["next_at"] == 1_000_006.0

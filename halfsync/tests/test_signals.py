@@ -156,6 +156,25 @@ def test_usr1_answers_where_no_python_code_can_run():
             assert time.monotonic() < deadline
 
 
+@pytest.mark.parametrize("level", ["warning", "error"])
+def test_usr1_answers_whatever_the_level_of_the_log(level):
+    """Who asks for it wants to see it; a quiet log is when one needs it."""
+    code = """
+import os
+def parts(process):
+    process.add(Part("idle"))
+    # Not by way of print, which is an event at level info.
+    process.reactor.callWhenRunning(os.write, 1, b"runs\\n")
+main(parts)
+"""
+    with child(code, f"--log.level={level}") as service:
+        service.wait_for("runs")
+        service.signal(signal.SIGUSR1)
+        assert service.wait_for("stacks.thread")["stack"]
+        service.signal(signal.SIGTERM)
+        assert service.end()[0] == 0
+
+
 def test_usr2_without_a_manhole_is_a_line():
     """It says why nothing happens, and the service goes on."""
     with child(BUILT) as service:

@@ -7,6 +7,7 @@ import sys
 import threading
 from contextvars import ContextVar
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,6 +17,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 import halfsync
+from halfsync import worker_threads
 from halfsync.workers import Busy, WorkerPool
 
 SOURCE = Path(halfsync.__file__).parent.parent
@@ -128,6 +130,30 @@ class WorkersTest(TestCase):
         assert not drained.called
         second.go.set()
         await drained
+
+    async def test_drain_waits_for_a_call_behind_which_nothing_waits(self):
+        """One that runs is enough."""
+        pool = self.pool()
+        gate = self.hold(pool)
+        drained = Deferred.fromCoroutine(pool.drain())
+        assert not drained.called
+        gate.go.set()
+        await drained
+        assert not pool.busy
+
+    def test_when_to_try_again(self):
+        """In 1 to 3 seconds where nothing waits, not the same for all clients."""
+        pool = self.pool()
+        assert {pool.retry_after() for _ in range(200)} == {1, 2, 3}
+
+    async def test_where_no_thread_can_be_had(self):
+        """The system's refusal is Busy, and leaves no call behind that would be made later."""
+        pool = self.pool()
+        with mock.patch.object(worker_threads.Thread, "start", side_effect=RuntimeError("no more threads")):
+            with pytest.raises(Busy), capture_logs():
+                pool.submit(self.fail, "never")
+            assert pool.waiting == 0
+        assert await pool.run(lambda: "once there is one") == "once there is one"
 
     async def test_stop_discards_what_waits(self):
         """Stopping makes no more calls: their Deferreds fail, and new ones are refused."""

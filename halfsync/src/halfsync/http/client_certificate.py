@@ -5,14 +5,18 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
+from halfsync._later import later
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.x509 import oid
+else:
+    oid = later("cryptography.x509.oid")
+    serialization = later("cryptography.hazmat.primitives.serialization")
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -23,7 +27,7 @@ def client_variables(certificate: x509.Certificate) -> Mapping[str, str]:
 
     Names are as RFC 4514 writes them, times as OpenSSL prints them, the serial number in hexadecimal.
     """
-    common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    common = certificate.subject.get_attributes_for_oid(oid.NameOID.COMMON_NAME)
     variables = {
         "SSL_CLIENT_VERIFY": "SUCCESS",
         "SSL_CLIENT_M_VERSION": str(certificate.version.value + 1),
@@ -32,7 +36,7 @@ def client_variables(certificate: x509.Certificate) -> Mapping[str, str]:
         "SSL_CLIENT_I_DN": certificate.issuer.rfc4514_string(),
         "SSL_CLIENT_V_START": _time(certificate.not_valid_before_utc),
         "SSL_CLIENT_V_END": _time(certificate.not_valid_after_utc),
-        "SSL_CLIENT_CERT": certificate.public_bytes(Encoding.PEM).decode("ascii"),
+        "SSL_CLIENT_CERT": certificate.public_bytes(serialization.Encoding.PEM).decode("ascii"),
     }
     if common:
         variables["SSL_CLIENT_S_DN_CN"] = str(common[0].value)

@@ -81,6 +81,12 @@ class HttpListener(Listener):
             for connection in context.connections
         ]
 
+    def problems(self) -> list[str]:
+        """Say which endpoint no longer accepts, and when there is no memory left for a request."""
+        memory = self.site.context.memory
+        taken = [f"all {memory.limit} bytes for requests and responses are taken"] if memory.full else []
+        return super().problems() + taken
+
     def metrics(self) -> Iterator[Metric]:
         """Return counts of requests and connections, and a histogram of durations."""
         yield from super().metrics()

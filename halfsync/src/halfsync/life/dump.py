@@ -6,14 +6,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from halfsync.life.stacks import thread_stacks
-from halfsync.logs import get_logger
+from halfsync.logs import get_asked_logger
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from halfsync.life.process import Process
 
-log = get_logger(__name__)
+# Who sends SIGUSR1 wants to see it, also with --log.level=error.
+log = get_asked_logger(__name__)
 
 MOST = 10
 """Requests, tasks and calls that one event names of each; the oldest ones."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from halfsync.logs.files import LogFileError
 from halfsync.logs.levels import LogLevels, level
-from halfsync.logs.loggers import get_audit_logger, get_logger
+from halfsync.logs.loggers import get_asked_logger, get_audit_logger, get_logger
 from halfsync.logs.stream import Log, flush, reopen, running, start
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ __all__ = [
     "LogLevels",
     "emit",
     "flush",
+    "get_asked_logger",
     "get_audit_logger",
     "get_logger",
     "level",

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 _HEAD = frozenset(("timestamp", "level", "logger", "event"))
 
 
-def make_logger(name: str, *, audit: bool) -> BoundLogger:
-    """Return the logger of that name; with `audit`, one whose events pass every level (`loggers`)."""
-    logger = _AuditLogger(name) if audit else logging.getLogger(name)
+def make_logger(name: str, kind: str) -> BoundLogger:
+    """Return the logger of that name and kind; `loggers` says what the kinds are."""
+    logger = _LOGGERS[kind](name)
     wrapped = structlog.wrap_logger(logger, processors=[_any_step], wrapper_class=_Logger)
     return cast("BoundLogger", wrapped)
 
@@ -102,7 +102,7 @@ class _Logger(BoundLogger):
             return getattr(self._logger, method_name)(f"{event} {reprlib.repr(event_kw)}")
 
 
-class _AuditLogger:
+class _EveryLevel:
     """A logger of `logging` for which every level is enabled, as structlog asks for it."""
 
     disabled = False
@@ -125,6 +125,17 @@ class _AuditLogger:
         logger.handle(logger.makeRecord(self.name, level, "", 0, text, arguments, None))
 
 
+class _AuditLogger(_EveryLevel):
+    """One whose events are never dropped, either."""
+
+
+_LOGGERS: dict[str, Callable[[str], logging.Logger | _EveryLevel]] = {
+    "plain": logging.getLogger,
+    "asked": _EveryLevel,
+    "audit": _AuditLogger,
+}
+
+
 class Completion:
     """The last step of every event: completes it, writes it, and ends its way."""
 
@@ -136,7 +147,7 @@ class Completion:
         self.write = write
         self.write_line = write_line
 
-    def __call__(self, logger: logging.Logger | _AuditLogger, method: str, fields: EventDict) -> NoReturn:
+    def __call__(self, logger: logging.Logger | _EveryLevel, method: str, fields: EventDict) -> NoReturn:
         """Complete and write an event; the code that logs is not to fail by it.
 
         :raises DropEvent: always, as structlog expects of a last step that has done everything.
@@ -178,7 +189,7 @@ def _with_failure(_logger: object, _method: str, fields: EventDict) -> EventDict
     return fields
 
 
-def _with_head(logger: logging.Logger | _AuditLogger, method: str, fields: EventDict) -> EventDict:
+def _with_head(logger: logging.Logger | _EveryLevel, method: str, fields: EventDict) -> EventDict:
     """Begin with what every event has; a field that is called the same is put beside it."""
     event = fields.pop("event", "")
     for key in _HEAD.intersection(fields):

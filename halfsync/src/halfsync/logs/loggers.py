@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from halfsync._later import later
 
@@ -15,11 +15,19 @@ else:
     events = later("halfsync.logs.events")
 
 
+Kind = Literal["plain", "asked", "audit"]
+
+
 def get_logger(name: str) -> BoundLogger:
     """Return the logger of that name; a module's is that of its `__name__`."""
     # The name is known from now on: a level can be set for it.
     logging.getLogger(name)
-    return cast("BoundLogger", _Named(name, audit=False))
+    return cast("BoundLogger", _Named(name, "plain"))
+
+
+def get_asked_logger(name: str) -> BoundLogger:
+    """Return a logger whose events pass every level: they are there only because somebody asks for them."""
+    return cast("BoundLogger", _Named(name, "asked"))
 
 
 def get_audit_logger(name: str) -> BoundLogger:
@@ -27,20 +35,20 @@ def get_audit_logger(name: str) -> BoundLogger:
 
     They are for what people do to the process: each names the person, and there are few.
     """
-    return cast("BoundLogger", _Named(name, audit=True))
+    return cast("BoundLogger", _Named(name, "audit"))
 
 
 class _Named:
     """A logger that is made with its first event: structlog takes a tenth of a second to import."""
 
-    def __init__(self, name: str, *, audit: bool) -> None:
+    def __init__(self, name: str, kind: Kind) -> None:
         self._name = name
-        self._audit = audit
+        self._kind: Kind = kind
         self._made: BoundLogger | None = None
 
     def __getattr__(self, name: str) -> Any:
         if self._made is None:
-            self._made = events.make_logger(self._name, audit=self._audit)
+            self._made = events.make_logger(self._name, self._kind)
         return getattr(self._made, name)
 
     def __repr__(self) -> str:
