@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PYTHON = Path(__file__).parent.parent / ".venv" / "bin" / "python"
-COMMAND = [str(PYTHON) if PYTHON.exists() else sys.executable, "-m", "{{ cookiecutter.package_name }}"]
+PACKAGE = "{{ cookiecutter.package_name }}"
+COMMAND = [str(PYTHON) if PYTHON.exists() else sys.executable, "-m", PACKAGE]
 # Without .venv (under Pants) the service stands where the tests do.
 PATHS = {} if PYTHON.exists() else {"PYTHONPATH": os.pathsep.join(sys.path)}
 
