@@ -24,10 +24,29 @@ def choose(project: Path, variant: str) -> None:
 
 
 def drop(project: Path, answers: dict[str, str]) -> None:
-    """Remove what only a service with a web listener has, beside the variants of `web.py`."""
-    (project / "tests" / "test_web.py").unlink()
-    # Socket activation hands over the web listener's socket.
-    (project / "deploy" / "systemd" / f"{answers['project_slug']}.socket").unlink()
+    """Remove what only a service with a web listener, or with RPC, has, beside the variants of `web.py`."""
+    package = project / "src" / answers["package_name"]
+    if answers["web"] == "none":
+        (project / "tests" / "test_web.py").unlink()
+    if answers["rpc"] == "none":
+        (project / "tests" / "test_rpc.py").unlink()
+        for path in (package / "rpc.py", package / "hello.thrift"):
+            path.unlink()
+        shutil.rmtree(package / "gen")
+    if answers["web"] == answers["rpc"] == "none":
+        # Socket activation hands over the sockets of these listeners.
+        (project / "deploy" / "systemd" / f"{answers['project_slug']}.socket").unlink()
+
+
+def add_pins(lock: Path, more: Path, *, wanted: bool) -> None:
+    """Take the pins of a second lock into a first one, in the order of their names, and remove the second."""
+    if wanted:
+        texts = [path.read_bytes().decode("utf-8") for path in (lock, more)]
+        head, *pins = re.split(r"(?m)^(?=[a-z0-9])", "".join(texts))
+        lock.write_bytes(
+            "".join([head, *sorted(pins, key=lambda pin: pin.partition("==")[0])]).encode("utf-8")
+        )
+    more.unlink()
 
 
 def vendor(library: Path, folder: Path, locks: list[Path]) -> Path:
@@ -74,8 +93,12 @@ def main(answers: dict[str, str], library: Path, project: Path) -> None:
     """Finish the project that was generated from `answers`."""
     sys.dont_write_bytecode = True  # the template may be somebody's checkout
     choose(project, answers["web"])
-    if answers["web"] == "none":
-        drop(project, answers)
+    drop(project, answers)
+    add_pins(
+        project / "requirements.lock",
+        project / "requirements+thrift.lock",
+        wanted=answers["rpc"] == "thrift",
+    )
     wheel = vendor(library, project / "vendor", [project / "requirements.lock"])
     remember(project, library.parent, answers, wheel)
     tidy(project)

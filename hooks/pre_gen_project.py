@@ -23,7 +23,7 @@ LONGEST = 63
 CHOICES = {
     "python_version": ("3.11", "3.12", "3.13"),
     "web": ("wsgi", "async", "none"),
-    "rpc": ("none",),
+    "rpc": ("none", "thrift"),
 }
 
 ASKED = ("project_name", "project_slug", "package_name", "description", "author", *CHOICES)
@@ -38,10 +38,10 @@ FLAGS = frozenset({"admin", "log", "manhole", "rpc", "service", "tasks", "web"})
 DEPENDENCIES = frozenset(
     # What the service imports, whichever way it was answered; a test compares this with what is installed.
     """
-    appdirs attr attrs automat bcrypt blinker cffi click constantly cryptography flask h2 halfsync hpack
-    hyperframe hyperlink idna incremental itsdangerous jinja2 klein markupsafe multipart oscar packaging
-    prometheus_client pycparser service_identity six structlog treq tubes twisted typing_extensions
-    werkzeug zope
+    appdirs asn1crypto attr attrs automat bcrypt blinker cffi click constantly cryptography flask h2
+    halfsync hpack hyperframe hyperlink idna incremental itsdangerous jinja2 klein markupsafe multipart
+    oscar packaging prometheus_client pycparser scramp service_identity six structlog thrift treq tubes
+    twisted typing_extensions werkzeug zope
     """.split()  # noqa: SIM905 - thirty quoted names are harder to read
 )
 

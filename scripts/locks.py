@@ -1,10 +1,14 @@
 """Renew every lock: the skeleton's, one a variant of `web`, the template's own, and its benchmark's.
 
+What `rpc=thrift` needs beside any of them is in `requirements+thrift.lock`, and comes to it when a service is
+generated: a test holds the outcome against what uv makes of the whole.
+
 No lock names a registry: `make` and pip take that from the machine's configuration.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -28,25 +32,40 @@ def compile_lock(where: Path, output: str, *arguments: str) -> None:
     subprocess.run(command, cwd=where, check=True)  # noqa: S603 - the arguments are ours
 
 
+def pins(lock: Path) -> dict[str, str]:
+    """Return what a lock pins: name -> its lines, hashes included."""
+    blocks = re.split(r"(?m)^(?=[a-z0-9])", lock.read_text(encoding="utf-8"))[1:]
+    return {block.partition("==")[0]: block for block in blocks}
+
+
+def generate(into: str, **answers: str) -> Path:
+    """Generate a project in a folder of its own."""
+    made = cookiecutter(str(ROOT), no_input=True, default_config=True, output_dir=into, extra_context=answers)
+    return Path(made)
+
+
 def main() -> None:
     """Renew the locks in place."""
     with tempfile.TemporaryDirectory() as temporary:
         constraints: list[str] = []
+        more: dict[str, str] = {}
         for variant in VARIANTS:
             sys.stdout.write(f"locking web={variant} ...\n")
-            project = Path(
-                cookiecutter(
-                    str(ROOT),
-                    no_input=True,
-                    default_config=True,
-                    output_dir=f"{temporary}/{variant}",
-                    extra_context={"web": variant},
-                )
-            )
+            project = generate(f"{temporary}/{variant}", web=variant)
             custom = ("--custom-compile-command", "make lock")
             compile_lock(project, "requirements.lock", "pyproject.toml", *custom)
             constraints += ["--constraints", str(project / "requirements.lock")]
             shutil.copyfile(project / "requirements.lock", SKELETON / f"requirements@{variant}.lock")
+            calling = generate(f"{temporary}/{variant}-thrift", web=variant, rpc="thrift")
+            same = ("--constraints", str(project / "requirements.lock"))
+            compile_lock(calling, "requirements.lock", "pyproject.toml", *same, *custom)
+            known = pins(project / "requirements.lock")
+            more |= {
+                name: pin for name, pin in pins(calling / "requirements.lock").items() if name not in known
+            }
+        (SKELETON / "requirements+thrift.lock").write_text(
+            "".join(more[name] for name in sorted(more)), encoding="utf-8"
+        )
         sys.stdout.write("locking the tools ...\n")
         compile_lock(project, "tools.lock", "--group", "dev", *constraints, *custom)
         shutil.copyfile(project / "tools.lock", SKELETON / "tools.lock")

@@ -72,7 +72,7 @@ BAD = [
     ("web", "django", "not offered: give wsgi or async or none"),
     ("web", "", "not offered"),
     ("web", ["wsgi"], "no text"),
-    ("rpc", "soap", "not offered: give none"),
+    ("rpc", "soap", "not offered: give none or thrift"),
     ("python_version", "3.10", "not offered: give 3.11 or 3.12 or 3.13"),
     ("python_version", 3.12, "no text"),
 ]
@@ -178,10 +178,11 @@ def test_text_survives_as_data(
     assert [path.name for path in tmp_path.iterdir()] == ["hello-service"]
 
 
+@pytest.mark.parametrize("rpc", ["none", "thrift"])
 @pytest.mark.parametrize("web", ["wsgi", "async", "none"])
-def test_the_longest_names(bake: Bake, web: str) -> None:
+def test_the_longest_names(bake: Bake, web: str, rpc: str) -> None:
     """A project whose names are as long as they may be is formatted and lints as any other."""
-    project = bake(project_slug="s" * 63, package_name="p" * 63, web=web)
+    project = bake(project_slug="s" * 63, package_name="p" * 63, web=web, rpc=rpc)
     ruff = Path(sys.executable).with_name("ruff")
     for command in (["format", "--diff", "."], ["check", "--quiet", "."]):
         run = subprocess.run([ruff, *command], cwd=project, capture_output=True, text=True, check=False)
@@ -239,7 +240,7 @@ def test_a_configuration_file_is_held_to_the_rules(
 
 def test_prefixes_that_the_deploy_files_set(bake: Bake) -> None:
     """No package may have a name whose environment variables its deploy files, or systemd for them, set."""
-    project = bake()
+    project = bake(rpc="thrift")
     unit = (project / "deploy" / "systemd" / "hello-service.service").read_text()
     # systemd.exec(5): `CacheDirectory=` sets CACHE_DIRECTORY, and so on.
     found = {name.lower() for name in re.findall(r"(?m)^(\w+)Directory=", unit)} - {"working"}

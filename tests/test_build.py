@@ -219,7 +219,7 @@ def test_wheel_with_another_hash_is_refused(baked: Path, bake: Bake, tmp_path: P
 @pytest.mark.parametrize("web", ["wsgi", "async", "none"])
 def test_dependency_names_are_refused_as_package_names(bake: Bake, web: str) -> None:
     """The hook's list of modules that the service depends on is complete."""
-    project = furnish(bake(web=web))
+    project = furnish(bake(web=web, rpc="thrift"))
     (site,) = (project / ".venv" / "lib").glob("python3.*/site-packages")
     tops = {path.name.removesuffix(".py").split(".")[0] for path in site.iterdir()}
     candidates = {top for top in tops if re.fullmatch(r"[a-z][a-z0-9_]*", top) and (site / top).suffix == ""}

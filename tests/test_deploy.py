@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -17,10 +18,17 @@ if TYPE_CHECKING:
     from .conftest import Bake
 
 
-@pytest.fixture(scope="module", params=["wsgi", "none"])
-def deploy(request: pytest.FixtureRequest, bake: Bake) -> Path:
-    """The deploy folder of a project with a web listener, and of one without."""
-    return bake(web=request.param) / "deploy"
+@pytest.fixture(scope="module", params=["wsgi-none", "none-none", "wsgi-thrift", "none-thrift"])
+def answers(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """What was answered to `web` and to `rpc`."""
+    web, rpc = request.param.split("-")
+    return web, rpc
+
+
+@pytest.fixture(scope="module")
+def deploy(answers: tuple[str, str], bake: Bake) -> Path:
+    """The deploy folder of a project with a web listener, with RPC, with both, and with neither."""
+    return bake(web=answers[0], rpc=answers[1]) / "deploy"
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
@@ -43,16 +51,24 @@ def test_units_are_right(deploy: Path, tmp_path: Path) -> None:
     assert unit["Service"]["ExecReload"] == "kill -HUP $MAINPID"
 
 
-def test_supervisor_hands_over_a_socket(deploy: Path) -> None:
-    """With a web listener, supervisord holds the socket and every process gets it as descriptor 0."""
+def test_supervisor_hands_over_a_socket(deploy: Path, answers: tuple[str, str]) -> None:
+    """With a listener, supervisord holds its socket and every process gets it as descriptor 0."""
     configuration = configparser.RawConfigParser()
     configuration.read(deploy / "supervisord.conf")
     (section,) = configuration.sections()
-    if section == "fcgi-program:hello-service":
-        assert configuration[section]["socket"] == "tcp://0.0.0.0:8080"
-        assert "--web.listen=fd:0" in configuration[section]["command"]
-    else:
+    command = configuration[section]["command"]
+    if answers == ("none", "none"):
         assert section == "program:hello-service"
+    elif answers[0] == "wsgi":
+        assert configuration[section]["socket"] == "tcp://0.0.0.0:8080"
+        assert "--web.listen=fd:0" in command
+        # Each process has a port of its own.
+        assert ("--rpc.listen=tcp:91%(process_num)02d:interface=127.0.0.1" in command) == (
+            answers[1] == "thrift"
+        )
+    else:
+        assert configuration[section]["socket"] == "tcp://127.0.0.1:9091"
+        assert "--rpc.listen=fd:0" in command
     assert configuration.getint(section, "stopwaitsecs") > 30
 
 
@@ -80,6 +96,19 @@ def test_a_cache_that_others_can_write_to_is_not_run_from(
     assert bool(run.stdout) is not bool(code)
 
 
+def test_systemd_hands_over_the_sockets(deploy: Path, answers: tuple[str, str]) -> None:
+    """Each listener gets the descriptor of its line in the socket unit, counted from 3 (sd_listen_fds)."""
+    command = (deploy / "systemd" / "hello-service.service").read_text()
+    found = re.findall(r"--(\w+)\.listen=fd:(\d)", command)
+    ports = {"web": "8080", "rpc": "127.0.0.1:9091"}
+    wanted = [name for name, answer in zip(("web", "rpc"), answers, strict=True) if answer != "none"]
+    assert found == [(name, str(number)) for number, name in enumerate(wanted, 3)]
+    if wanted:
+        unit = (deploy / "systemd" / "hello-service.socket").read_text()
+        assert re.findall(r"ListenStream=(\S+)", unit) == [ports[name] for name in wanted]
+        assert f"({', '.join(wanted)})" in unit
+
+
 def test_manifest_waits_longer_than_the_drain(deploy: Path) -> None:
     """Kubernetes lets the drain end, and sets no variables that the service would take for flags."""
     documents = {each["kind"]: each for each in yaml.safe_load_all((deploy / "kubernetes.yaml").read_text())}
@@ -87,6 +116,33 @@ def test_manifest_waits_longer_than_the_drain(deploy: Path) -> None:
     assert pod["terminationGracePeriodSeconds"] > 35
     assert pod["enableServiceLinks"] is False
     assert ("Service" in documents) == ("ports" in pod["containers"][0])
+
+
+def test_manifest_opens_the_ports_of_the_listeners(deploy: Path, answers: tuple[str, str]) -> None:
+    """Web is served at 80, RPC at 9091 to clients with a certificate, whose Secret is mounted."""
+    documents = {each["kind"]: each for each in yaml.safe_load_all((deploy / "kubernetes.yaml").read_text())}
+    pod = documents["Deployment"]["spec"]["template"]["spec"]
+    named = {
+        each["name"]: each["port"]
+        for each in documents.get("Service", {"spec": {"ports": ()}})["spec"]["ports"]
+    }
+    assert named == {
+        **({"web": 80} if answers[0] != "none" else {}),
+        **({"rpc": 9091} if answers[1] != "none" else {}),
+    }
+    (container,) = pod["containers"]
+    assert {each["name"] for each in container.get("ports", ())} == set(named)
+    mounted = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+    flags = [each for each in container["args"] if each.startswith("--rpc.listen=")]
+    if "rpc" in named:
+        assert flags == [
+            "--rpc.listen=ssl:9091:privateKey=/etc/rpc/tls.key:certKey=/etc/rpc/tls.crt:clientCA=/etc/rpc/ca.crt"
+        ]
+        assert mounted["rpc"] == "/etc/rpc"
+        assert {"name": "rpc", "secret": {"secretName": "hello-service-rpc"}} in pod["volumes"]
+    else:
+        assert not flags
+        assert "rpc" not in mounted
 
 
 @pytest.mark.parametrize("version", ["1.25", kubernetes_validate.latest_version()])

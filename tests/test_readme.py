@@ -1,4 +1,4 @@
-"""The tables of both READMEs are what the pex really takes."""
+"""The tables of both READMEs are what a service with every listener really takes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from .conftest import ROOT, Bake, furnish
 
 
 def documented(text: str) -> set[str]:
@@ -18,9 +18,16 @@ def documented(text: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def helped(pex: Path) -> str:
-    """Return what the pex's `--help` prints."""
-    return subprocess.run([pex, "--help"], capture_output=True, text=True, check=True).stdout
+def project(bake: Bake) -> Path:
+    """A service with a web listener and RPC."""
+    return furnish(bake(rpc="thrift"))
+
+
+@pytest.fixture(scope="module")
+def helped(project: Path) -> str:
+    """Return what its `--help` prints."""
+    command = [project / ".venv" / "bin" / "python", "-m", "hello_service", "--help"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def flags(helped: str) -> set[str]:
@@ -34,9 +41,9 @@ def test_the_readme_lists_every_flag(helped: str) -> None:
     assert documented((ROOT / "README.md").read_text(encoding="utf-8")) == flags(helped)
 
 
-def test_the_services_readme_names_only_flags_that_exist(helped: str, baked: Path) -> None:
+def test_the_services_readme_names_only_flags_that_exist(helped: str, project: Path) -> None:
     """It is a runbook: a choice of flags, all of them real."""
-    assert documented((baked / "README.md").read_text(encoding="utf-8")) <= flags(helped)
+    assert documented((project / "README.md").read_text(encoding="utf-8")) <= flags(helped)
 
 
 def test_every_default_that_the_readme_tells_is_the_default(helped: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import treq
@@ -13,21 +14,11 @@ if TYPE_CHECKING:
     import pytest
 
 
-class Response:
-    """What `treq.get` gives, as far as the task looks."""
-
-    def __init__(self, code: int) -> None:
-        self.code = code
-
-    def content(self) -> Deferred[bytes]:
-        return succeed(b"Hello, world!\n")
-
-
 def check(monkeypatch: pytest.MonkeyPatch, code: int) -> object:
     """Check a page that answers with `code`; return what comes out."""
 
-    async def get(_url: str, **_options: Any) -> Response:
-        return Response(code)
+    async def get(_url: str, **_options: Any) -> Any:
+        return SimpleNamespace(code=code, content=lambda: succeed(b"Hello, world!\n"))
 
     monkeypatch.setattr(treq, "get", get)
     outcome: list[object] = []

@@ -23,8 +23,11 @@ ABOUT = About(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the service until a signal stops it, and return its exit code."""
-    return run(ABOUT, parts, argv=argv)
+    """Run the service until a signal stops it, and return its exit code.
+
+    `commands` are what `[flags] run NAME [arguments]` calls instead of serving; docs/recipes.md has one.
+    """
+    return run(ABOUT, parts, argv=argv, commands={})
 
 
 def parts(process: Process) -> None:
