@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from halfsync.background import Background, BackgroundFull
     from halfsync.deadline import DeadlineExceeded
     from halfsync.endpoints.listener import Endpoints, Listener
-    from halfsync.from_thread import from_thread
+    from halfsync.reactor_calls import from_thread
     from halfsync.http.listener import WebListener
     from halfsync.http.mount import Mount
     from halfsync.http.sse import EventStream
@@ -106,7 +106,7 @@ _HOMES = {
     "WebSockets": "http.websocket_resource",
     "WorkerPool": "workers",
     "arrange_reactor": "life.reactors",
-    "from_thread": "from_thread",
+    "from_thread": "reactor_calls",
     "get_logger": "logs",
     "hold_signals": "life.signals",
     "run": "serving",
