@@ -72,6 +72,19 @@ def test_supervisor_hands_over_a_socket(deploy: Path, answers: tuple[str, str]) 
     assert configuration.getint(section, "stopwaitsecs") > 30
 
 
+def test_systemd_hands_over_the_sockets(deploy: Path, answers: tuple[str, str]) -> None:
+    """Each listener gets the descriptor of its line in the socket unit, counted from 3 (sd_listen_fds)."""
+    command = (deploy / "systemd" / "hello-service.service").read_text()
+    found = re.findall(r"--(\w+)\.listen=fd:(\d)", command)
+    ports = {"web": "8080", "rpc": "127.0.0.1:9091"}
+    wanted = [name for name, answer in zip(("web", "rpc"), answers, strict=True) if answer != "none"]
+    assert found == [(name, str(number)) for number, name in enumerate(wanted, 3)]
+    if wanted:
+        unit = (deploy / "systemd" / "hello-service.socket").read_text()
+        assert re.findall(r"ListenStream=(\S+)", unit) == [ports[name] for name in wanted]
+        assert f"({', '.join(wanted)})" in unit
+
+
 @pytest.mark.parametrize(
     ("mode", "above", "code"), [(0o700, 0o755, 0), (0o777, 0o755, 2), (0o770, 0o755, 2), (0o700, 0o777, 2)]
 )
@@ -94,19 +107,6 @@ def test_a_cache_that_others_can_write_to_is_not_run_from(
     assert run.returncode == code, run
     assert ("others can write to it" in run.stderr) is bool(code)
     assert bool(run.stdout) is not bool(code)
-
-
-def test_systemd_hands_over_the_sockets(deploy: Path, answers: tuple[str, str]) -> None:
-    """Each listener gets the descriptor of its line in the socket unit, counted from 3 (sd_listen_fds)."""
-    command = (deploy / "systemd" / "hello-service.service").read_text()
-    found = re.findall(r"--(\w+)\.listen=fd:(\d)", command)
-    ports = {"web": "8080", "rpc": "127.0.0.1:9091"}
-    wanted = [name for name, answer in zip(("web", "rpc"), answers, strict=True) if answer != "none"]
-    assert found == [(name, str(number)) for number, name in enumerate(wanted, 3)]
-    if wanted:
-        unit = (deploy / "systemd" / "hello-service.socket").read_text()
-        assert re.findall(r"ListenStream=(\S+)", unit) == [ports[name] for name in wanted]
-        assert f"({', '.join(wanted)})" in unit
 
 
 def test_manifest_waits_longer_than_the_drain(deploy: Path) -> None:
