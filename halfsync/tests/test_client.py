@@ -17,7 +17,7 @@ from halfsync import deadline
 from halfsync.client.errors import CallError, CircuitOpen, Interrupted, Overloaded, Unreachable
 from halfsync.client.http import HttpClient
 from halfsync.deadline import DeadlineExceeded
-from halfsync.from_thread import from_thread
+from halfsync.reactor_calls import from_thread
 
 
 class Peer(Factory):

@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("periodic",),
     ("http", "thrift", "handover"),
     ("client",),
-    ("endpoints", "workers", "from_thread"),
+    ("endpoints", "workers", "reactor_calls"),
     ("worker_threads",),
     ("worker_calls", "worker_queue", "client_waits", "worker_stuck"),
     ("worker_lines", "worker_refusals"),

@@ -9,6 +9,7 @@ import inspect
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -169,6 +170,13 @@ def test_importing_the_library_changes_nothing():
         check=True,
     )
     assert done.stdout == "['halfsync']\n"
+
+
+@pytest.mark.parametrize("face", [halfsync, client])
+def test_no_name_is_a_module_too(face):
+    """Else whoever imports that module first would put it in the place of what has its name."""
+    modules = {path.stem for path in Path(face.__path__[0]).iterdir()}
+    assert modules & set(face.__all__) <= {"flag", "flags"}
 
 
 def test_a_name_that_is_not_there_is_an_error():

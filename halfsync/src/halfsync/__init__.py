@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from halfsync.background import Background, BackgroundFull
     from halfsync.deadline import DeadlineExceeded
     from halfsync.endpoints.listener import Endpoints, Listener
-    from halfsync.from_thread import from_thread
     from halfsync.http.listener import WebListener
     from halfsync.http.mount import Mount
     from halfsync.http.sse import EventStream
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from halfsync.logs import get_logger
     from halfsync.manhole import Manhole
     from halfsync.periodic import Periodic
+    from halfsync.reactor_calls import from_thread
     from halfsync.serving import run, serve_resource, serve_wsgi
     from halfsync.tasks import Tasks
     from halfsync.workers import Busy, WorkerPool
@@ -106,7 +106,7 @@ _HOMES = {
     "WebSockets": "http.websocket_resource",
     "WorkerPool": "workers",
     "arrange_reactor": "life.reactors",
-    "from_thread": "from_thread",
+    "from_thread": "reactor_calls",
     "get_logger": "logs",
     "hold_signals": "life.signals",
     "run": "serving",

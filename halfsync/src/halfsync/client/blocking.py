@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from halfsync.from_thread import from_thread
+from halfsync.reactor_calls import from_thread
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator

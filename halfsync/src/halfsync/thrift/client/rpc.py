@@ -30,9 +30,9 @@ from halfsync.client.errors import Interrupted
 from halfsync.client.latencies import Latencies
 from halfsync.client.places import Places
 from halfsync.client.trust import Trust
-from halfsync.from_thread import from_thread
 from halfsync.life.facts import Metric, Sample, gauge
 from halfsync.life.parts import Part
+from halfsync.reactor_calls import from_thread
 from halfsync.thrift import header as theader
 from halfsync.thrift import message as messages
 from halfsync.thrift.call import current_call
