@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,21 @@ def test_damaged(users, line):
 def test_names(users, name):
     with pytest.raises(UsersError):
         users.add(name, Keys.of("x"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_root_adds_for_the_service(users):
+    """The file is the folder's owner's, and stays its own; at a login it must not be somebody else's."""
+    path = Path(users.path)
+    path.parent.chmod(0o755)
+    os.chown(path.parent, 4711, 4712)
+    users.add("anna", Keys.of("pencil"))
+    assert (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o777) == (4711, 4712, 0o600)
+    os.chown(path, 4713, 4712)
+    users.add("bert", Keys.of("pencil"))
+    assert path.stat().st_uid == 4713
+    with pytest.raises(UsersError, match="belongs to another user"):
+        users.keys("anna")
 
 
 def test_command(users, monkeypatch, capsys):

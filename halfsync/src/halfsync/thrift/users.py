@@ -112,6 +112,7 @@ class Users:
     def add(self, name: str, keys: Keys) -> None:
         """Put a user into the file, in the place of the one of the same name.
 
+        What root does is done for the service: the file stays its owner's, a new one is the folder's owner's.
         :raises UsersError: when the name is none, or the file cannot be written.
         """
         if not name or ":" in name or name.startswith("#") or not name.isprintable() or name != name.strip():
@@ -119,7 +120,7 @@ class Users:
         if saslprep(name) != name:
             raise UsersError(f"{name!r} is not how SASLprep (RFC 4013) spells it; write {saslprep(name)!r}")
         path = Path(self.path)
-        lines = list(self._lines()) if path.exists() else [f"# seed {secrets.token_hex(32)}"]
+        lines = list(self._lines(for_root=True)) if path.exists() else [f"# seed {secrets.token_hex(32)}"]
         kept = [line for line in lines if line.partition(":")[0] != name]
         fields = (keys.salt, keys.stored_key, keys.server_key)
         salt, stored, server = (base64.b64encode(each).decode("ascii") for each in fields)
@@ -128,6 +129,9 @@ class Users:
             # mkstemp makes it with mode 600.
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
             with os.fdopen(handle, "w", encoding="utf-8") as out:
+                if os.geteuid() == 0:
+                    owner = (path if path.exists() else path.parent).stat()
+                    os.fchown(out.fileno(), owner.st_uid, owner.st_gid)
                 out.write("\n".join(kept) + "\n")
                 out.flush()
                 os.fsync(out.fileno())
@@ -135,7 +139,7 @@ class Users:
         except OSError as error:
             raise UsersError(f"cannot write {self.path}: {error.strerror}") from error
 
-    def _lines(self) -> Iterator[str]:
+    def _lines(self, *, for_root: bool = False) -> Iterator[str]:
         try:
             with Path(self.path).open("rb") as file:
                 status = os.fstat(file.fileno())
@@ -144,7 +148,7 @@ class Users:
                     raise UsersError(
                         f"{self.path} has mode {mode:03o}, and others may see it; it must be 600"
                     )
-                if status.st_uid not in (os.geteuid(), 0):
+                if status.st_uid not in (os.geteuid(), 0) and not (for_root and os.geteuid() == 0):
                     raise UsersError(f"{self.path} belongs to another user (uid {status.st_uid})")
                 text = file.read(LARGEST + 1)
         except OSError as error:
