@@ -16,8 +16,8 @@ from halfsync.endpoints.addresses import ip_address
 from halfsync.http import relief
 from halfsync.http.account import Account
 from halfsync.http.h2_fields import FieldReader
+from halfsync.http.h2_heads import CROWD, HEADS, ReadingOn
 from halfsync.http.h2_response import A_STREAM
-from halfsync.http.h2_session import HEADS
 from halfsync.http.relief import Relief
 from http_tools import Connection as Served
 from http_tools import parse
@@ -294,6 +294,25 @@ class TestBuffers:
             reader.read(b"\xbe" * 90 + bytes([0x80 + number]))
         assert reader._fields <= 600
         assert reader.size >= 80 * reader._fields
+
+    def test_a_crowd_shares_the_heads_of_a_turn(self):
+        """Of a thousand connections with more to read each has one head read in a turn; of a few, HEADS."""
+        found = ReadingOn()
+        assert found.heads == HEADS
+        found.count = CROWD
+        assert found.heads == HEADS
+        found.count = 4 * CROWD
+        assert found.heads == HEADS // 4
+        found.count = 100_000
+        assert found.heads == 1
+        resource = Slow()
+        client = Client(resource=resource)
+        client.server.context.reading_on.count = 100_000
+        client.server.dataReceived(b"".join(client.head().serialize() for _ in range(5)))
+        assert resource.asked == 1
+        client.receive()
+        assert resource.asked == 5
+        assert client.server.context.reading_on.count == 100_000, "who has read all is no part of the crowd"
 
     def test_others_have_their_turn_between_heads(self):
         """However many come in one piece, 16 of them are read in a turn of the reactor."""

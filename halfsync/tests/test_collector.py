@@ -1,9 +1,10 @@
-"""The collector and the limit of open files, each in a process of its own."""
+"""The collector, the C library's memory and the limit of open files, each in a process of its own."""
 
 from __future__ import annotations
 
 import gc
 import resource
+from ctypes import CDLL
 
 import pytest
 
@@ -40,3 +41,34 @@ def test_a_process(argv, threshold, frozen):
     assert told["soft"] == (65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536))
     assert told["frozen"] is frozen
     assert told["threshold"] == threshold
+
+
+ARENAS = """
+import re, threading
+from ctypes import CDLL, c_void_p
+from pathlib import Path
+class Look(Part):
+    async def start(self):
+        threads = [threading.Thread(target=lambda: kept.append(bytes(100_000))) for _ in range(8)]
+        kept = []
+        for each in threads: each.start()
+        for each in threads: each.join()
+        libc = CDLL(None)
+        libc.fopen.restype = c_void_p
+        file = libc.fopen(TOLD.encode(), b"w")
+        libc.malloc_info(0, c_void_p(file))
+        libc.fclose(c_void_p(file))
+def parts(process):
+    process.add(Look("look"))
+main(parts)
+"""
+
+
+@pytest.mark.skipif(not hasattr(CDLL(None), "malloc_info"), reason="no glibc")
+@pytest.mark.parametrize(("said", "fewest", "most"), [({}, 1, 1), ({"MALLOC_ARENA_MAX": "4"}, 2, 4)])
+def test_threads_share_their_memory(tmp_path, said, fewest, most):
+    """What a thread frees is there for the others: one arena, unless the environment says otherwise."""
+    told = tmp_path / "arenas.xml"
+    with child(ARENAS.replace("TOLD", repr(str(told))), more_environ=said) as process:
+        process.wait_for("service.started")
+    assert fewest <= told.read_text().count("<heap nr=") <= most

@@ -14,6 +14,7 @@ from halfsync.http.access_log import Asked, Counts, log_answer, log_refusal
 from halfsync.http.account import Account
 from halfsync.http.connections import Connections, client_key
 from halfsync.http.disk import Disk
+from halfsync.http.h2_heads import ReadingOn
 from halfsync.http.relief import Relief
 from halfsync.http.stream import ResponseHead
 from halfsync.http.upload import Segments
@@ -77,6 +78,7 @@ class Context:
         self.segments = Segments(self.memory)
         """Memory that request bodies are read into."""
         self.make_h2 = make_h2
+        self.reading_on = ReadingOn()
         self.disk_thread = Disk(reactor)
         """For what may have to wait for the disk."""
         self._date = (0, "", "")

@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from halfsync.endpoints.addresses import address_text
 from halfsync.http.h2_frames import ErrorCode, H2Error
+from halfsync.http.h2_heads import A_READ
 from halfsync.http.h2_session import Session
 from halfsync.http.h2_stream import H2Stream
 from halfsync.http.h2_streams import RESET_COST, RESPONSE_CREDIT
@@ -34,9 +35,6 @@ NO_LAST_STREAM = 2**31 - 1
 
 A_LOOK = 0.1
 """Seconds between two looks at what is in buffers while frames come."""
-
-A_READ = 16 * 1024
-"""Bytes that are read of a connection in a turn: heads of a few bytes may each take 0.3 ms."""
 
 
 @implementer(IPushProducer)
@@ -79,7 +77,7 @@ class H2Connection(H2Turns):
             return
         self._flushing = True
         try:
-            self.session.receive_data(data)
+            self.session.receive_data(data, self.context.reading_on.heads)
         except H2Error as error:
             self._fail(error.code, str(error))
         except Exception:
@@ -90,16 +88,20 @@ class H2Connection(H2Turns):
         self._flush()
         if self.session.unread and not (self.closing or self._reading_on):
             # Other connections have their turn first.
-            self._reading_on = True
             self.transport.pauseProducing()
-            self.context.reactor.callLater(0, self._read_on)
-        now = self.context.seconds()
-        if now >= self._next_look:
+            self._read_soon()
+        if (now := self.context.seconds()) >= self._next_look:
             self._next_look = now + A_LOOK
             self.weigh()
 
+    def _read_soon(self) -> None:
+        self._reading_on = True
+        self.context.reading_on.count += 1
+        self.context.reactor.callLater(0, self._read_on)
+
     def _read_on(self) -> None:
         self._reading_on = False
+        self.context.reading_on.count -= 1
         if not (self.closing or self._paused):
             self.transport.resumeProducing()
             self.dataReceived(b"")
@@ -124,8 +126,7 @@ class H2Connection(H2Turns):
         self._flush()
         self.weigh()
         if self.session.unread and not self._reading_on:
-            self._reading_on = True
-            self.context.reactor.callLater(0, self._read_on)
+            self._read_soon()
 
     def stopProducing(self) -> None:
         """Nothing can be sent any more; `connectionLost` follows."""

@@ -27,6 +27,7 @@ from halfsync.http.h2_frames import (
     Kind,
     unpadded,
 )
+from halfsync.http.h2_heads import HEADS
 from halfsync.http.h2_streams import (
     MAX_CONTINUATIONS,
     MAX_HEADER_BLOCK,
@@ -41,10 +42,6 @@ if TYPE_CHECKING:
 
     from halfsync.http.bounds import Bounds
     from halfsync.http.h2_control import Actor
-
-
-HEADS = 16
-"""Heads that are read in a turn of the reactor: some bytes on the wire may cost half a millisecond each."""
 
 
 class Session(Control):
@@ -68,16 +65,17 @@ class Session(Control):
     @property
     def unread(self) -> bool:
         """Whether whole frames may be left that `receive_data` did not get to."""
-        return self._heads <= 0
+        return self._heads <= 0 and len(self._buffer) >= HEAD
 
     @property
     def held(self) -> int:
         """Bytes of frames and heads that came in part, of what is known of heads, and of what is to go."""
         return len(self._buffer) + self._block_size + self._reader.size + self.waiting
 
-    def receive_data(self, data: bytes) -> None:
-        """Read frames, and tell the actor what they bring; HEADS heads at most, and then what follows them.
+    def receive_data(self, data: bytes, heads: int = HEADS) -> None:
+        """Read frames, and tell the actor what they bring.
 
+        :param heads: that may be read at most, before `unread` says whether more is there.
         :raises H2Error: when the connection cannot go on.
         """
         data = self._buffer + data if self._buffer else data
@@ -90,7 +88,7 @@ class Session(Control):
                 return
             self._preface = True
             at = len(PREFACE)
-        self._heads = HEADS
+        self._heads = heads
         while end - at >= HEAD and self._actor is not None and self._heads > 0:
             length = int.from_bytes(data[at : at + 3])
             if length > MAX_FRAME:

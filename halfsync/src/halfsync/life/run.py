@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from halfsync import flag, flags, logs
 from halfsync._later import later
 from halfsync.flags import types as flagtypes
-from halfsync.life import collector, reactors, signals
+from halfsync.life import allocator, collector, reactors, signals
 from halfsync.life import open_files as limits
 from halfsync.life.dump import dump, work
 from halfsync.life.errors import StartError
@@ -70,6 +70,7 @@ def run(about: About, services: Callable[[Process], None]) -> int:
 
     :param services: adds the parts to the process, in the order in which they start.
     """
+    allocator.one_arena()
     try:
         logs.start(about)
         limits.raise_open_files()
