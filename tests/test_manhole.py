@@ -350,7 +350,7 @@ def test_the_commands_can_be_pasted(other: Running, project: Path) -> None:
     assert socket_path.stat().st_mode & 0o777 == 0o600
     opened = next(each for each in other.events if each["event"] == "manhole.opened")
     (documented,) = re.findall(
-        r"^\$ (ssh -o ProxyCommand.*)$", (project / "README.md").read_text(), re.MULTILINE
+        r"`(ssh -o ProxyCommand[^`]*)`", (project / "README.md").read_text(), re.MULTILINE
     )
     config = other.folder / "config"
     config.write_text(f"""\
