@@ -36,6 +36,7 @@ TESTS = {
     "http/head": ("test_head", "test_parser", "test_strict"),
     "http/parser": ("test_parser", "test_strict", "test_wires"),
     "life/parts": ("test_lifecycle",),
+    "life/process": ("test_lifecycle",),
     "life/run": ("test_run", "test_signals"),
     "life/signals": ("test_signals",),
     "life/stalls": ("test_stalls",),

@@ -140,7 +140,7 @@ ADVISORY = {
 
 def test_the_lock_is_audited(baked: Path) -> None:
     """An advisory fails `make audit` and is named, one that is ignored does not; all are asked for."""
-    command = ["make", f"PYTHON={next(iter(pythons().values()))}", "audit"]
+    command = ["make", "--no-print-directory", f"PYTHON={next(iter(pythons().values()))}", "audit"]
     with ThreadingHTTPServer(("127.0.0.1", 0), Advisories) as database:
         threading.Thread(target=database.serve_forever, daemon=True).start()
         there = {**os.environ, "PIP_AUDIT_OSV_URL": f"http://127.0.0.1:{database.server_port}/v1/query"}

@@ -32,6 +32,7 @@ RUN = {
     r"\.venv/bin/cookiecutter \. -o ~": "test_commands.py::test_a_service_is_generated_as_the_readme_says",
     r"make wheel": "test_commands.py::test_make_wheel_says_where_it_is",
     r"make fuzz": "test_commands.py::test_make_fuzz_reads_requests",
+    r"make mutate ARGS=.*": "test_commands.py::test_make_mutate_tells_what_no_test_noticed",
     r"make bench": "test_bench.py::test_ours_is_measured",
     r"make abuse": "test_abuse.py::test_an_attack_harms_nobody_else",
     r"make restarts": "test_restarts.py::test_no_request_is_lost",
@@ -93,11 +94,11 @@ def test_each_command_is_run_by_a_test_that_there_is() -> None:
     assert NOT_RUN.keys() <= shown.keys()
 
 
-def here(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def here(*arguments: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run make without what this run of make hands on."""
     environ = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
     return subprocess.run(
-        ["make", *arguments], cwd=cwd, env=environ, capture_output=True, text=True, check=True
+        ["make", *arguments], cwd=cwd, env=environ, capture_output=True, text=True, check=check
     )
 
 
@@ -126,6 +127,20 @@ def test_make_wheel_says_where_it_is(clone: Path) -> None:
 def test_make_fuzz_reads_requests(clone: Path) -> None:
     """For as many seconds as it is told, and finds nothing."""
     here("-o", "setup", "fuzz", "ARGS=1", cwd=clone)
+
+
+def test_make_mutate_tells_what_no_test_noticed(clone: Path) -> None:
+    """A fault in what the named tests do not run survives; a module that is not there gets a line."""
+    arguments = "ARGS=endpoints/send_queue --most 1 --tests test_head"
+    told = here("-o", "setup", "mutate", arguments, cwd=clone, check=False)
+    assert told.returncode != 0
+    assert re.fullmatch(
+        r"src/halfsync/endpoints/send_queue\.py:\d+: .*  ->  .*\n.*: 0 of 1 mutants were noticed .*\n",
+        told.stdout,
+    ), told
+    told = here("-o", "setup", "mutate", "ARGS=nowhere", cwd=clone, check=False)
+    assert told.returncode != 0
+    assert "nowhere: there is no" in told.stderr
 
 
 def test_a_service_is_generated_as_the_readme_says(clone: Path, tmp_path: Path) -> None:
