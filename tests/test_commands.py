@@ -51,7 +51,6 @@ RUN = {
     r"kill -TERM .*": "test_pex.py::test_it_stops_cleanly",
     r"kill -USR2 .*": "test_pex.py::test_manhole_is_toggled_by_a_signal_and_entered_by_ssh",
     r"cat ~/\.ssh/.*|ssh -[pF] .*": "test_pex.py::test_manhole_is_toggled_by_a_signal_and_entered_by_ssh",
-    r"ssh -o ProxyCommand=.*": "test_manhole.py::test_the_commands_can_be_pasted",
     r"systemctl kill .*": "test_systemd.py::test_a_stuck_event_loop_is_ended_and_started_again",
 }
 """What a page shows, as a pattern, and the test that runs it, with ports and folders of its own."""
