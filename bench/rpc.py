@@ -113,6 +113,7 @@ def with_idle(port: int, process: int, count: int, seconds: float, logins: Login
     before = loaded(port, process, 1, seconds, logins)
     at_first = rss(process)
     held = [connect(port, logins) for _ in range(count)]
+    # The connections that were accepted last are not all in the server's memory yet.
     time.sleep(1)
     each = (rss(process) - at_first) / count / 1024
     try:
@@ -166,6 +167,7 @@ def serving(name: str, users: str = "") -> Iterator[tuple[int, int]]:
                 if process.poll() is not None or time.monotonic() > patience:
                     raise SystemExit(f"{name} does not start: {' '.join(command)}")
                 time.sleep(0.05)
+            # Some of Apache's servers listen before their threads run.
             time.sleep(0.3)
             yield port, process.pid
         finally:

@@ -29,6 +29,7 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
         while environ["wsgi.input"].read(BLOCK):
             pass
     if path == "/wait":
+        # An answer that takes its thread for as long.
         time.sleep(0.05)
     start_response("200 OK", [("Content-Type", "text/plain")])
     if path == "/large":

@@ -1,13 +1,18 @@
-"""The private names of Twisted that the library uses still mean what they meant; of hpack it uses none.
+"""The private names of Twisted and thrift that the library uses mean what they meant; of hpack it uses none.
 
-One test a name, in the order of `_twisted.py`.
+One test a name, in the order of `_twisted.py`; then what `thrift/codec.py` uses.
 When one fails after an update, the module that owns the name says what it is for.
 """
 
 from __future__ import annotations
 
+import inspect
 import socket
 
+import pytest
+from thrift.protocol.TBinaryProtocol import TBinaryProtocolAccelerated
+from thrift.protocol.TCompactProtocol import TCompactProtocolAccelerated
+from thrift.transport.TTransport import TMemoryBuffer
 from twisted.conch.insults.insults import ServerProtocol
 from twisted.conch.recvline import HistoricRecvLine
 from twisted.conch.ssh.channel import SSHChannel
@@ -18,6 +23,7 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import Logger
 
 from halfsync import _twisted
+from sample_rpc.ttypes import Part
 
 
 def test_a_logger_of_conch_is_replaced():
@@ -70,3 +76,18 @@ def test_waiting_counts_what_was_written_and_not_sent():
             transport.stopReading()
             transport.stopWriting()
             ours.close()
+
+
+@pytest.mark.parametrize("protocol", [TBinaryProtocolAccelerated, TCompactProtocolAccelerated])
+def test_structs_of_thrift_are_coded_by_the_same_functions(protocol):
+    """`_fast_encode` and `_fast_decode` are what the compiler's own code calls, with these arguments."""
+    code = inspect.getsource(Part)
+    assert "iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])" in code
+    assert "oprot._fast_encode(self, [self.__class__, self.thrift_spec])" in code
+    made = protocol(TMemoryBuffer(), fallback=False)
+    given = Part(name="Ada")
+    data = made._fast_encode(given, [Part, Part.thrift_spec])
+    taken = Part()
+    source = protocol(TMemoryBuffer(data), fallback=False)
+    source._fast_decode(taken, source, [Part, Part.thrift_spec])
+    assert taken == given

@@ -138,7 +138,8 @@ _FAST: dict[int, Any] = {
 }
 _PLAIN: dict[int, Any] = {BINARY: TBinaryProtocol, 2: TCompactProtocol}
 
-# As the generated code calls them; None where the runtime was installed without its extension.
+# Private names of the runtime's, and yet what the compiler's code for every struct calls (test_private_names
+# holds both); None where the runtime was installed without its extension.
 # Making a protocol for each struct took a quarter of a call's time.
 _ENCODE: dict[int, Any] = {number: cls(_Output())._fast_encode for number, cls in _FAST.items()}  # noqa: SLF001
 _DECODE: dict[int, Any] = {number: cls(_Output())._fast_decode for number, cls in _FAST.items()}  # noqa: SLF001
