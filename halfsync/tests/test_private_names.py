@@ -7,6 +7,7 @@ When one fails after an update, the module that owns the name says what it is fo
 from __future__ import annotations
 
 import inspect
+import os
 import socket
 
 import pytest
@@ -21,6 +22,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Server
 from twisted.internet.testing import StringTransport
 from twisted.logger import Logger
+from twisted.python.systemd import ListenFDs
 
 from halfsync import _twisted
 from sample_rpc.ttypes import Part
@@ -76,6 +78,14 @@ def test_waiting_counts_what_was_written_and_not_sent():
             transport.stopReading()
             transport.stopWriting()
             ours.close()
+
+
+def test_the_parser_of_endpoints_knows_what_systemd_handed_over(monkeypatch):
+    """`_sddaemon` of the parser of `systemd:`, and its `_names`: every socket, those of one name included."""
+    given = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "3", "LISTEN_FDNAMES": "web:rpc:web"}
+    handed_over = ListenFDs.fromEnvironment(given, 3)
+    monkeypatch.setattr(_twisted.systemdEndpointParser, "_sddaemon", handed_over)
+    assert _twisted.systemd_sockets() == [(3, "web"), (4, "rpc"), (5, "web")]
 
 
 @pytest.mark.parametrize("protocol", [TBinaryProtocolAccelerated, TCompactProtocolAccelerated])
