@@ -77,6 +77,7 @@ class Arrival:
 
     def complete(self) -> None:
         """Have the request answered: the body has arrived to its last byte."""
+        self.head.trailers = self._connection.parser.take_trailers()
         if self._body.on_disk:
             self._flush(self._handle)
         else:
