@@ -70,8 +70,16 @@ class H2Stream(H2Response):
         else:
             self.head = head.request(0 if bodiless else head.length)
             if not bodiless and self.head.special.get("expect", "").lower() == "100-continue":
-                self._continue = True
-                self.connection.ready(self)
+                self._answer_expectation()
+
+    def _answer_expectation(self) -> None:
+        """Ask for the body, or refuse it."""
+        code = self.context.refusal(self.head, self.client)
+        if code is not None:
+            self.reject(code)
+        else:
+            self._continue = True
+            self.connection.ready(self)
 
     def receive_data(self, data: bytes, cost: int) -> bool:
         """Take a piece of the body; say whether the client may send more instead of it.
