@@ -175,7 +175,7 @@ class Exchange:
         self._end()
 
     def _may_answer(self) -> bool:
-        """Say whether nothing of a response with a body has been sent, and there is somebody to send it to."""
+        """Say whether it has a body, of which nothing has been sent, and a client to send it to."""
         return not (self._started or self._gone) and self._has_body()
 
     def _send_each(self, result: Iterable[bytes]) -> None:

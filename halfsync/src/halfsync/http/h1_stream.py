@@ -131,7 +131,7 @@ class H1Stream(Stream):
 
     def _lines(self, head: ResponseHead) -> bytes:
         """Return a head as it goes over the wire."""
-        self.code = code = head.code
+        self.code = head.code
         version = self.head.version
         if head.close or self.context.connections.draining:
             self.persistent = False
@@ -139,6 +139,10 @@ class H1Stream(Stream):
             # So are nearly all.
             name = self.request_id.encode("ascii")
             return b"%b%bX-Request-Id: %b\r\n\r\n" % (beginning, self.context.date_line(), name)
+        return "".join(self._all_lines(head, version)).encode("latin-1")
+
+    def _all_lines(self, head: ResponseHead, version: str) -> list[str]:
+        code = head.code
         lines = [f"{version} {code} {head.reason}\r\n", head.block()]
         if code == 205:
             # The client waits for an end that this status does not tell (RFC 9110 section 15.3.6).
@@ -159,4 +163,4 @@ class H1Stream(Stream):
             lines.append("Connection: Keep-Alive\r\n\r\n")
         else:
             lines.append("\r\n")
-        return "".join(lines).encode("latin-1")
+        return lines

@@ -97,8 +97,7 @@ class ResponseHead:
     def with_length(self, length: int) -> ResponseHead:
         """Return another one like it whose body has this length; they share the headers."""
         other = ResponseHead.__new__(ResponseHead)
-        other.__dict__.update(self.__dict__)
-        other.length, other._beginning = length, None
+        other.__dict__.update(self.__dict__, length=length, _beginning=None)
         return other
 
     def block(self) -> str:
@@ -114,10 +113,14 @@ class ResponseHead:
         """
         if self._beginning is None:
             self._beginning = b""
-            if self.length is not None and self.code not in {204, 205} and not (
-                self.has_date or self.has_request_id or self.close
+            if (
+                self.length is not None
+                and self.code not in {204, 205}
+                and not (self.has_date or self.has_request_id or self.close)
             ):
-                lines = f"HTTP/1.1 {self.code} {self.reason}\r\n{self.block()}Content-Length: {self.length}\r\n"
+                lines = (
+                    f"HTTP/1.1 {self.code} {self.reason}\r\n{self.block()}Content-Length: {self.length}\r\n"
+                )
                 self._beginning = lines.encode("latin-1")
         return self._beginning
 
