@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from halfsync.http.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from halfsync.http.account import Holder
     from halfsync.http.context import Context
@@ -70,7 +70,7 @@ class H1Stream(Stream):
 
     def begin(self, head: ResponseHead, data: bytes = b"") -> None:
         """Send the head of a response and the first bytes of its body."""
-        if head.length is None and self.has_body(head.code):
+        if (head.length is None or head.trailers) and self.has_body(head.code):
             if self.head.version == "HTTP/1.1":
                 self._chunked = True
             else:
@@ -95,9 +95,12 @@ class H1Stream(Stream):
         else:
             self.connection.outgoing.send(data)
 
-    def finish(self) -> None:
+    def finish(self, trailers: Sequence[tuple[str, str]] = ()) -> None:
         """End the response."""
-        if self._chunked:
+        if trailers and self._chunked:
+            lines = "".join([f"{name}: {value}\r\n" for name, value in trailers])
+            self.connection.outgoing.send(f"0\r\n{lines}\r\n".encode("latin-1"))
+        elif self._chunked:
             self.connection.outgoing.send(b"0\r\n\r\n")
         self._end()
 
@@ -148,7 +151,8 @@ class H1Stream(Stream):
             # The client waits for an end that this status does not tell (RFC 9110 section 15.3.6).
             lines.append("Content-Length: 0\r\n")
         elif self._chunked:
-            lines.append("Transfer-Encoding: chunked\r\n")
+            named = f"Trailer: {', '.join(head.trailers)}\r\n"
+            lines.append("Transfer-Encoding: chunked\r\n" + (named if head.trailers else ""))
         elif head.length is not None and code != 204:
             lines.append(f"Content-Length: {head.length}\r\n")
         elif version == "HTTP/1.0" and code not in {204, 304}:

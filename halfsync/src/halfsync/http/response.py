@@ -68,6 +68,11 @@ def read(status: str, headers: list[tuple[str, str]]) -> ResponseHead:
     return head
 
 
+def read_fields(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Check fields that come before or after a response, and return them; see `read`."""
+    return _read("200 OK", fields).fields
+
+
 def _read(status: str, headers: Iterable[tuple[str, str]]) -> ResponseHead:
     code, reason = _statuses.get(status) or _status(status)
     head = ResponseHead(code, reason)

@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from cryptography import x509
 
@@ -35,7 +35,7 @@ NO_CONTENT = frozenset((204, 205, 304))
 class RequestHead:
     """What a request begins with, checked, and ready to become an environ."""
 
-    __slots__ = ("_fields", "length", "method", "special", "target", "variables", "version")
+    __slots__ = ("_fields", "length", "method", "special", "target", "trailers", "variables", "version")
 
     def __init__(  # noqa: PLR0917  one call a request, which names would make slower
         self,
@@ -60,6 +60,8 @@ class RequestHead:
         self.length = length
         """The body's, as declared; None for one that is chunked, or declared nothing on HTTP/2."""
         self._fields = fields
+        self.trailers: Sequence[tuple[str, str]] = ()
+        """Names and values behind the body, without those that have no place there."""
 
     def fields(self) -> list[tuple[str, str]]:
         """Return every header, names as the client spells them, values without whitespace around them."""
@@ -76,6 +78,8 @@ class ResponseHead:
     has_request_id = False
     close = False
     """Whether the connection is to end with this response; not heeded on HTTP/2."""
+    trailers: Sequence[str] = ()
+    """Names of the fields that `Stream.finish` is given; only for a client that takes them, and a body."""
     _block: str | None = None
     _beginning: bytes | None = None
 
@@ -238,8 +242,11 @@ class Stream(ABC):
         """Send more of a body that has begun."""
 
     @abstractmethod
-    def finish(self) -> None:
-        """End a response that has begun."""
+    def finish(self, trailers: Sequence[tuple[str, str]] = ()) -> None:
+        """End a response that has begun.
+
+        :param trailers: fields behind the body, checked, whose names its head has.
+        """
 
     @abstractmethod
     def abort(self) -> None:
