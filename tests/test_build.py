@@ -306,14 +306,22 @@ def test_the_tools_are_made_once(baked: Path, bake: Bake, tmp_path: Path) -> Non
 
 
 def test_a_test_that_hangs_ends_the_run(bake: Bake) -> None:
-    """With the stack of where it hangs, and not with the patience of CI; two minutes are what is generated."""
+    """With the stack of where it hangs, after the two minutes that are generated, or what is set instead."""
     project = furnish(bake())
     assert "\nfaulthandler_timeout = 120 " in (project / "pyproject.toml").read_text()
     (project / "tests" / "test_hang.py").write_text(
         "import threading\n\n\ndef test_hangs():\n    threading.Event().wait()\n"
     )
     run = subprocess.run(
-        [project / ".tools" / "bin" / "python", "-m", "pytest", "-o", "faulthandler_timeout=2", "-k", "hangs"],
+        [
+            project / ".tools" / "bin" / "python",
+            "-m",
+            "pytest",
+            "-o",
+            "faulthandler_timeout=2",
+            "-k",
+            "hangs",
+        ],
         cwd=project,
         capture_output=True,
         text=True,
