@@ -11,6 +11,7 @@ from halfsync.http.app_calls import AppCalls
 from halfsync.http.connections import client_key
 from halfsync.http.context import describe
 from halfsync.http.environ import FileWrapper, blocks_of, complete, errors
+from halfsync.http.file_body import FileSender, open_file
 from halfsync.http.flow import SLICE, Disconnected, Flow
 from halfsync.http.request_id import bind
 from halfsync.http.response import read
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
     from halfsync.client_waits import ClientWaits
+    from halfsync.http.file_body import OpenFile
     from halfsync.http.flow import Workers
     from halfsync.http.stream import RequestHead, ResponseHead, Stream
 
@@ -149,6 +151,8 @@ class Exchange(AppCalls):
 
     def _send_each(self, result: Iterable[bytes]) -> None:
         if isinstance(result, FileWrapper):
+            if self._hand_file_over(result.filelike):
+                return
             result = blocks_of(result.filelike, SLICE)
         for data in result:
             self._send(data)
@@ -156,6 +160,20 @@ class Exchange(AppCalls):
                 # What is never sent need not be made; it may be endless.
                 break
         self._end()
+
+    def _hand_file_over(self, given: Any) -> bool:
+        """Have the kernel send a file that is a whole body, if it can; the thread goes on then."""
+        stream, head = self._stream, self._require_head()
+        length = head.length
+        if length is None or length <= SLICE or self._started or self._trailers or not self._has_body():
+            return False
+        file = open_file(given, length, stream.context.disk) if stream.sends_files else None
+        if file is None:
+            return False
+        self._started = self._complete = True
+        self._sent = length
+        self._workers.in_reactor(self._send_file, file)
+        return True
 
     def _send(self, data: bytes) -> None:
         if not isinstance(data, bytes):
@@ -282,6 +300,12 @@ class Exchange(AppCalls):
             self._stream.answer(self._require_head(), data, release)
         elif release is not None:
             release()
+
+    def _send_file(self, file: OpenFile) -> None:
+        if self._gone:
+            file.close()
+        else:
+            FileSender(self._stream, self._require_head(), file)
 
     def _abort(self) -> None:
         if not self._gone:

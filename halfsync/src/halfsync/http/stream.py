@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from halfsync.endpoints.addresses import Address
+    from halfsync.endpoints.send_queue import FilePiece
     from halfsync.http.account import Account, Holder
+    from halfsync.http.disk import Disk
 
 NO_CONTENT = frozenset((204, 205, 304))
 """Final statuses whose responses have no content (RFC 9110 section 6.4.1 and 15.3.6)."""
@@ -128,6 +130,8 @@ class Shared(Protocol):
     """For whatever requests and responses hold in memory."""
     disk: Account
     """For responses that wait for slow clients."""
+    file_thread: Disk
+    """For files that responses are made of."""
 
     @property
     def draining(self) -> bool:
@@ -218,6 +222,15 @@ class Stream(ABC):
     @abstractmethod
     def write(self, data: bytes) -> None:
         """Send more of a body that has begun."""
+
+    @property
+    def sends_files(self) -> bool:
+        """Whether there is `write_file`; for any thread."""
+        return False
+
+    def write_file(self, piece: FilePiece) -> None:
+        """Have the kernel send a window of a file as more of a body of known length."""
+        raise NotImplementedError
 
     @abstractmethod
     def finish(self, trailers: Sequence[tuple[str, str]] = ()) -> None:
