@@ -137,9 +137,10 @@ def at_once(connection: H1, head: RequestHead) -> IO[bytes] | None:
 
     :raises NoRoom: when there is no memory for it.
     """
-    length, parser, memory = head.length, connection.parser, connection.context.memory
+    length = head.length
     if length == 0:
         return BytesIO()
+    parser, memory = connection.parser, connection.context.memory
     if length is None or length > min(parser.ahead, AT_ONCE):
         return None
     data = parser.rest()

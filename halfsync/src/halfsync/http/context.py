@@ -83,7 +83,7 @@ class Context:
         """For what may have to wait for the disk."""
         self.file_thread = Disk(reactor, "files")
         """The same for files that responses are made of, which may be on another one."""
-        self._date = (0, "", "")
+        self._date = (0, "", b"")
         self._own_addresses: dict[Address, Address] = {}
 
     @property
@@ -100,11 +100,11 @@ class Context:
         """Return the present date as HTTP writes it."""
         now = int(time())
         if self._date[0] != now:
-            date = datetimeToString(now).decode("ascii")
-            self._date = (now, date, f"Date: {date}\r\n")
+            date = datetimeToString(now)
+            self._date = (now, date.decode("ascii"), b"Date: %b\r\n" % date)
         return self._date[1]
 
-    def date_line(self) -> str:
+    def date_line(self) -> bytes:
         """Return the header Date with its end of line."""
         self.date()
         return self._date[2]

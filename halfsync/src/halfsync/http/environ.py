@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from io import SEEK_END
+from threading import get_ident
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
@@ -31,12 +31,15 @@ class Errors:
     """
 
     def __init__(self) -> None:
-        self._lines = threading.local()
+        self._begun: dict[int, str] = {}
+        """Lines that have not ended, by thread."""
 
     def write(self, text: str) -> int:
         """Take a text; log the lines that it ends."""
-        *lines, rest = (getattr(self._lines, "rest", "") + text).split("\n")
-        self._lines.rest = rest
+        thread = get_ident()
+        *lines, rest = (self._begun.pop(thread, "") + text).split("\n")
+        if rest:
+            self._begun[thread] = rest
         for line in lines:
             if line:
                 log.error("wsgi.errors", text=line)
@@ -49,7 +52,7 @@ class Errors:
 
     def flush(self) -> None:
         """Log what has not ended in a line break."""
-        if getattr(self._lines, "rest", ""):
+        if self._begun and get_ident() in self._begun:
             self.write("\n")
 
 

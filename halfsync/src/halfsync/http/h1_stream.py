@@ -145,8 +145,18 @@ class H1Stream(Stream):
 
     def _lines(self, head: ResponseHead) -> bytes:
         """Return a head as it goes over the wire."""
-        self.code = code = head.code
+        self.code = head.code
         version = self.head.version
+        if head.close or self.context.connections.draining:
+            self.persistent = False
+        if version == "HTTP/1.1" and self.persistent and (beginning := head.beginning()):
+            # So are nearly all.
+            name = self.request_id.encode("ascii")
+            return b"%b%bX-Request-Id: %b\r\n\r\n" % (beginning, self.context.date_line(), name)
+        return "".join(self._all_lines(head, version)).encode("latin-1")
+
+    def _all_lines(self, head: ResponseHead, version: str) -> list[str]:
+        code = head.code
         lines = [f"{version} {code} {head.reason}\r\n", head.block()]
         if code == 205:
             # The client waits for an end that this status does not tell (RFC 9110 section 15.3.6).
@@ -159,15 +169,13 @@ class H1Stream(Stream):
         elif version == "HTTP/1.0" and code not in {204, 304}:
             self.persistent = False
         if not head.has_date:
-            lines.append(self.context.date_line())
+            lines.append(f"Date: {self.context.date()}\r\n")
         if not head.has_request_id:
             lines.append(f"X-Request-Id: {self.request_id}\r\n")
-        if head.close or self.context.connections.draining:
-            self.persistent = False
         if not self.persistent:
             lines.append("Connection: close\r\n\r\n")
         elif version == "HTTP/1.0":
             lines.append("Connection: Keep-Alive\r\n\r\n")
         else:
             lines.append("\r\n")
-        return "".join(lines).encode("latin-1")
+        return lines

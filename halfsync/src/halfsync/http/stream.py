@@ -71,7 +71,10 @@ class RequestHead:
 
 
 class ResponseHead:
-    """Status and headers of a response, checked: no control characters, none that is hop-by-hop."""
+    """Status and headers of a response, checked: no control characters, none that is hop-by-hop.
+
+    Responses that say the same may share one: who changes it takes a copy.
+    """
 
     has_date = False
     has_request_id = False
@@ -80,6 +83,7 @@ class ResponseHead:
     trailers: Sequence[str] = ()
     """Names of the fields that `Stream.finish` is given; only for a client that takes them, and a body."""
     _block: str | None = None
+    _beginning: bytes | None = None
 
     def __init__(
         self,
@@ -96,10 +100,10 @@ class ResponseHead:
         self.length = length
         """The body's in bytes, when it is known: becomes the header Content-Length."""
 
-    def copy(self) -> ResponseHead:
-        """Return another one like it, to be changed; they share the headers."""
+    def with_length(self, length: int) -> ResponseHead:
+        """Return another one like it whose body has this length; they share the headers."""
         other = ResponseHead.__new__(ResponseHead)
-        other.__dict__.update(self.__dict__)
+        other.__dict__.update(self.__dict__, length=length, _beginning=None)
         return other
 
     def block(self) -> str:
@@ -107,6 +111,24 @@ class ResponseHead:
         if self._block is None:
             self._block = "".join([f"{name}: {value}\r\n" for name, value in self.fields])
         return self._block
+
+    def beginning(self) -> bytes:
+        """Return how it begins on HTTP/1.1 where only Date and X-Request-Id are to follow; empty elsewhere.
+
+        Nothing may be changed any more.
+        """
+        if self._beginning is None:
+            self._beginning = b""
+            if (
+                self.length is not None
+                and self.code not in {204, 205}
+                and not (self.has_date or self.has_request_id or self.close)
+            ):
+                lines = (
+                    f"HTTP/1.1 {self.code} {self.reason}\r\n{self.block()}Content-Length: {self.length}\r\n"
+                )
+                self._beginning = lines.encode("latin-1")
+        return self._beginning
 
 
 class Responder(Protocol):

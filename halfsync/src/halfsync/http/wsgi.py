@@ -127,7 +127,8 @@ class Gateway:
             self._last = local, secure, environ
         if secure and (certificate := stream.certificate) is not None:
             environ = {**environ, **client_variables(certificate)}
-        deadline = asked(head.variables.get("HTTP_X_REQUEST_TIMEOUT"))
+        wanted = head.variables.get("HTTP_X_REQUEST_TIMEOUT")
+        deadline = None if wanted is None else asked(wanted)
         exchange = self._exchange(
             self.app, self.workers, stream, head, body, environ, self.workers.client_waits, depth, deadline
         )
