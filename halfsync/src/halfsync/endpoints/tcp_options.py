@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import socket
+import socket as sockets
 
 
 class TcpOptions:
-    """A transport, as far as its socket has options."""
+    """A transport, as far as it shows its socket, and the options of that."""
 
-    socket: socket.socket
+    socket: sockets.socket
+
+    def getHandle(self) -> sockets.socket:
+        """Return the socket."""
+        return self.socket
 
     def getTcpNoDelay(self) -> bool:
         """Say whether small pieces are sent at once."""
-        return bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        return bool(self.socket.getsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY))
 
     def setTcpNoDelay(self, enabled: bool) -> None:  # noqa: FBT001  ITCPTransport has it so
         """Have small pieces sent at once, or not."""
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(enabled))
+        self.socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, int(enabled))
 
     def getTcpKeepAlive(self) -> bool:
         """Say whether the kernel asks from time to time if the client is there."""
-        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+        return bool(self.socket.getsockopt(sockets.SOL_SOCKET, sockets.SO_KEEPALIVE))
 
     def setTcpKeepAlive(self, enabled: bool) -> None:  # noqa: FBT001  the same
         """Have the kernel ask, or not."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(enabled))
+        self.socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, int(enabled))

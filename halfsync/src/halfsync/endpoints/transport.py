@@ -256,10 +256,6 @@ class SocketTransport(TcpOptions, FileDescriptor):
         """Return the client's address."""
         return from_socket(self._client)
 
-    def getHandle(self) -> socket.socket:
-        """Return the socket."""
-        return self.socket
-
     # Protocols that know this transport call these.
 
     @property

@@ -9,9 +9,8 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from halfsync import deadline as deadlines
 from halfsync.http.app_calls import AppCalls
 from halfsync.http.connections import client_key
-from halfsync.http.context import describe
 from halfsync.http.environ import FileWrapper, blocks_of, complete, errors
-from halfsync.http.file_body import FileSender, open_file
+from halfsync.http.file_body import FileSender, file_to_send
 from halfsync.http.flow import SLICE, Disconnected, Flow
 from halfsync.http.request_id import bind
 from halfsync.http.response import read
@@ -102,10 +101,6 @@ class Exchange(AppCalls):
                 # It may have been made after the reactor looked.
                 self._flow.gone()
 
-    def describe(self) -> str:
-        """Say what the thread is at."""
-        return describe(self._stream)
-
     def _run(self) -> None:
         environ = self._environ.copy()
         complete(environ, self._stream, self._request, self._body, depth=self._depth)
@@ -156,8 +151,8 @@ class Exchange(AppCalls):
         self._end()
 
     def _may_answer(self) -> bool:
-        """Say whether it has a body, of which nothing has been sent, and a client to send it to."""
-        return not (self._started or self._gone) and self._has_body()
+        """Say whether it has a body and nothing else, of which nothing has been sent, and a client."""
+        return not (self._started or self._gone or self._trailers) and self._has_body()
 
     def _send_each(self, result: Iterable[bytes]) -> None:
         if isinstance(result, FileWrapper):
@@ -173,15 +168,12 @@ class Exchange(AppCalls):
 
     def _hand_file_over(self, given: Any) -> bool:
         """Have the kernel send a file that is a whole body, if it can; the thread goes on then."""
-        stream, head = self._stream, self._require_head()
-        length = head.length
-        if length is None or length <= SLICE or self._started or self._trailers or not self._has_body():
-            return False
-        file = open_file(given, length, stream.context.disk) if stream.sends_files else None
+        head = self._require_head()
+        file = None if self._started or self._trailers else file_to_send(given, head, self._stream)
         if file is None:
             return False
         self._started = self._complete = True
-        self._sent = length
+        self._sent = file.left
         self._workers.in_reactor(self._send_file, file)
         return True
 
@@ -210,7 +202,7 @@ class Exchange(AppCalls):
 
     def _begin_flow(self, head: ResponseHead) -> Flow:
         if self._trailers is not None:
-            head.trailers = self._trailers.names
+            head = self._head = head.with_trailers(self._trailers.names)
         self._flow = Flow(self._stream, self._workers, head, self._waits)
         return self._flow
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+SMALL = 64 * 1024
+"""Bytes of a file that is read: it costs less to send it together with its head."""
+
 WINDOW = 1024 * 1024
 """Bytes that are handed to the transport at a time."""
 
@@ -56,8 +59,15 @@ class OpenFile:
             self._account.give_back_file()
 
 
+def file_to_send(given: Any, head: ResponseHead, stream: Stream) -> OpenFile | None:
+    """Return what an application gave `wsgi.file_wrapper`, if the kernel is to send it as the whole body."""
+    if head.length is None or head.length <= SMALL or not (stream.has_body(head.code) and stream.sends_files):
+        return None
+    return open_file(given, head.length, stream.context.disk)
+
+
 def open_file(given: Any, length: int, account: Account) -> OpenFile | None:
-    """Return what an application gave `wsgi.file_wrapper`, if the kernel can send it; else None.
+    """Return a file that the kernel can send; None of anything else.
 
     It has to be a plain file of which just so much is left: what only looks like one (`gzip.GzipFile` has the
     number of the packed file) is read by its own method, as is what is shorter or longer than was declared.

@@ -106,6 +106,12 @@ class ResponseHead:
         other.__dict__.update(self.__dict__, length=length, _beginning=None)
         return other
 
+    def with_trailers(self, names: Sequence[str]) -> ResponseHead:
+        """Return another one like it, of a response with trailers; they share the headers."""
+        other = ResponseHead.__new__(ResponseHead)
+        other.__dict__.update(self.__dict__, trailers=names, _beginning=None)
+        return other
+
     def block(self) -> str:
         """Return the headers as lines, with their ends; they may not be changed any more."""
         if self._block is None:
@@ -122,7 +128,7 @@ class ResponseHead:
             if (
                 self.length is not None
                 and self.code not in {204, 205}
-                and not (self.has_date or self.has_request_id or self.close)
+                and not (self.has_date or self.has_request_id or self.close or self.trailers)
             ):
                 lines = (
                     f"HTTP/1.1 {self.code} {self.reason}\r\n{self.block()}Content-Length: {self.length}\r\n"
