@@ -1,40 +1,31 @@
-"""What a service costs before it serves, and while nobody asks: the committed example, run from its sources.
+"""What a service costs before it serves, while nobody asks, and as one file beside others' files.
 
     python -m bench.start
+    python -m bench.start --rounds 1 --idle 1 --output /tmp/start.md
 
-Times are of the processor, user and system, the least of several runs: they hold beside other load.
-The table goes to bench/results/start.md.
+Times are of the processor, user and system, the least of several rounds: they hold beside other load.
+The tables go to bench/results/start.md.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import os
-import resource
-import signal
-import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import cost, packed
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "bench" / "results" / "start.md"
 
-RUNS = 7
-IDLE = 10.0
-"""Seconds over which an idle service is watched."""
-
 ASKED = ("--version", "--help", "--check_config", "--probe")
-FLAGS = (
-    "--web.listen=tcp:0:interface=127.0.0.1",
-    "--admin.listen=tcp:0:interface=127.0.0.1",
-    "--tasks.interval=3600",
-    "--log.format=json",
-)
 
 
 def environ() -> dict[str, str]:
@@ -44,70 +35,66 @@ def environ() -> dict[str, str]:
     return {**kept, "PYTHONPATH": path}
 
 
-def command(*flags: str) -> list[str]:
-    """Return the command of the service."""
-    return [sys.executable, "-m", "hello_service", *flags]
+def milliseconds(rounds: int, *words: str) -> str:
+    """Return the least processor time of several runs of this Python, for a table."""
+    # Nothing serves that `--probe` could ask: it says so, by its exit code too.
+    code = 1 if "--probe" in words else 0
+    found = [cost.of_command([sys.executable, *words], environ(), code) for _ in range(rounds)]
+    return f"{min(found) * 1000:.0f} ms"
 
 
-def used() -> float:
-    """Return the seconds of processor time of all children that have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def seconds(words: Sequence[str]) -> float:
-    """Return the least processor time of several runs of a command."""
-    found = []
-    for _ in range(RUNS):
-        before = used()
-        subprocess.run(words, env=environ(), check=False, capture_output=True)
-        found.append(used() - before)
-    return min(found)
-
-
-def served(*flags: str) -> tuple[float, float]:
+def served(idle: float, *flags: str) -> tuple[float, float]:
     """Return the processor time until a service serves, and the part of a core that it uses when idle."""
-    with subprocess.Popen(
-        command(*FLAGS, *flags), env=environ(), stdout=subprocess.PIPE, text=True
-    ) as service:
-        events = (json.loads(line)["event"] for line in service.stdout or ())
-        if "service.started" not in events:
-            raise RuntimeError(f"it has not started: {service.wait()}")
-        began = _of(service.pid)
+    with cost.serving([sys.executable, "-m", "hello_service", *flags], environ()) as pid:
+        began = cost.of_process(pid)
         # The first run of its task, and what else comes at the start, is over then.
         time.sleep(1)
-        before, at = _of(service.pid), time.monotonic()
-        time.sleep(IDLE)
-        share = (_of(service.pid) - before) / (time.monotonic() - at)
-        service.send_signal(signal.SIGTERM)
-        service.communicate()
+        before, at = cost.of_process(pid), time.monotonic()
+        time.sleep(idle)
+        share = (cost.of_process(pid) - before) / (time.monotonic() - at)
     return began, share
 
 
-def _of(pid: int) -> float:
-    """Return the processor time of a process that runs, by the kernel's ticks (proc(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def rows() -> Iterator[tuple[str, str]]:
-    """Measure, and say what."""
-    yield "`python -c pass`", f"{seconds([sys.executable, '-c', 'pass']) * 1000:.0f} ms"
-    yield "`import flask`", f"{seconds([sys.executable, '-c', 'import flask']) * 1000:.0f} ms"
+def rows(rounds: int, idle: float) -> Iterator[tuple[str, str]]:
+    """Measure the committed example, run from its sources, and say what."""
+    yield "`python -c pass`", milliseconds(rounds, "-c", "pass")
+    yield "`import flask`", milliseconds(rounds, "-c", "import flask")
     for asked in ASKED:
-        yield f"`{asked}`", f"{seconds(command(asked)) * 1000:.0f} ms"
-    began, watched = served()
-    _, unwatched = served("--service.stall=0")
+        yield f"`{asked}`", milliseconds(rounds, "-m", "hello_service", asked)
+    began, watched = served(idle)
+    _, unwatched = served(idle, "--service.stall=0")
     yield "until it serves", f"{began * 1000:.0f} ms"
     yield "idle", f"{watched:.2%} of a core"
     yield "idle, `--service.stall=0`", f"{unwatched:.2%} of a core"
 
 
-def main() -> None:
-    """Measure, print the table, and write it."""
+def as_one_file(rounds: int) -> list[str]:
+    """Build a generated service, and measure it as one file; return a table."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        project = packed.generate(folder)
+        ways = [*packed.of_pex(project), *packed.of_others(project, folder)]
+        return packed.table(ways, packed.measure(project, ways, folder, rounds))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print the tables, and write them."""
+    parser = argparse.ArgumentParser(prog="python -m bench.start")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--idle", type=float, default=10.0, help="seconds over which an idle service is watched"
+    )
+    parser.add_argument("--output", type=Path, default=RESULT)
+    options = parser.parse_args(argv)
     lines = ["# Start and idling", "", "Processor time; made by `python -m bench.start`.", ""]
-    lines += ["| what | costs |", "|---|---|", *(f"| {what} | {cost} |" for what, cost in rows()), ""]
-    RESULT.write_text("\n".join(lines))
+    lines += ["| what | costs |", "|---|---|"]
+    lines += [f"| {what} | {costs} |" for what, costs in rows(options.rounds, options.idle)]
+    lines += ["", "## As one file", ""]
+    lines += [
+        "Starts are until it serves; the first one unpacks the file. Beside each time: how often the first"
+    ]
+    lines += ["column's it is.", "", *as_one_file(options.rounds), ""]
+    options.output.write_text("\n".join(lines))
     print("\n".join(lines))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import environment, memory, overload, servers
+from bench import environment, memory, overload, packed, servers
 from bench.__main__ import RESULTS, arguments, describe, write
 from bench.environment import Environment, locked_versions, split
 from bench.figures import Spread, order, ratios, spread
@@ -130,7 +130,16 @@ def test_the_readme_shows_the_last_results():
 def test_every_package_is_pinned_with_its_hashes():
     lock = environment.LOCK.read_text()
     pinned = locked_versions(lock)
-    assert {"cheroot", "flask", "granian", "gunicorn", "twisted", "uwsgi", "waitress"} <= pinned.keys()
+    assert {
+        "cheroot",
+        "flask",
+        "granian",
+        "gunicorn",
+        "shiv",
+        "twisted",
+        "uwsgi",
+        "waitress",
+    } <= pinned.keys()
     rest, optional = split(lock, "uwsgi")
     assert optional.startswith("uwsgi==")
     assert "--hash=sha256:" in optional
@@ -223,3 +232,31 @@ def test_what_overload_writes():
     assert "| 2 threads, 20 ms | 91% | 40 ms, 90 ms | 100% |" in found
     assert "| 2 | 700, 640 | 40 ms, - |" in found
     assert "| 64 | 700, 0 | 40 ms, - |" in found
+
+
+def test_a_pex_is_started_beside_an_environment(pex: Path, baked: Path, tmp_path: Path):
+    """Every start is measured; an environment has nothing to unpack, and a pex does it at its first start."""
+    ways = packed.of_pex(baked)
+    found = packed.measure(baked, ways, tmp_path, 1)
+    environment, file = (each.name for each in ways)
+    assert {row: set(costs) for row, costs in found.items()} == {
+        packed.FIRST: {file},
+        **{row: {environment, file} for row in (packed.LATER, packed.HELP, packed.VERSION)},
+    }
+    assert found[packed.FIRST][file] > found[packed.LATER][file] > 0
+    assert list((tmp_path / "unpacked").iterdir())
+
+
+def test_a_file_that_does_not_start_is_no_figure(baked: Path, tmp_path: Path):
+    broken = packed.Way("broken", [sys.executable, "-c", "raise SystemExit('no such luck')"])
+    with pytest.raises(RuntimeError, match="no such luck"):
+        packed.measure(baked, [broken], tmp_path, 1)
+
+
+def test_starts_are_told_beside_the_first_way_s():
+    ways = [packed.Way("plain", [], unpacks=False), packed.Way("packed", [])]
+    found = {row: {"plain": 0.4, "packed": 0.42} for row in packed.ROWS} | {packed.FIRST: {"packed": 3.0}}
+    assert packed.table(ways, found)[2:4] == [
+        "| first start | - | 3000 ms |",
+        "| later starts | 400 ms | 420 ms, 1.05 x |",
+    ]

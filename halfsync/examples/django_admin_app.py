@@ -75,7 +75,8 @@ def set_up() -> None:
 def make_app() -> Callable[..., Any]:
     """Return the application."""
     set_up()
-    return get_wsgi_application()
+    app: Callable[..., Any] = get_wsgi_application()
+    return app
 
 
 def manage(arguments: list[str]) -> None:

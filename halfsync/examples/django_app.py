@@ -26,7 +26,7 @@ class FLAGS:
 
 def front(_request: HttpRequest) -> HttpResponse:
     """Greet the client."""
-    return HttpResponse("Hello from Django\n", content_type="text/plain")
+    return HttpResponse(b"Hello from Django\n", content_type="text/plain")
 
 
 urlpatterns = [path("", front)]
@@ -42,7 +42,8 @@ def make_app() -> Callable[..., Any]:
         SECRET_KEY=FLAGS.secret_key,
     )
     django.setup()
-    return get_wsgi_application()
+    app: Callable[..., Any] = get_wsgi_application()
+    return app
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ so `async def` handlers are no cheaper than plain ones, and there are no websock
 """
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from a2wsgi import ASGIMiddleware
 from fastapi import FastAPI
@@ -29,9 +31,10 @@ def front(name: str = "FastAPI") -> dict[str, str]:
     return {"message": f"{FLAGS.greeting} from {name}"}
 
 
-def make_app() -> ASGIMiddleware:
+def make_app() -> Callable[..., Any]:
     """Wrap the application once the process runs: a2wsgi starts its thread at once."""
-    return ASGIMiddleware(app)
+    asgi: Any = app  # a2wsgi has types of its own for ASGI, and they do not take Starlette's
+    return ASGIMiddleware(asgi)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from halfsync import About, arrange_reactor, flag, flags, serve_resource
 arrange_reactor("klein_app")  # ahead of klein, which imports the reactor: --service.reactor chooses it
 
 from klein import Klein  # noqa: E402
-from twisted.web.iweb import IRequest  # noqa: E402
+from twisted.web.server import Request  # noqa: E402
 
 app = Klein()
 
@@ -23,7 +23,7 @@ class FLAGS:
 
 
 @app.route("/")
-async def front(request: IRequest) -> bytes:
+async def front(request: Request) -> bytes:
     """Greet the client."""
     request.setHeader(b"content-type", b"text/plain; charset=utf-8")
     return f"{FLAGS.greeting} from klein\n".encode()

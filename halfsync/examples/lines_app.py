@@ -4,6 +4,7 @@ python lines_app.py --lines.listen=tcp:7000        then: nc 127.0.0.1 7000
 """
 
 import sys
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
@@ -29,6 +30,7 @@ class Lines(LineOnlyReceiver):
 
     delimiter = b"\n"
     MAX_LENGTH = 1024
+    transport: Any  # what Twisted declares, ITransport, lacks abortConnection
 
     def __init__(self, service: "LinesFactory") -> None:
         self.service = service

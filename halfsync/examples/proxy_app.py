@@ -10,7 +10,7 @@ from halfsync import About, Process, arrange_reactor, flag, flags, serve_resourc
 arrange_reactor("proxy_app")  # ahead of klein, which imports the reactor
 
 from klein import Klein  # noqa: E402
-from twisted.web.iweb import IRequest  # noqa: E402
+from twisted.web.server import Request  # noqa: E402
 
 from halfsync.client import CallError, DeadlineExceeded, HttpClient, relay  # noqa: E402
 
@@ -35,9 +35,9 @@ class Proxy:
         self.upstream = process.add(HttpClient("upstream", FLAGS.upstream, reactor=process.reactor))
 
     @app.route("/", branch=True)
-    async def everything(self, request: IRequest) -> bytes | None:
+    async def everything(self, request: Request) -> bytes | None:
         """Hand a request on, and its answer back."""
-        body = request.content.read()
+        body = request.content.read() if request.content else b""
         headers = {"Accept": request.getHeader("accept") or "*/*"}
         if (wanted := request.getHeader("range")) is not None:
             headers["Range"] = wanted

@@ -40,6 +40,7 @@ class Response:
     interim: list[int] = field(default_factory=list)
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
+    trailers: list[tuple[str, str]] = field(default_factory=list)
     frames: int = 0
     """Frames of data."""
     ended: bool = False
@@ -146,8 +147,12 @@ class Client:
         stream = self.streams[frame.stream_id]
         if isinstance(frame, HeadersFrame):
             headers = self._decoder.decode(frame.data)
-            status = int(headers[0][1])
-            if status < 200:
+            status = int(dict(headers).get(":status", "0"))
+            if not status:
+                assert stream.status
+                assert "END_STREAM" in frame.flags
+                stream.trailers = list(map(tuple, headers))
+            elif status < 200:
                 stream.interim.append(status)
             else:
                 assert not stream.status

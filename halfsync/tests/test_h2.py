@@ -142,8 +142,8 @@ class TestRequests:
         response = Client(app).request([(":method", method), *GET[1:]])
         assert (response.status, response.frames, response.ended) == (int(status[:3]), 0, True)
 
-    def test_trailers_are_dropped(self):
-        """What follows the body is read, and nothing made of it."""
+    def test_trailers(self):
+        """What follows the body ends the request; it has no pseudo-headers."""
         client = Client(lambda e, s: (s("200 OK", []), [e["wsgi.input"].read()])[1])
         head = client.head(POST, end=False)
         trailers = client.head([("x-sum", "1")], number=head.stream_id)

@@ -15,6 +15,7 @@ from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+import h2_tools
 from h2_tools import PREFACE
 from halfsync.http import response
 from http_tools import GET, Connection, ServerCase, hello, parse, until
@@ -276,6 +277,37 @@ def test_a_205_has_no_content():
 
     reply = parse(Connection(app).send(GET))
     assert (reply.status, reply.headers["Content-Length"], reply.data) == (205, "0", b"")
+
+
+@pytest.mark.parametrize("code", [100, 101, 102, 103, 199])
+@pytest.mark.parametrize("version", ["1.1", "2"])
+@pytest.mark.parametrize("kind", ["list", "generator", "resource"])
+def test_a_1xx_as_final_status_is_a_500(code, version, kind):
+    """It would be no answer: the client would go on waiting for one, and the connection with it."""
+
+    def app(environ, start_response):
+        start_response(f"{code} Interim", [])
+        return [b"body"] if kind == "list" else (each for each in [b"bo", b"dy"])
+
+    class Interim(Resource):
+        isLeaf = True
+
+        def render(self, request):
+            request.setResponseCode(code)
+            return b"body"
+
+    resource = Interim() if kind == "resource" else None
+    with capture_logs():
+        if version == "2":
+            response = h2_tools.Client(app, resource=resource).request()
+            assert (response.interim, response.status, response.ended) == ([], 500, True)
+        else:
+            connection = Connection(app, resource=resource)
+            reply = connection.send(GET)
+            assert reply.startswith(b"HTTP/1.1 500 ")
+            assert parse(reply).data == b"Internal Server Error\n"
+            # And the connection goes on.
+            assert connection.send(GET).startswith(b"HTTP/1.1 500 ")
 
 
 def test_print_to_the_errors_is_one_event():

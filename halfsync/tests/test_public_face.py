@@ -38,8 +38,8 @@ MEMBERS = {
     "Process": ["add", "part", "problems", "stop", "draining", "on_drain"],
     "StartError": [],
     "StaticFiles": ["__init__"],
-    "Tasks": ["__init__"],
-    "WebListener": ["from_flags", "addresses", "url"],
+    "Tasks": ["__init__", "__getitem__"],
+    "WebListener": ["from_flags", "another", "addresses", "url"],
     "WebSockets": ["__init__"],
     "WorkerPool": ["__init__", "run", "submit"],
     **{
@@ -66,11 +66,14 @@ MEMBERS = {
     "testing.Client": [
         "__init__",
         *("request", "get", "post", "put", "patch", "delete", "head", "options"),
+        *("stream", "websocket"),
     ],
     "testing.InlineWorkers": [],
     "testing.Response": ["__init__", "text", "json"],
     "testing.ServiceProcess": ["__init__", "wait_for", "address", "get", "stop"],
+    "testing.StreamedResponse": ["close"],
     "testing.Unanswered": [],
+    "testing.WebSocket": ["send", "receive", "close"],
 }
 """What is promised of each public class: more that it has may change."""
 
@@ -81,7 +84,9 @@ TESTING = (
     "InlineWorkers",
     "Response",
     "ServiceProcess",
+    "StreamedResponse",
     "Unanswered",
+    "WebSocket",
     "flags_set",
 )
 

@@ -11,6 +11,9 @@ import sys
 
 import httpx
 import pytest
+from h2.frame_buffer import FrameBuffer
+from hpack import Encoder
+from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, RstStreamFrame, SettingsFrame
 
 import h2_tools
 from certificates import make_certificate, write
@@ -145,6 +148,47 @@ def test_a_handler_hears_of_a_client_that_left_and_of_a_drain(command):
             service.signal(signal.SIGTERM)
             assert service.wait_for("app.draining")["draining"]
             assert stays.recv(4096).startswith(b"HTTP/1.1 200 ")
+        code, _, errors = service.end()
+        assert (code, errors) == (0, "")
+
+
+def h2_get(at, path: str) -> socket.socket:
+    """Ask over HTTP/2 by prior knowledge; return the socket."""
+    client = socket.create_connection(at, PATIENCE)
+    head = HeadersFrame(1, Encoder().encode([*h2_tools.GET[:2], (":path", path), h2_tools.GET[3]]))
+    head.flags.add("END_HEADERS")
+    head.flags.add("END_STREAM")
+    client.sendall(h2_tools.PREFACE + SettingsFrame(0).serialize() + head.serialize())
+    return client
+
+
+@pytest.mark.parametrize("leaves", ["resets", "closes", None])
+def test_a_handler_hears_the_same_over_http2(command, leaves):
+    """Whether the client resets the one stream, or closes; and in a drain the response still comes."""
+    with running([*command, "--web.listen=tcp:0:interface=127.0.0.1"]) as service:
+        at = ("127.0.0.1", port(service))
+        if leaves:
+            with h2_get(at, "/until-gone") as client:
+                began = service.wait_for("app.began")
+                assert (began["gone"], began["draining"]) == (False, False)
+                if leaves == "closes":
+                    client.close()
+                else:
+                    client.sendall(RstStreamFrame(1, error_code=8).serialize())
+                assert service.wait_for("app.gone")["gone"]
+        with h2_get(at, "/until-draining") as stays:
+            while service.wait_for("app.began")["path"] != "/until-draining":
+                pass
+            service.signal(signal.SIGTERM)
+            assert service.wait_for("app.draining")["draining"]
+            buffer, frames = FrameBuffer(server=False), []
+            buffer.max_frame_size = 2**14
+            while data := stays.recv(65536):
+                buffer.add_data(data)
+                frames += buffer
+        ended = [type(each) for each in frames if each.stream_id == 1 and "END_STREAM" in each.flags]
+        assert ended == [DataFrame]
+        assert any(isinstance(each, GoAwayFrame) for each in frames)
         code, _, errors = service.end()
         assert (code, errors) == (0, "")
 

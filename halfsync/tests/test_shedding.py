@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 
 from halfsync import deadline, worker_lines, worker_queue, worker_refusals
 from halfsync.worker_lines import INTERVAL, TARGET, Job
-from halfsync.worker_queue import CallQueue
+from halfsync.worker_queue import SOON, CallQueue
 
 
 class Time:
@@ -182,9 +182,29 @@ class TestShares:
             queue.add(Job(Asked("much"), ""), patient=False)
         for client in ("little", "other"):
             queue.add(Job(Asked(client), ""), patient=False)
-        order = [take(queue).call.client for _ in range(22)]
+        order = []
+        while job := take(queue):
+            order.append(job.call.client)
+            now.now += 2 * SOON
         assert order[:5] == ["much", "much", "much", "little", "other"]
         assert order[5:] == ["much"] * 17
+
+    def test_clients_are_not_told_apart_while_nobody_waits_for_long(self, queue, now):
+        """It makes no difference then, and would cost each call two microseconds."""
+        queue = CallQueue(least=100, room=lambda: 100, timeout=10, reactor=Clock(), at_hand=2)
+        asked = ["much"] * 20 + ["little"]
+        for client in asked:
+            queue.add(Job(Asked(client), ""), patient=False)
+        assert [take(queue).call.client for _ in asked] == asked
+
+    def test_clients_are_told_apart_once_one_waits_for_long(self, queue, now):
+        """Whether that is found when one more asks, or when a thread takes a call."""
+        queue = CallQueue(least=100, room=lambda: 100, timeout=10, reactor=Clock(), at_hand=2)
+        for _ in range(20):
+            queue.add(Job(Asked("much"), ""), patient=False)
+        now.now += 2 * SOON
+        queue.add(Job(Asked("little"), ""), patient=False)
+        assert [take(queue).call.client for _ in range(2)] == ["much", "little"]
 
     def test_the_calls_of_a_client_stay_in_order(self, queue, now):
         """Whatever others ask."""

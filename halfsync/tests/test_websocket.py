@@ -6,27 +6,36 @@ The client is `websockets`. Autobahn's test suite is not run: its only release o
 from __future__ import annotations
 
 import re
+import runpy
 import signal
 import socket
 import ssl
 import sys
+import threading
 import time
 import urllib.request
 from contextlib import ExitStack, contextmanager, suppress
 from struct import pack
 
 import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 import h2_tools
 from certificates import make_certificate, write
 from children import ROOT, running
-from halfsync import WebSockets
+from halfsync import About, Mount, Process, WebSockets
+from halfsync.http.bounds import Bounds
+from halfsync.http.part import HttpListener
+from halfsync.http.site import Site
 from halfsync.http.websocket import MAX_MESSAGE, SILENCE
 from halfsync.http.websocket_frames import Frames
+from halfsync.manhole.tools import Tools
 from halfsync.testing import Client
-from http_tools import Connection
+from http_tools import Connection, ServerCase, until
 
 EXAMPLE = ROOT / "halfsync" / "examples" / "websocket_app.py"
 PATIENCE = 60
@@ -133,6 +142,52 @@ def test_closed_ones_make_room():
         with room.join() as client:
             client.send("again")
             assert client.recv(PATIENCE) == "again"
+
+
+class Shown(ServerCase):
+    """Websockets as those see them who look into the process."""
+
+    suppress = ()
+    """Of warnings; trial would take contextlib's, which this module imports, for it."""
+
+    async def test_connections_shows_them(self):
+        """As what they are, with their path, age and silence, until they end; they are no requests."""
+        site = Site(
+            Mount({"/chat": WebSockets(runpy.run_path(str(EXAMPLE))["Room"]())}),
+            bounds=Bounds(),
+            access_log=False,
+            reactor=reactor,
+        )
+        process = Process(About("svc"), reactor)
+        listen = ["tcp:0:interface=127.0.0.1"]
+        listener = process.add(
+            HttpListener("web", flag="web.listen", endpoints=listen, site=site, reactor=reactor)
+        )
+        await listener.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(listener.stop()))
+        at = port({"address": listener.addresses()[0]})
+        tools = Tools(process, lambda: {"closes_at": None}, threaded=False)
+        self.addCleanup(tools.end)
+        joined, leave = Deferred(), threading.Event()
+
+        def stay() -> None:
+            url = f"ws://127.0.0.1:{at}/chat?token=secret"
+            with connect(url, open_timeout=PATIENCE, compression=None):
+                reactor.callFromThread(joined.callback, None)
+                leave.wait(PATIENCE)
+
+        staying = deferToThread(stay)
+        await joined
+        (shown,) = listener.connections()
+        assert (shown.at, shown.asked, shown.unsent) == ("websocket: GET /chat", 1, 0)
+        assert shown.age is not None
+        assert shown.idle is not None
+        assert listener.requests() == []
+        assert re.match(r"web  127\.0\.0\.1:\d+ .* websocket: GET /chat\nweb: 1\Z", str(tools.connections()))
+        leave.set()
+        await staying
+        await until(lambda: not listener.connections())
+        assert tools.connections() == ""
 
 
 def test_a_client_that_does_not_say_goodbye_is_not_waited_for():

@@ -192,6 +192,34 @@ class TestResponse:
         assert b"\r\nDate: " in head
         assert b"Server" not in head
 
+    @pytest.mark.parametrize(
+        ("status", "headers"),
+        [
+            ("200 OK", [("Content-Type", "text/html"), ("Content-Length", "5")]),
+            ("200 OK", [("Content-Length", "5"), ("Date", "Mon, 01 Jan 2024 00:00:00 GMT")]),
+            ("200 OK", [("Content-Length", "5"), ("X-Request-Id", "its-own")]),
+            ("200 OK", [("Content-Length", "5"), ("Connection", "close")]),
+            ("404 Not Found", [("X-Latin", "caf\xe9")]),
+            ("304 Not Modified", [("ETag", '"a"'), ("Content-Length", "5")]),
+            ("205 Reset Content", []),
+            ("204 No Content", [("Content-Length", "5")]),
+        ],
+    )
+    def test_a_head_said_again_is_the_same(self, status, headers):
+        """What responses share of a head, and what is put together anew, tell the client the same."""
+        app, anew = answer(status, headers), answer(status, [*headers, ("X-Anew", "a" * 1024)])
+        request = GET.replace(b"\r\n\r\n", b"\r\nX-Request-Id: same\r\n\r\n")
+        first, second = (Connection(app).send(request) for _ in range(2))
+        third = Connection(anew).send(request).replace(b"X-Anew: " + b"a" * 1024 + b"\r\n", b"")
+        assert first == second == third
+
+    def test_a_shared_head_keeps_no_length(self):
+        """Two responses with the same headers, of which neither says its length, have each its own."""
+        bodies = iter([b"short", b"a longer one", b""])
+        connection = Connection(lambda _environ, start: start("200 OK", []) and [next(bodies)])
+        lengths = [parse(connection.send(GET)).headers["Content-Length"] for _ in range(3)]
+        assert lengths == ["5", "12", "0"]
+
     def test_a_list_gets_its_length(self):
         """A list's length is known, so it is said."""
         reply = parse(Connection(answer(body=[b"a", b"", b"bc"])).send(GET))

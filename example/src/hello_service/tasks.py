@@ -47,7 +47,7 @@ async def check(reactor: Any, url: str | None) -> None:
         log.warning("page.unknown", hint="no listener has a URL; set --tasks.url")
         return
     started = reactor.seconds()
-    response = await treq.get(url, reactor=reactor, timeout=MAX_SECONDS, persistent=False)
+    response: Any = await treq.get(url, reactor=reactor, timeout=MAX_SECONDS, persistent=False)
     body = await response.content().addTimeout(MAX_SECONDS, reactor)
     seconds = round(reactor.seconds() - started, 4)
     log.info("page.checked", url=url, status=response.code, bytes=len(body), seconds=seconds)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from structlog.contextvars import bind_contextvars
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 HEADER = "x-request-id"
 TRACEPARENT = "traceparent"
@@ -33,13 +33,11 @@ _TRACEPARENT = re.compile(
 class _Process:
     """What makes names unique: random bits of this process, and a counter."""
 
-    prefix = ""
-    number = count()
+    names: Iterator[str]
 
     @classmethod
     def renew(cls) -> None:
-        cls.prefix = os.urandom(8).hex()
-        cls.number = count()
+        cls.names = map(f"{os.urandom(8).hex()}%08x".__mod__, count())
 
 
 _Process.renew()
@@ -48,7 +46,7 @@ os.register_at_fork(after_in_child=_Process.renew)
 
 def made() -> str:
     """Return a new one: 24 hexadecimal digits."""
-    return f"{_Process.prefix}{next(_Process.number):08x}"
+    return next(_Process.names)
 
 
 def named(special: Mapping[str, str]) -> str | None:

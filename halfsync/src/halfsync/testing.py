@@ -13,14 +13,9 @@ which an `async def` test of `twisted.trial.unittest.TestCase` awaits.
 
 from __future__ import annotations
 
-import io
-import json as json_module
-import re
 from contextlib import contextmanager
-from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
-from types import MappingProxyType, SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from twisted.internet.error import ConnectionDone
@@ -31,16 +26,17 @@ from twisted.web.resource import IResource
 from halfsync.flags.declaring import reading
 from halfsync.flags.registry import Registry
 from halfsync.http.bounds import Bounds
-from halfsync.http.in_memory import Connection, InlineWorkers, Transport
+from halfsync.http.in_memory import Connection, InlineWorkers, Transport, Unanswered
+from halfsync.http.in_memory_response import Response, StreamedResponse, parse
+from halfsync.http.in_memory_steps import STEPS, Steps
+from halfsync.http.in_memory_websocket import WebSocket
 from halfsync.http.site import Site
 from halfsync.http.wsgi import Gateway
 from halfsync.request_body import encode, keep_cookies
 from halfsync.service_process import ServiceProcess
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterable, Iterator, Mapping
-    from email.message import Message
 
     from twisted.internet.defer import Deferred
 
@@ -53,35 +49,11 @@ __all__ = [
     "InlineWorkers",
     "Response",
     "ServiceProcess",
+    "StreamedResponse",
     "Unanswered",
+    "WebSocket",
     "flags_set",
 ]
-
-
-class Unanswered(AssertionError):  # noqa: N818  a test's assertion
-    """The handler has not answered: it waits for something that the test must make happen."""
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A whole response."""
-
-    status: int
-    headers: Message
-    """A mapping that ignores case; `get_all(name)` has every value of a repeated header."""
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        """The body in the character set that its Content-Type names, or UTF-8."""
-        return self.body.decode(self.headers.get_content_charset() or "utf-8")
-
-    def json(self) -> Any:
-        """Parse the body.
-
-        :raises ValueError: when it is no JSON.
-        """
-        return json_module.loads(self.body)
 
 
 class AsyncClient:
@@ -98,7 +70,9 @@ class AsyncClient:
         resource = app if known else Gateway(app, InlineWorkers())
         self.cookies: dict[str, str] = {}
         """What responses have set, by name; as they stand in the header."""
-        self._site = Site(resource, bounds=bounds or Bounds(), access_log=False, reactor=Clock())
+        self.clock = Clock()
+        """The time of timeouts, which stands still."""
+        self._site = Site(resource, bounds=bounds or Bounds(), access_log=False, reactor=self.clock)
 
     def request(
         self,
@@ -119,31 +93,20 @@ class AsyncClient:
         :param files: to upload, by field: name, content and perhaps type; a form in `data` goes along.
         :raises ConnectionAbortedError: when the response is broken off.
         """
-        body, described = encode(data, json, files)
-        if not described and method in {"POST", "PUT", "PATCH"}:
-            described["Content-Length"] = "0"
-        fields = {"Host": "localhost", **described}
-        if self.cookies:
-            fields["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        fields.update(headers or {})
-        if query:
-            path = f"{path}{'&' if '?' in path else '?'}{urlencode(query)}"
-        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        request = f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
-        connection = Connection(self._site.context)
-        transport = Transport(connection.ended)
-        connection.makeConnection(transport)
-        connection.dataReceived(request)
+        transport = self._sent(
+            self._encoded(method, path, query=query, data=data, json=json, files=files, headers=headers)
+        )
 
         def close(_: None) -> Response:
-            connection.connectionLost(Failure(ConnectionDone()))
+            transport.protocol.connectionLost(Failure(ConnectionDone()))
             if transport.aborted:
                 raise ConnectionAbortedError(f"{method}: the response was broken off; the log says why")
-            response = _parse(method, transport.value())
+            response = parse(method, transport.value())
             keep_cookies(self.cookies, response.headers.get_all("Set-Cookie", []))
             return response
 
-        return connection.answered.addCallback(close)
+        answered: Deferred[None] = transport.protocol.answered
+        return answered.addCallback(close)
 
     def get(self, path: str, **options: Any) -> Deferred[Response]:
         """Send a GET; the options are those of `request`."""
@@ -173,6 +136,41 @@ class AsyncClient:
         """Send a OPTIONS; the options are those of `request`."""
         return self.request("OPTIONS", path, **options)
 
+    def _encoded(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        data: bytes | Mapping[str, str] | Iterable[bytes] | None = None,
+        json: Any = None,
+        files: Mapping[str, File] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        body, described = encode(data, json, files)
+        if not described and method in {"POST", "PUT", "PATCH"}:
+            described["Content-Length"] = "0"
+        if query:
+            path = f"{path}{'&' if '?' in path else '?'}{urlencode(query)}"
+        fields = self._fields(described, headers)
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
+
+    def _fields(self, described: Mapping[str, str], headers: Mapping[str, str] | None) -> dict[str, str]:
+        fields = {"Host": "localhost", **described}
+        if self.cookies:
+            fields["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        return {**fields, **(headers or {})}
+
+    def _sent(self, request: bytes = b"") -> Transport:
+        """Send a request over a connection of its own."""
+        connection = Connection(self._site.context)
+        transport = Transport(connection)
+        connection.makeConnection(transport)
+        if request:
+            connection.dataReceived(request)
+        return transport
+
 
 class Client:
     """Calls an application that answers at once; takes what AsyncClient takes."""
@@ -196,6 +194,33 @@ class Client:
         if isinstance(result, Failure):
             result.raiseException()
         return result
+
+    def stream(self, method: str, path: str, **options: Any) -> StreamedResponse:
+        """Send a request, and read its response piece by piece; the options are those of `request`.
+
+        A WSGI application makes each piece when it is asked for, in a thread that runs only meanwhile.
+        Here the handler may wait: what it sends later can be read later.
+        :raises ConnectionAbortedError: when the response is broken off.
+        :raises Unanswered: when the handler waits before it has said anything.
+        """
+        client, steps = self._client, Steps()
+        request = client._encoded(method, path, **options)  # noqa: SLF001  its other face
+        token = STEPS.set(steps)
+        try:
+            transport = client._sent(request)  # noqa: SLF001  the same
+        finally:
+            STEPS.reset(token)
+        response = StreamedResponse(method, transport, client.clock, steps)
+        keep_cookies(self.cookies, response.headers.get_all("Set-Cookie", []))
+        return response
+
+    def websocket(self, path: str, *, headers: Mapping[str, str] | None = None) -> WebSocket:
+        """Open a websocket, with the cookies that responses have set; it needs the extra `websocket`.
+
+        :raises ConnectionRefusedError: when it is refused; the message has the status.
+        """
+        client = self._client
+        return WebSocket(path, client._fields({}, headers), client._sent(), client.clock)  # noqa: SLF001  the same
 
     def get(self, path: str, **options: Any) -> Response:
         """Send a GET; the options are those of `AsyncClient.request`."""
@@ -250,17 +275,3 @@ def _setting(name: str) -> Setting:
     registry = Registry("")
     own = [setting.name for setting in registry.settings if setting.name.partition(".")[2] == name]
     return registry.find(own[0] if len(own) == 1 and "." in name else name)
-
-
-def _parse(method: str, data: bytes) -> Response:
-    # The standard library's parser reads the file that it makes of a socket, and asks for nothing else.
-    # It takes 103 Early Hints for the response.
-    while re.match(rb"HTTP/1\.1 1(?!01)[0-9][0-9] ", data):
-        data = data.partition(b"\r\n\r\n")[2]
-    received = SimpleNamespace(makefile=lambda _mode: io.BytesIO(data))
-    response = HTTPResponse(cast("socket.socket", received), method=method)
-    try:
-        response.begin()
-        return Response(response.status, response.headers, response.read())
-    except HTTPException as error:
-        raise ConnectionAbortedError(f"{method}: the response is not whole: {data[:200]!r}") from error

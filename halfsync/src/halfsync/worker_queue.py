@@ -33,6 +33,9 @@ Clients come in bursts: 256 connections on a queue of 64 are answered one after 
 OVERFLOW = 1024
 """Calls that may wait so, at most."""
 
+SOON = 0.005
+"""Seconds of the oldest call's wait up to which clients are not told apart: whoever comes waits no longer."""
+
 
 class CallQueue:
     """What waits, in order.
@@ -40,8 +43,8 @@ class CallQueue:
     :param least: how many may always be in the queue.
     :param room: says how many may be in the queue at the moment, those included that get a thread at once.
     :param timeout: seconds; a call that has waited longer is not made.
-    :param at_hand: how many may wait before their clients are told apart: that takes a microsecond,
-        and threads take so many at once.
+    :param at_hand: how many may wait for longer than SOON before their clients are told apart: that takes
+        two microseconds, and threads take so many at once.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class CallQueue:
         self._at_hand = at_hand
         self._critical: deque[Job] = deque()
         self._first: deque[Job] = deque()
-        """What came when hardly any waited: made before the lines, in order."""
+        """What came when none waited for long: made before the lines, in order."""
         self._codel = Codel()
         """Of these."""
         self._lines = Lines()
@@ -112,12 +115,11 @@ class CallQueue:
         waiting = len(first) + lines.size
         # There is nearly always a place, and this tells so at next to no cost.
         excess = -1 if waiting < self._least else waiting - self._room()
-        keeps_up = self._codel.late_since is None and lines.all.late_since is None
-        if keeps_up and not lines.size and len(first) < self._at_hand and excess < 0:
+        if excess < 0 and not lines.size and self._keeps_up(first, job.since):
             first.append(job)
             return None, "full"
-        share = getattr(job.call, "share", None)
-        client = None if share is None else share()
+        self._tell_apart()
+        client = _client(job)
         dropped = None
         if excess >= 0:
             waits = patient and excess < OVERFLOW
@@ -129,6 +131,18 @@ class CallQueue:
                 self._timer = self._reactor.callLater(PATIENCE, self._look_for_progress)
         lines.add(job, client)
         return dropped, "displaced"
+
+    def _keeps_up(self, first: deque[Job], now: float) -> bool:
+        """Say whether it makes no difference yet whose call is made first."""
+        if len(first) >= self._at_hand and now - first[0].since > SOON:
+            return False
+        return self._codel.late_since is None and self._lines.all.late_since is None
+
+    def _tell_apart(self) -> None:
+        """Have what came in order wait in the lines of the clients."""
+        while self._first:
+            job = self._first.popleft()
+            self._lines.add(job, _client(job))
 
     def _make_place(self, client: Hashable, *, by_force: bool) -> Job | None:
         """Give up a call: the oldest under overload, as a newcomer has the better prospects.
@@ -225,10 +239,14 @@ class CallQueue:
         if not first:
             return self._lines.take(now)
         job = first.popleft()
+        waited = now - job.since
+        if waited > SOON and len(first) > self._at_hand:
+            self._tell_apart()
         codel = self._codel
-        codel.look(now - job.since, now)
-        late = codel.shedding and now - job.since > TARGET
-        return job, late
+        if waited <= TARGET and codel.late_since is None:
+            return job, False
+        codel.look(waited, now)
+        return job, codel.shedding and waited > TARGET
 
     def _reason_against(self, job: Job, now: float, *, late: bool) -> Reason | None:
         if now - job.since > self._timeout:
@@ -236,3 +254,8 @@ class CallQueue:
         if job.deadline is not None and now >= job.deadline:
             return "deadline"
         return "late" if late else None
+
+
+def _client(job: Job) -> Hashable:
+    share = getattr(job.call, "share", None)
+    return None if share is None else share()

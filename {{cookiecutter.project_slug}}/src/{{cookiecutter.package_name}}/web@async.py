@@ -13,7 +13,7 @@ from halfsync import flag, flags, get_logger
 
 if TYPE_CHECKING:
     from klein import Klein
-    from twisted.web.iweb import IRequest
+    from twisted.web.server import Request
 
 log = get_logger(__name__)
 
@@ -33,15 +33,15 @@ def make_app() -> Klein:
     app = Klein()
 
     @app.route("/", methods=["GET"])
-    def front(request: IRequest) -> bytes:
+    def front(request: Request) -> bytes:
         """Greet the client: `GET /?name=Ada`."""
-        name = request.args.get(b"name", [b"world"])[0].decode(errors="replace")
+        name = (request.args or {}).get(b"name", [b"world"])[0].decode(errors="replace")
         log.debug("greeted", name=name)
         request.setHeader(b"content-type", b"text/plain; charset=utf-8")
         return f"{FLAGS.greeting}, {name}!\n".encode()
 
     @app.route("/time", methods=["GET"])
-    async def now(request: IRequest) -> bytes:
+    async def now(request: Request) -> bytes:
         """Tell the time, in seconds since the epoch."""
         request.setHeader(b"content-type", b"application/json")
         return json.dumps({"time": time.time()}).encode()

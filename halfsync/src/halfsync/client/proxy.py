@@ -57,7 +57,8 @@ async def relay(response: StreamedResponse, request: Any) -> None:
     Status, headers but those of the connection, and the body go on unchanged, ranges and errors among them.
     At most a few hundred KiB are held. When the client leaves, the call to the peer ends, too;
     when the peer breaks off, the client's response is broken off, so that no one takes a part for the whole.
-    Trailers are dropped, as RFC 9110 6.5.1 allows: twisted.web's client does not tell them.
+    Trailers are dropped both ways, as RFC 9110 6.5.1 allows: twisted.web's client neither tells those of a
+    response nor sends those of a request.
     """
     pace = _Pace()
 

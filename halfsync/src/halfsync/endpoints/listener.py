@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from twisted.internet import defer
     from twisted.internet.interfaces import IProtocolFactory
+    from twisted.internet.protocol import Factory
 
     from halfsync.endpoints import connections
     from halfsync.endpoints.endpoint import Endpoint
@@ -89,7 +90,7 @@ class Listener(Part):
         *,
         flag: str,
         endpoints: Sequence[Endpoint | str],
-        factory: IProtocolFactory,
+        factory: IProtocolFactory | Factory,
         reactor: Any,
     ) -> None:
         super().__init__(name)

@@ -179,9 +179,14 @@ class SocketTransport(FileDescriptor):
             return
         sent = 0
         if self._queue is None:
-            # That the connection is lost will be found when the rest is sent.
-            with suppress(OSError):
+            try:
                 sent = self._send(pieces)
+            except OSError:
+                # That the connection is lost will be found when the rest is sent.
+                pass
+            else:
+                if sent == len(pieces[0]) and len(pieces) == 1:
+                    return
         for piece in pieces:
             if sent >= len(piece):
                 sent -= len(piece)

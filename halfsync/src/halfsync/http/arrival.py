@@ -7,6 +7,7 @@ from io import BytesIO
 from math import inf
 from typing import IO, TYPE_CHECKING
 
+from halfsync.http.head import Refused
 from halfsync.http.rate import Pace
 from halfsync.http.upload import NoRoom, Small, Upload
 from halfsync.logs import get_logger
@@ -42,11 +43,17 @@ class Arrival:
         self._body = Upload(context.segments, context.upload_disk, head.length, connection)
 
     def begin(self) -> None:
-        """Ask for the body if the client waits to be asked."""
+        """Ask for the body, or refuse it, if the client waits to be asked.
+
+        :raises Refused: with what the application says instead.
+        """
         connection, head = self._connection, self.head
         if not connection.parser.ahead:
             # A client that has sent some of it does not wait (RFC 9110 section 10.1.1).
             if head.version == "HTTP/1.1" and head.special.get("expect", "").lower() == "100-continue":
+                code = connection.context.refusal(head, connection.client)
+                if code is not None:
+                    raise Refused(code)
                 connection.outgoing.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._read_into()
 
@@ -77,6 +84,7 @@ class Arrival:
 
     def complete(self) -> None:
         """Have the request answered: the body has arrived to its last byte."""
+        self.head.trailers = self._connection.parser.take_trailers()
         if self._body.on_disk:
             self._flush(self._handle)
         else:
@@ -129,9 +137,10 @@ def at_once(connection: H1, head: RequestHead) -> IO[bytes] | None:
 
     :raises NoRoom: when there is no memory for it.
     """
-    length, parser, memory = head.length, connection.parser, connection.context.memory
+    length = head.length
     if length == 0:
         return BytesIO()
+    parser, memory = connection.parser, connection.context.memory
     if length is None or length > min(parser.ahead, AT_ONCE):
         return None
     data = parser.rest()

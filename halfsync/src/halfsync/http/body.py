@@ -1,7 +1,7 @@
 """A body in chunks (RFC 9112 section 7.1), read strictly.
 
-Sizes are hexadecimal digits and nothing else, every line ends in CR LF, and what is dropped, extensions and
-trailers, is bounded and well-formed all the same: another reader might not drop it.
+Sizes are hexadecimal digits and nothing else, every line ends in CR LF, and extensions, which are dropped,
+are bounded and well-formed all the same: another reader might not drop them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = rb"\"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+\""
 _EXTENSION = rb"[\t ]*+;[\t ]*+%b(?:[\t ]*+=[\t ]*+(?:%b|%b))?" % (_TOKEN, _TOKEN, _QUOTED)
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d})((?:%b)*+)\Z" % (MAX_DIGITS, _EXTENSION))
-_TRAILER = re.compile(rb"(%b):[\t -~\x80-\xff]*\Z" % _TOKEN)
+_TRAILER = re.compile(rb"(%b):([\t -~\x80-\xff]*)\Z" % _TOKEN)
 
 FORBIDDEN_TRAILERS = FRAMING | frozenset(
     (
@@ -42,6 +42,40 @@ FORBIDDEN_TRAILERS = FRAMING | frozenset(
 )
 """What comes too late there, and might be believed all the same (RFC 9110 section 6.5.1)."""
 
+NO_TRAILERS = FORBIDDEN_TRAILERS | frozenset(
+    (
+        "age",
+        "cache-control",
+        "content-encoding",
+        "content-range",
+        "content-type",
+        "date",
+        "expires",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "keep-alive",
+        "location",
+        "max-forwards",
+        "pragma",
+        "proxy-authenticate",
+        "proxy-connection",
+        "range",
+        "retry-after",
+        "set-cookie",
+        "vary",
+        "warning",
+        "www-authenticate",
+        "x-request-id",
+    )
+)
+"""What means nothing there either: of a request it is dropped, and a response is not given it.
+
+It frames, routes, allows, changes or describes what was read before it (the same section).
+"""
+
 
 def read_size(line: bytes) -> tuple[int, int]:
     """Read a line that begins a chunk; return the chunk's size, and the length of its extensions.
@@ -54,11 +88,22 @@ def read_size(line: bytes) -> tuple[int, int]:
     return int(match[1], 16), len(match[2])
 
 
-def check_trailer(line: bytes) -> None:
-    """Look at a line behind the last chunk.
+def read_trailer(line: bytes) -> tuple[str, str] | None:
+    """Read a line behind the last chunk; None for one to be dropped.
 
     :raises Refused: 400.
     """
     match = _TRAILER.match(line)
-    if match is None or match[1].decode("ascii").lower().replace("_", "-") in FORBIDDEN_TRAILERS:
+    if match is None or is_forbidden(name := match[1].decode("ascii")):
         raise Refused(400)
+    return None if is_no_trailer(name) else (name, match[2].decode("latin-1").strip("\t "))
+
+
+def is_forbidden(name: str) -> bool:
+    """Say whether a request with such a trailer is refused."""
+    return name.lower().replace("_", "-") in FORBIDDEN_TRAILERS
+
+
+def is_no_trailer(name: str) -> bool:
+    """Say whether nobody is given such a trailer."""
+    return name.lower().replace("_", "-") in NO_TRAILERS

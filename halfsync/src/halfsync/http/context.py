@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from halfsync.http.bounds import Bounds
     from halfsync.http.connections import Connection
     from halfsync.http.proxies import Proxies
-    from halfsync.http.stream import Handler, Stream
+    from halfsync.http.stream import Handler, RequestHead, Stream
 
 log = get_logger(__name__)
 
@@ -81,7 +81,7 @@ class Context:
         self.reading_on = ReadingOn()
         self.disk_thread = Disk(reactor)
         """For what may have to wait for the disk."""
-        self._date = (0, "", "")
+        self._date = (0, "", b"")
         self._own_addresses: dict[Address, Address] = {}
 
     @property
@@ -98,11 +98,11 @@ class Context:
         """Return the present date as HTTP writes it."""
         now = int(time())
         if self._date[0] != now:
-            date = datetimeToString(now).decode("ascii")
-            self._date = (now, date, f"Date: {date}\r\n")
+            date = datetimeToString(now)
+            self._date = (now, date.decode("ascii"), b"Date: %b\r\n" % date)
         return self._date[1]
 
-    def date_line(self) -> str:
+    def date_line(self) -> bytes:
         """Return the header Date with its end of line."""
         self.date()
         return self._date[2]
@@ -140,6 +140,23 @@ class Context:
         ):
             head.fields.append(("Retry-After", "1"))
         return head, body
+
+    def refusal(self, head: RequestHead, client: Address) -> int | None:
+        """Return the status for a client that asks whether to send its body; None: it may.
+
+        It asks by `Expect: 100-continue` (RFC 9110 section 10.1.1); the handler's method `refusal` decides.
+        """
+        ask = getattr(self.handler, "refusal", None)
+        if ask is None:
+            return None
+        if self.proxies is not None and (host := self.proxies.origin(client, head.variables).host):
+            head.variables = {**head.variables, "HTTP_HOST": host}
+        try:
+            code = ask(head)
+            return None if code is None else _refusing(code)
+        except Exception:
+            log.exception("http.handler_failed", request=f"{head.method} {head.target.partition('?')[0]}")
+            return HTTPStatus.INTERNAL_SERVER_ERROR
 
     def handle(self, stream: Stream, body: IO[bytes]) -> None:
         """Have a request answered that has arrived to its last byte."""
@@ -196,6 +213,12 @@ class Context:
             stream.secure = origin.secure
         if origin.prefix:
             stream.prefix = origin.prefix
+
+
+def _refusing(code: Any) -> int:
+    if code not in REASONS or code < HTTPStatus.BAD_REQUEST:
+        raise ValueError(f"{code!r} refuses no request; right are statuses from 400 on, and None")
+    return int(code)
 
 
 def describe(stream: Stream) -> str:

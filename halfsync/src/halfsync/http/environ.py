@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from io import SEEK_END
+from threading import get_ident
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.address import IPv4Address, IPv6Address
 
 from halfsync.endpoints.addresses import bracketed
+from halfsync.http.trailers import by_name, none_taken
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from halfsync.endpoints.addresses import Address
     from halfsync.http.stream import RequestHead, Stream
@@ -29,12 +31,15 @@ class Errors:
     """
 
     def __init__(self) -> None:
-        self._lines = threading.local()
+        self._begun: dict[int, str] = {}
+        """Lines that have not ended, by thread."""
 
     def write(self, text: str) -> int:
         """Take a text; log the lines that it ends."""
-        *lines, rest = (getattr(self._lines, "rest", "") + text).split("\n")
-        self._lines.rest = rest
+        thread = get_ident()
+        *lines, rest = (self._begun.pop(thread, "") + text).split("\n")
+        if rest:
+            self._begun[thread] = rest
         for line in lines:
             if line:
                 log.error("wsgi.errors", text=line)
@@ -47,7 +52,7 @@ class Errors:
 
     def flush(self) -> None:
         """Log what has not ended in a line break."""
-        if getattr(self._lines, "rest", ""):
+        if self._begun and get_ident() in self._begun:
             self.write("\n")
 
 
@@ -86,6 +91,12 @@ class FileWrapper:
             close()
 
 
+def blocks_of(file: Any, size: int) -> Iterator[bytes]:
+    """Read a file block by block; whatever is no data is the end: `b""`, `""` and None."""
+    while block := file.read(size):
+        yield block
+
+
 errors = Errors()
 
 _ALWAYS: dict[str, Any] = {
@@ -101,6 +112,8 @@ _ALWAYS: dict[str, Any] = {
     "wsgi.file_wrapper": FileWrapper,
     # The input ends where the body ends: reading without a length is safe.
     "wsgi.input_terminated": True,
+    "halfsync.trailers": MappingProxyType({}),
+    "halfsync.send_trailers": none_taken,
 }
 
 
@@ -151,6 +164,8 @@ def complete(
     if head.length != 0 or "content-length" in head.special:
         environ["CONTENT_LENGTH"] = str(body.seek(0, SEEK_END))
         body.seek(0)
+        if head.trailers:
+            environ["halfsync.trailers"] = by_name(head.trailers)
 
 
 def _split(path: str, depth: int) -> tuple[str, str]:

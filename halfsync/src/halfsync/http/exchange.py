@@ -7,17 +7,19 @@ from threading import get_ident
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from halfsync import deadline as deadlines
+from halfsync.http.app_calls import AppCalls
 from halfsync.http.connections import client_key
 from halfsync.http.context import describe
-from halfsync.http.environ import FileWrapper, complete, errors
+from halfsync.http.environ import FileWrapper, blocks_of, complete, errors
 from halfsync.http.flow import SLICE, Disconnected, Flow
 from halfsync.http.request_id import bind
 from halfsync.http.response import read
 from halfsync.http.stream import NO_CONTENT
+from halfsync.http.trailers import takes_trailers
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable
     from types import TracebackType
     from wsgiref.types import WSGIApplication
 
@@ -33,7 +35,7 @@ COUNTED = 8 * 1024
 """Bytes of a body from which on room is taken for it."""
 
 
-class Exchange:
+class Exchange(AppCalls):
     """One request on its way through a thread, and its response.
 
     Its methods belong to the worker's thread, except for those below `In the reactor`.
@@ -41,13 +43,10 @@ class Exchange:
 
     # What is not set for each request costs none of its time.
     _head: ResponseHead | None = None
-    _started = False
-    """Whether the head is on its way, so that it cannot be replaced."""
     _complete = False
     """Whether the end is on its way."""
     _trimmed = False
     _sent = 0
-    _gone = False
     _flow: Flow | None = None
     """Of a response that is not handed over in one piece."""
     share_of: Callable[[], Hashable] | None = None
@@ -105,34 +104,14 @@ class Exchange:
         """Say what the thread is at."""
         return describe(self._stream)
 
-    # The application calls these, by the environ.
-
-    def client_gone(self) -> bool:
-        """Say whether the client is known to have left, so that nobody waits for the response."""
-        return self._gone or self._stream.left
-
-    def draining(self) -> bool:
-        """Say whether the process is being stopped and waits for this request."""
-        return self._stream.context.draining
-
-    def early_hints(self, headers: list[tuple[str, str]]) -> None:
-        """Send 103 Early Hints (RFC 8297) now, where the client's HTTP has them and no response has begun.
-
-        :param headers: `Link` mostly: `[("Link", "</style.css>; rel=preload; as=style")]`.
-        :raises ValueError: for what is no header, or one that the final response alone may have.
-        """
-        hinted = read("200 OK", headers)
-        if hinted.length is not None or hinted.close:
-            raise ValueError("Content-Length and Connection belong to the final response")
-        if not self._started:
-            self._workers.in_reactor(self._hint, hinted.fields)
-
     def _run(self) -> None:
         environ = self._environ.copy()
         complete(environ, self._stream, self._request, self._body, depth=self._depth)
         environ["halfsync.client_gone"] = self.client_gone
         environ["halfsync.draining"] = self.draining
         environ["halfsync.early_hints"] = self.early_hints
+        if "HTTP_TE" in environ and takes_trailers(self._request):
+            environ["halfsync.send_trailers"] = self.send_trailers
         result = self._app(environ, cast("Any", self._start_response))
         try:
             if type(result) is list or type(result) is tuple:
@@ -163,19 +142,29 @@ class Exchange:
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         head = self._require_head()
         if head.length is None and not self._started and head.code not in NO_CONTENT:
-            head.length = len(data)
+            head = self._head = head.with_length(len(data))
+        if type(data) is bytes and head.length == len(data) <= COUNTED and self._may_answer():
+            # What `_send` and `_end` would do, without their looks: so are most responses.
+            self._sent = len(data)
+            self._complete = self._started = True
+            self._workers.in_reactor(self._answer, data, None)
+            return
         if data:
             self._send(data)
         self._end()
 
+    def _may_answer(self) -> bool:
+        """Say whether it has a body, of which nothing has been sent, and a client to send it to."""
+        return not (self._started or self._gone) and self._has_body()
+
     def _send_each(self, result: Iterable[bytes]) -> None:
         if isinstance(result, FileWrapper):
-            result = _blocks(result.filelike)
+            result = blocks_of(result.filelike, SLICE)
         for data in result:
             self._send(data)
-            if self._complete and (self._trimmed or not self._has_body()):
+            if self._trimmed or (self._complete and not self._has_body()):
                 # What is never sent need not be made; it may be endless.
-                return
+                break
         self._end()
 
     def _send(self, data: bytes) -> None:
@@ -190,17 +179,22 @@ class Exchange:
         if self._complete:
             return
         self._sent += len(data)
-        if self._sent == head.length or not self._has_body():
+        if (self._sent == head.length and self._trailers is None) or not self._has_body():
             self._complete = True
         if not self._started and self._complete and self._answer_whole(data):
             return
-        if self._flow is None:
-            self._flow = Flow(self._stream, self._workers, head, self._waits)
+        flow = self._flow or self._begin_flow(head)
         self._started = True
         for start in range(0, len(data), SLICE):
-            self._flow.send(data[start : start + SLICE])
+            flow.send(data[start : start + SLICE])
         if self._complete:
-            self._workers.in_reactor(self._flow.finish)
+            self._workers.in_reactor(flow.finish)
+
+    def _begin_flow(self, head: ResponseHead) -> Flow:
+        if self._trailers is not None:
+            head.trailers = self._trailers.names
+        self._flow = Flow(self._stream, self._workers, head, self._waits)
+        return self._flow
 
     def _fitting(self, data: bytes, head: ResponseHead) -> bytes:
         """Return what may be sent of a piece: nothing where there is no body, no more than was declared."""
@@ -228,17 +222,21 @@ class Exchange:
     def _end(self) -> None:
         if self._complete:
             return
+        head, trailers = self._require_head(), None
+        if self._trailers is not None and self._has_body():
+            trailers = self._trailers.fields()
         self._complete = True
-        head = self._require_head()
         if head.length is not None and self._sent < head.length and self._has_body():
             log.error("wsgi.body_short", request=self.describe(), declared=head.length, sent=self._sent)
             self._workers.in_reactor(self._abort)
+        elif trailers is not None:
+            self._workers.in_reactor((self._flow or self._begin_flow(head)).finish, trailers)
         elif self._flow is not None:
             self._workers.in_reactor(self._flow.finish)
         else:
             self._started = True
-            if self._has_body():
-                head.length = 0
+            if head.length is None and self._has_body():
+                self._head = head.with_length(0)
             self._workers.in_reactor(self._answer, b"", None)
 
     def _fail(self) -> None:
@@ -289,10 +287,6 @@ class Exchange:
         if not self._gone:
             self._stream.refuse(503, [("Retry-After", str(self._workers.retry_after()))])
 
-    def _hint(self, fields: list[tuple[str, str]]) -> None:
-        if not self._gone:
-            self._stream.hint(fields)
-
     def _answer(self, data: bytes, release: Callable[[], None] | None) -> None:
         if not self._gone:
             self._stream.answer(self._require_head(), data, release)
@@ -307,9 +301,3 @@ class Exchange:
     def _apologise(self) -> None:
         if not self._gone:
             self._stream.refuse(500)
-
-
-def _blocks(file: Any) -> Iterator[bytes]:
-    # Whatever is no data is the end: b"", "" and None.
-    while block := file.read(SLICE):
-        yield block

@@ -11,7 +11,7 @@ from halfsync.http.spool import open_spool
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from halfsync.client_waits import ClientWaits
     from halfsync.http.spool import Spool
@@ -88,6 +88,8 @@ class Flow:
         """What follows them on the disk, when the client is slow."""
         self._ending = False
         """Whether nothing follows what is in the spool."""
+        self._trailers: Sequence[tuple[str, str]] = ()
+        """What follows the body."""
 
     # In the thread.
 
@@ -172,15 +174,18 @@ class Flow:
             self._lock.notify_all()
         self._feed()
 
-    def finish(self) -> None:
+    def finish(self, trailers: Sequence[tuple[str, str]] = ()) -> None:
         """End the response, once what is on the disk is sent."""
         if self._gone:
             return
         if self._spool is not None:
-            self._ending = True
+            self._ending, self._trailers = True, trailers
             self._feed()
-        else:
-            self._stream.finish()
+            return
+        if not self._stream.code:
+            # A body of nothing, which has trailers.
+            self._stream.begin(self._head)
+        self._stream.finish(trailers)
 
     def _cut(self) -> None:
         if not self._gone:
@@ -211,7 +216,7 @@ class Flow:
                         self._spool = None
                         self._lock.notify_all()
                     if self._ending:
-                        self._stream.finish()
+                        self._stream.finish(self._trailers)
                 else:
                     # A thread is writing to it, and says so when it has.
                     return

@@ -106,5 +106,5 @@ class H1Ends(Ends):
         name = context.refused(self.client, code, asked)
         head, body = context.plain(code)
         lines = [f"HTTP/1.1 {code} {head.reason}\r\n", head.block(), f"Content-Length: {head.length}\r\n"]
-        lines += [context.date_line(), f"X-Request-Id: {name}\r\n", "Connection: close\r\n\r\n"]
+        lines += [f"Date: {context.date()}\r\n", f"X-Request-Id: {name}\r\n", "Connection: close\r\n\r\n"]
         return "".join(lines).encode("latin-1") + (body if asked.method != "HEAD" else b"")

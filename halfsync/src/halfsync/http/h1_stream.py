@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from halfsync.http.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from halfsync.http.account import Holder
     from halfsync.http.context import Context
@@ -70,7 +70,7 @@ class H1Stream(Stream):
 
     def begin(self, head: ResponseHead, data: bytes = b"") -> None:
         """Send the head of a response and the first bytes of its body."""
-        if head.length is None and self.has_body(head.code):
+        if (head.length is None or head.trailers) and self.has_body(head.code):
             if self.head.version == "HTTP/1.1":
                 self._chunked = True
             else:
@@ -95,9 +95,12 @@ class H1Stream(Stream):
         else:
             self.connection.outgoing.send(data)
 
-    def finish(self) -> None:
+    def finish(self, trailers: Sequence[tuple[str, str]] = ()) -> None:
         """End the response."""
-        if self._chunked:
+        if trailers and self._chunked:
+            lines = "".join([f"{name}: {value}\r\n" for name, value in trailers])
+            self.connection.outgoing.send(f"0\r\n{lines}\r\n".encode("latin-1"))
+        elif self._chunked:
             self.connection.outgoing.send(b"0\r\n\r\n")
         self._end()
 
@@ -131,28 +134,37 @@ class H1Stream(Stream):
 
     def _lines(self, head: ResponseHead) -> bytes:
         """Return a head as it goes over the wire."""
-        self.code = code = head.code
+        self.code = head.code
         version = self.head.version
+        if head.close or self.context.connections.draining:
+            self.persistent = False
+        if version == "HTTP/1.1" and self.persistent and (beginning := head.beginning()):
+            # So are nearly all.
+            name = self.request_id.encode("ascii")
+            return b"%b%bX-Request-Id: %b\r\n\r\n" % (beginning, self.context.date_line(), name)
+        return "".join(self._all_lines(head, version)).encode("latin-1")
+
+    def _all_lines(self, head: ResponseHead, version: str) -> list[str]:
+        code = head.code
         lines = [f"{version} {code} {head.reason}\r\n", head.block()]
         if code == 205:
             # The client waits for an end that this status does not tell (RFC 9110 section 15.3.6).
             lines.append("Content-Length: 0\r\n")
         elif self._chunked:
-            lines.append("Transfer-Encoding: chunked\r\n")
+            named = f"Trailer: {', '.join(head.trailers)}\r\n"
+            lines.append("Transfer-Encoding: chunked\r\n" + (named if head.trailers else ""))
         elif head.length is not None and code != 204:
             lines.append(f"Content-Length: {head.length}\r\n")
         elif version == "HTTP/1.0" and code not in {204, 304}:
             self.persistent = False
         if not head.has_date:
-            lines.append(self.context.date_line())
+            lines.append(f"Date: {self.context.date()}\r\n")
         if not head.has_request_id:
             lines.append(f"X-Request-Id: {self.request_id}\r\n")
-        if head.close or self.context.connections.draining:
-            self.persistent = False
         if not self.persistent:
             lines.append("Connection: close\r\n\r\n")
         elif version == "HTTP/1.0":
             lines.append("Connection: Keep-Alive\r\n\r\n")
         else:
             lines.append("\r\n")
-        return "".join(lines).encode("latin-1")
+        return lines

@@ -256,10 +256,10 @@ class H2Connection(H2Turns):
             self.session.acknowledge_received_data(cost, number)
 
     def trailers_came(self, number: int, fields: Fields) -> None:
-        """Check trailers, which handlers are not given."""
+        """Take what follows a body."""
         stream = self._streams.get(number)
-        if stream is not None and any(name.startswith(b":") for name, _ in fields):
-            stream.reset(ErrorCode.PROTOCOL_ERROR, costly=True)
+        if stream is not None:
+            stream.receive_trailers(fields)
 
     def end_came(self, number: int) -> None:
         """Have a request answered that has arrived to its end."""

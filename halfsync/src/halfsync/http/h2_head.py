@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from halfsync.http.body import is_forbidden, is_no_trailer
 from halfsync.http.head import LENGTH_DIGITS, in_disguise, is_host, variable_of
 from halfsync.http.stream import RequestHead
 
@@ -114,6 +115,24 @@ class H2Head:
                     found[key] = f"{found[key]}{joint}{value}" if key in found else value
         method, target = self.method.decode("ascii"), self.target.decode("ascii")
         return RequestHead(method, target, "HTTP/2", variables, special, length, lambda: fields)
+
+
+def read_trailers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Return the names and values behind a body, without those that have no place there.
+
+    :raises Malformed: for a name or value that is none, a pseudo-header, and what might be believed.
+    """
+    found: list[tuple[str, str]] = []
+    for name, value in headers:
+        if _is_bad(value):
+            raise Malformed(name)
+        _check_field(name, value)
+        text = name.decode("ascii")
+        if is_forbidden(text):
+            raise Malformed(name)
+        if not is_no_trailer(text):
+            found.append((text, value.decode("latin-1")))
+    return found
 
 
 def _is_bad(value: bytes) -> bool:

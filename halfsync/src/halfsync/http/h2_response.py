@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from halfsync.endpoints.addresses import address_text
-from halfsync.http.connections import Connection
 from halfsync.http.h2_frames import ErrorCode
 from halfsync.http.h2_head import CONNECTION_SPECIFIC
 from halfsync.http.h2_streams import DATA_CREDIT
@@ -16,12 +15,11 @@ from halfsync.http.stream import RequestHead, Stream
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from halfsync.endpoints.addresses import Address
     from halfsync.http.account import Holder
     from halfsync.http.context import Context
-    from halfsync.http.h2_streams import Streams
+    from halfsync.http.h2_parts import H2
     from halfsync.http.stream import ResponseHead
 
 log = get_logger(__name__)
@@ -37,36 +35,6 @@ A_STREAM = 6 * 1024
 
 NO_HEAD = RequestHead("", "", "HTTP/2", {}, {}, 0, list)
 """Of a stream whose head has not been read."""
-
-
-class H2(Connection, Protocol):
-    """The connection, as its streams know it."""
-
-    context: Context
-
-    @property
-    def session(self) -> Streams:
-        """What is sent on its streams."""
-
-    @property
-    def local(self) -> Address:
-        """Our end."""
-
-    @property
-    def secure(self) -> bool:
-        """Whether there is TLS on the connection."""
-
-    def ready(self, stream: H2Response) -> None:
-        """Give the stream a turn, soon."""
-
-    def forget(self, stream: H2Response, *, answered: bool = False) -> None:
-        """Be done with a stream."""
-
-    def acknowledge(self, count: int, number: int) -> None:
-        """Let the client send as much more as has been taken from it."""
-
-    def spend_on_reset(self) -> None:
-        """Have the client pay for a stream that comes to nothing by its fault."""
 
 
 class H2Response(Stream):
@@ -109,6 +77,8 @@ class H2Response(Stream):
         self._buffer = bytearray()
         self._rest = memoryview(b"")
         """What follows the buffer, of a body that was made in one piece."""
+        self._trailers: list[tuple[bytes, bytes]] = []
+        """What follows the body, once that has ended."""
         self._ended = False
         self._reset: ErrorCode | None = None
         self._paused = False
@@ -141,11 +111,14 @@ class H2Response(Stream):
             session.send_headers(self.number, self._hints.pop(0))
         if self._headers is not None:
             headers, self._headers = self._headers, None
-            session.send_headers(self.number, headers, end_stream=self._ended and not self._buffer)
-            if not self._ended or self._buffer:
-                return bool(self._buffer)
+            follows = bool(self._buffer or self._trailers)
+            session.send_headers(self.number, headers, end_stream=self._ended and not follows)
+            if not self._ended or follows:
+                return follows
         elif self._buffer:
             return self._send_data()
+        elif self._trailers:
+            session.send_headers(self.number, self._trailers, end_stream=True)
         elif self._ended:
             session.end_stream(self.number)
         if self._ended:
@@ -228,8 +201,13 @@ class H2Response(Stream):
                 self._paused = True
                 self.responder.pause()
 
-    def finish(self) -> None:
+    def finish(self, trailers: Sequence[tuple[str, str]] = ()) -> None:
         """End the response."""
+        if trailers and self._reset is None:
+            self._trailers = [
+                (name.lower().encode("ascii"), value.strip(" \t").encode("latin-1"))
+                for name, value in trailers
+            ]
         self.responder = None
         self._ended = True
         self.connection.ready(self)
@@ -266,7 +244,7 @@ class H2Response(Stream):
         if self._rest and len(buffer) < FRAME:
             buffer += self._rest[: BUFFER - FRAME]
             self._rest = self._rest[BUFFER - FRAME :]
-        end = self._ended and not buffer
+        end = self._ended and not (buffer or self._trailers)
         session.send_data(self.number, data, end_stream=end)
         if not self._refused:
             session.earn(DATA_CREDIT)
@@ -283,7 +261,7 @@ class H2Response(Stream):
             self._paused = False
             if self.responder is not None:
                 self.responder.resume()
-        return bool(buffer)
+        return bool(buffer or self._trailers)
 
     def _close(self) -> None:
         """Be done with a response that is sent to its end."""

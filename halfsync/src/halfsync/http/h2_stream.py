@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from halfsync.endpoints.addresses import address_text
 from halfsync.http.access_log import Asked, printable
 from halfsync.http.h2_frames import ErrorCode
-from halfsync.http.h2_head import H2Head, Malformed, NoAuthority
+from halfsync.http.h2_head import H2Head, Malformed, NoAuthority, read_trailers
 from halfsync.http.h2_response import A_STREAM, H2Response
 from halfsync.http.head import LONGEST_NAME
 from halfsync.http.rate import Pace
@@ -20,7 +20,7 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from halfsync.http.h2_response import H2
+    from halfsync.http.h2_parts import H2
 
 log = get_logger(__name__)
 
@@ -51,12 +51,7 @@ class H2Stream(H2Response):
         try:
             head = self._read = H2Head.read(headers)
         except Malformed as reason:
-            header = printable(reason.args[0].decode("latin-1"))
-            log.info("http.malformed", peer=address_text(self.client), header=header)
-            if isinstance(reason, NoAuthority):
-                self.reject(400)
-            else:
-                self.reset(ErrorCode.PROTOCOL_ERROR, costly=True)
+            self._malformed(reason)
             return
         if len(head.target) > bounds.max_head:
             self.reject(414)
@@ -75,8 +70,16 @@ class H2Stream(H2Response):
         else:
             self.head = head.request(0 if bodiless else head.length)
             if not bodiless and self.head.special.get("expect", "").lower() == "100-continue":
-                self._continue = True
-                self.connection.ready(self)
+                self._answer_expectation()
+
+    def _answer_expectation(self) -> None:
+        """Ask for the body, or refuse it."""
+        code = self.context.refusal(self.head, self.client)
+        if code is not None:
+            self.reject(code)
+        else:
+            self._continue = True
+            self.connection.ready(self)
 
     def receive_data(self, data: bytes, cost: int) -> bool:
         """Take a piece of the body; say whether the client may send more instead of it.
@@ -105,6 +108,23 @@ class H2Stream(H2Response):
             self._unacknowledged += cost
         return not self._flushing
 
+    def receive_trailers(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take what follows the body."""
+        if self.closing:
+            return
+        try:
+            trailers = read_trailers(fields)
+        except Malformed as reason:
+            self._malformed(reason)
+            return
+        size = sum(len(name) + len(value) + 4 for name, value in trailers)
+        if size > self.context.bounds.max_head or len(trailers) > self.context.bounds.max_headers:
+            self.reject(431)
+        elif not self._hold(self._held + HEAD_COPIES * size):
+            self.reset(ErrorCode.REFUSED_STREAM)
+        else:
+            self.head.trailers = trailers
+
     def receive_end(self) -> None:
         """Have the request answered."""
         self._whole = True
@@ -118,6 +138,14 @@ class H2Stream(H2Response):
             self._to_disk()
         elif not self._flushing:
             self._handle()
+
+    def _malformed(self, reason: Malformed) -> None:
+        header = printable(reason.args[0].decode("latin-1"))
+        log.info("http.malformed", peer=address_text(self.client), header=header)
+        if isinstance(reason, NoAuthority):
+            self.reject(400)
+        else:
+            self.reset(ErrorCode.PROTOCOL_ERROR, costly=True)
 
     def _add(self, data: memoryview) -> None:
         body = self._body

@@ -53,6 +53,9 @@ FRAMING = frozenset(("host", "content-length", "transfer-encoding"))
 SPECIAL = SINGLE | {"connection", "expect", "x-request-id", "traceparent", "cookie"}
 """Headers that a server looks at itself, or joins in a way of their own."""
 
+KNOWN_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"))
+"""Those of RFC 9110 and RFC 5789, but for CONNECT, which is not served; others are looked at longer."""
+
 KNOWN_BLOCKS = 256
 KNOWN_SIZE = 2048
 """How many blocks of header lines are remembered, and how long they are at most.
@@ -80,16 +83,22 @@ def read(data: bytes, max_headers: int) -> RequestHead:
         505 for versions other than 1.x.
     """
     at = data.find(b"\r\n")
-    line, block = (data, b"") if at < 0 else (data[:at], data[at:])
-    if line.translate(None, _PLAIN):
-        raise Refused(400)
-    match = _REQUEST_LINE.match(line.decode("latin-1"))
-    if match is not None and match[2].startswith("/") and match[1] != "CONNECT":
-        # So are nearly all.
-        method, target, minor = match.groups()
-        version = "HTTP/1.0" if minor == "0" else "HTTP/1.1"
-    else:
-        method, target, version = read_request_line(line.decode("latin-1"))
+    raw, block = (data, b"") if at < 0 else (data[:at], data[at:])
+    line = raw.decode("latin-1")
+    method, _, rest = line.partition(" ")
+    target, _, version = rest.partition(" ")
+    if not (
+        version == "HTTP/1.1"
+        and method in KNOWN_METHODS
+        and target.startswith("/")
+        # As `_REQUEST_LINE` has it, in a third of the time.
+        and target.isascii()
+        and target.isprintable()
+        and "#" not in target
+    ):
+        if raw.translate(None, _PLAIN):
+            raise Refused(400)
+        method, target, version = read_request_line(line)
     fields = _blocks.get(block) or _fields(block)
     if len(fields.lines) > max_headers:
         raise Refused(431)

@@ -1,16 +1,18 @@
-"""An exchange in memory, without sockets and threads, for `halfsync.testing`."""
+"""An exchange in memory, without sockets, for `halfsync.testing`."""
 
 from __future__ import annotations
 
 from contextvars import copy_context
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.testing import StringTransport
 
 from halfsync.client_waits import ClientWaits
 from halfsync.http.connection import H1Connection
+from halfsync.http.in_memory_steps import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,9 +20,19 @@ if TYPE_CHECKING:
     from halfsync.http.context import Context
     from halfsync.http.h1_stream import H1Stream
 
+Ps = ParamSpec("Ps")
+T = TypeVar("T")
+
+
+class Unanswered(AssertionError):  # noqa: N818  a test's assertion
+    """The handler has not answered: it waits for something that the test must make happen."""
+
 
 class InlineWorkers:
-    """Makes every call at once, where a service has threads: `Gateway(app, InlineWorkers())`."""
+    """Makes every call at once, where a service has threads.
+
+    `Gateway(app, InlineWorkers())`, `Periodic(..., reactor=Clock(), pool=InlineWorkers())`.
+    """
 
     threads = 1
 
@@ -38,7 +50,16 @@ class InlineWorkers:
     ) -> None:
         """Make a call, in a context of its own, as the threads of the pool do."""
         del label, patient, deadline, critical
-        copy_context().run(call)
+        steps, run = STEPS.get(), copy_context().run
+        if steps is None:
+            run(call)
+        else:
+            steps.begin(partial(run, call))
+
+    def run(self, fn: Callable[Ps, T], *args: Ps.args, **kwargs: Ps.kwargs) -> Deferred[T]:
+        """Make a call at once; return a Deferred of what it returned or raised, as a pool does."""
+        call: Callable[[], T] = partial(copy_context().run, fn, *args, **kwargs)
+        return execute(call)
 
     def retry_after(self) -> int:
         """Return 1; it is never busy."""
@@ -46,7 +67,11 @@ class InlineWorkers:
 
     def in_reactor(self, function: Callable[..., object], *args: object) -> None:
         """Make a call of the reactor's at once, too."""
-        function(*args)
+        steps = STEPS.get()
+        if steps is None:
+            function(*args)
+        else:
+            steps.hand_over(partial(function, *args))
 
     def skipped(self) -> None:
         """Count nothing."""
@@ -58,12 +83,20 @@ class InlineWorkers:
 class Transport(StringTransport):
     """A connection to nowhere that tells when the server is done with it."""
 
-    def __init__(self, ended: Callable[[], None]) -> None:
+    def __init__(self, connection: Connection) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             IPv4Address("TCP", "127.0.0.1", 80), IPv4Address("TCP", "127.0.0.1", 50000), lenient=True
         )
-        self._ended = ended
+        self._ended = connection.ended
+        self.protocol: Any = connection
+        """Who reads: the connection, until a websocket stands in its place."""
         self.aborted = False
+
+    def take(self) -> bytes:
+        """Return what has been written since the last time."""
+        data: bytes = self.value()
+        self.clear()
+        return data
 
     def loseConnection(self) -> None:
         """Hear that the server is done."""

@@ -14,6 +14,9 @@ from halfsync.http.bounds import Bounds
 from halfsync.http.part import HttpListener
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from halfsync.endpoints.endpoint import Endpoint
     from halfsync.http import site
     from halfsync.http.mount import Mount
 else:
@@ -112,6 +115,25 @@ class WebListener(HttpListener):
     @classmethod
     def from_flags(cls, resource: WebResource | Mount, reactor: Any) -> WebListener:
         """Serve a resource, a Gateway, or a Mount of several, where and as the flags say."""
+        return cls.another("web", resource, flag="web.listen", endpoints=FLAGS.listen, reactor=reactor)
+
+    @classmethod
+    def another(
+        cls,
+        name: str,
+        resource: WebResource | Mount,
+        *,
+        flag: str,
+        endpoints: Sequence[Endpoint | str],
+        reactor: Any,
+    ) -> WebListener:
+        """Serve something else on endpoints of its own, within the bounds of `--web.*` once more.
+
+        :param name: of the part, in the log and in metrics.
+        :param flag: the name of the flag that an error names.
+        :param endpoints: such a flag's value, or endpoint strings.
+        :raises EndpointError: when a string is wrong.
+        """
         named = [each.name for each in fields(Bounds) if each.name in dir(FLAGS)]
         bounds = Bounds(**{each: getattr(FLAGS, each) for each in named})
         trusted = None
@@ -120,4 +142,4 @@ class WebListener(HttpListener):
         served = site.Site(
             resource, bounds=bounds, access_log=FLAGS.access_log, reactor=reactor, proxies=trusted
         )
-        return cls("web", flag="web.listen", endpoints=FLAGS.listen, site=served, reactor=reactor)
+        return cls(name, flag=flag, endpoints=endpoints, site=served, reactor=reactor)

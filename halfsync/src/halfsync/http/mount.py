@@ -8,7 +8,7 @@ The same over HTTP/1.1 and HTTP/2, as it stands between a connection and its han
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import unquote_to_bytes
 
 from halfsync.http.handlers import as_handler
@@ -48,23 +48,33 @@ class Mount:
 
         :param depth: how many segments of the path are this mount's own place.
         """
-        if self._hosts:
-            handler = self._by_host(head.variables.get("HTTP_HOST", ""))
-            if handler is not None:
-                handler.handle(stream, head, body, depth)
-                return
-        found: tuple[Handler, int] | None = None
-        segments = _segments(head.target.partition("?")[0], depth + self._longest)[depth:]
-        for length in range(min(len(segments), self._longest), -1, -1):
-            handler = self._paths.get(segments[:length])
-            if handler is not None:
-                found = handler, depth + length
-                break
+        found = self._find(head, depth)
         if found is None:
             body.close()
             stream.refuse(404)
         else:
             found[0].handle(stream, head, body, found[1])
+
+    def refusal(self, head: RequestHead, depth: int = 0) -> int | None:
+        """Return the status for a client that asks whether to send its body; None: it may."""
+        found = self._find(head, depth)
+        if found is None:
+            return 404
+        ask = getattr(found[0], "refusal", None)
+        return None if ask is None else cast("int | None", ask(head, found[1]))
+
+    def _find(self, head: RequestHead, depth: int) -> tuple[Handler, int] | None:
+        """Return who answers a request, and its place."""
+        if self._hosts:
+            handler = self._by_host(head.variables.get("HTTP_HOST", ""))
+            if handler is not None:
+                return handler, depth
+        segments = _segments(head.target.partition("?")[0], depth + self._longest)[depth:]
+        for length in range(min(len(segments), self._longest), -1, -1):
+            handler = self._paths.get(segments[:length])
+            if handler is not None:
+                return handler, depth + length
+        return None
 
     def _by_host(self, asked: str) -> Handler | None:
         host = (asked if asked.endswith("]") else asked.rpartition(":")[0] or asked).lower().rstrip(".")

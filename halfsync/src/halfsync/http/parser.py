@@ -24,7 +24,7 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from halfsync.http.body import MAX_EXTRA, MAX_LINE, check_trailer, read_size
+from halfsync.http.body import MAX_EXTRA, MAX_LINE, read_size, read_trailer
 from halfsync.http.head import Refused, read_request_line
 from halfsync.http.head import read as read_head
 from halfsync.http.stream import RequestHead
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)|(?<!\r)\n")
 """In any head: control characters, bare CR, and bare LF."""
+
+
+A_TRAILER = 200
+"""Bytes of memory that one takes besides its own."""
 
 
 class End(Enum):
@@ -66,6 +70,7 @@ class Parser:
         "_line_read",
         "_received",
         "_seen",
+        "_trailers",
         "left",
         "state",
     )
@@ -88,6 +93,8 @@ class Parser:
         """Bytes of extensions and trailers of the present body."""
         self._received = 0
         """Bytes of the present chunked body."""
+        self._trailers: tuple[tuple[str, str], ...] = ()
+        """Of the present chunked body, those that are handed on."""
 
     @property
     def waiting(self) -> bytes:
@@ -103,6 +110,17 @@ class Parser:
     def ahead(self) -> int:
         """How many bytes have come and are not read yet."""
         return len(self._buffer) - self._at
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory for what has come and is not handed on: trailers wait for the end."""
+        waiting = len(self._buffer) - self._at
+        return waiting + self._extra + A_TRAILER * len(self._trailers) if self._trailers else waiting
+
+    def take_trailers(self) -> tuple[tuple[str, str], ...]:
+        """Return the names and values behind the body that has just ended; they are not kept."""
+        trailers, self._trailers = self._trailers, ()
+        return trailers
 
     def feed(self, data: bytes) -> None:
         """Take what has arrived."""
@@ -154,7 +172,7 @@ class Parser:
                 raise Refused(413)
             self.state, self.left = COUNTED, length
         elif length is None:
-            self.state, self._extra, self._received = SIZE, 0, 0
+            self.state, self._extra, self._received, self._trailers = SIZE, 0, 0, ()
         self._at = end + 4
         if self._at == len(buffer):
             self._buffer, self._at = b"", 0
@@ -226,7 +244,7 @@ class Parser:
         self.left, extra = read_size(line)
         self._count(extra)
         self.state = DATA if self.left else TRAILERS
-        return self._data() if self.left else self._trailers()
+        return self._data() if self.left else self._trailer_lines()
 
     def _data_end(self) -> bytes | End | None:
         line = self._line()
@@ -237,13 +255,17 @@ class Parser:
         self.state = SIZE
         return self._size()
 
-    def _trailers(self) -> End | None:
+    def _trailer_lines(self) -> End | None:
         while (line := self._line()) is not None:
             if not line:
                 self.state = HEAD
                 return END
-            check_trailer(line)
+            trailer = read_trailer(line)
             self._count(len(line))
+            if trailer is not None:
+                self._trailers += (trailer,)
+                if len(self._trailers) > self._bounds.max_headers:
+                    raise Refused(431)
         return None
 
     def _count(self, size: int) -> None:
@@ -258,5 +280,5 @@ _STEPS: tuple[Callable[[Parser], Event | None], ...] = (
     Parser._size,  # noqa: SLF001
     Parser._data,  # noqa: SLF001
     Parser._data_end,  # noqa: SLF001
-    Parser._trailers,  # noqa: SLF001
+    Parser._trailer_lines,  # noqa: SLF001
 )

@@ -72,7 +72,8 @@ class HttpListener(Listener):
                 addresses.address_text(connection.client),
                 age=now - connection.since,
                 asked=connection.asked,
-                at=", ".join(map(contexts.describe, connection.streams())),
+                # Of one that became a websocket there are no requests.
+                at=getattr(connection, "at", "") or ", ".join(map(contexts.describe, connection.streams())),
                 idle=connections.idle(connection.transport),
                 unsent=rate.unsent(connection.transport),
                 memory=context.memory.held_by(connection),

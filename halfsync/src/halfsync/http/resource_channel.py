@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from twisted.web.http_headers import Headers
 
     from halfsync.http.stream import Stream
+    from halfsync.http.trailers import Trailers
 
 log = get_logger(__name__)
 
@@ -37,6 +38,8 @@ class Channel:
         self.site = site
         self.request: Request | None = None
         self._head: ResponseHead | None = None
+        self.trailers: Trailers | None = None
+        """What follows the body, for a client that takes it."""
         self._begun = False
         self._producer: Any = None
         self._pulling: Any = None
@@ -82,6 +85,8 @@ class Channel:
                 elif lower != b"transfer-encoding":
                     head.fields.append((name.decode("latin-1"), value.decode("latin-1")))
         self._head = head
+        if self.trailers is not None and self.stream is not None and self.stream.has_body(head.code):
+            head.trailers = self.trailers.names
         if self.stream is not None:
             self.stream.context.reactor.callLater(0, self._begin)
 
@@ -99,11 +104,13 @@ class Channel:
     def requestDone(self, request: Request) -> None:
         """End the response."""
         del request
+        if self._head is not None and self._head.trailers:
+            self._begin()
         stream, self.stream, head = self.stream, None, self._head
         if stream is None:
             return
         if self._begun:
-            stream.finish()
+            self._finish(stream)
         elif head is None or head.code < 200:
             # After an interim status given as the final one, client and server would wait for each other.
             log.error("http.resource_failed", request=describe(stream), status=head and head.code)
@@ -201,6 +208,17 @@ class Channel:
             return
         self._begun = True
         self.stream.begin(self._head, data)
+
+    def _finish(self, stream: Stream) -> None:
+        trailers: list[tuple[str, str]] = []
+        if self.trailers is not None and self._head is not None and self._head.trailers:
+            try:
+                trailers = self.trailers.fields()
+            except Exception:
+                log.exception("http.resource_failed", request=describe(stream))
+                stream.abort()
+                return
+        stream.finish(trailers)
 
     def _pull(self, producer: Any) -> Iterator[None]:
         while self._producer is producer:

@@ -18,10 +18,11 @@ from twisted.web.error import UnsupportedMethod
 from halfsync.endpoints.addresses import address_text
 from halfsync.http.request_id import bind
 from halfsync.http.resource_channel import Channel
+from halfsync.http.trailers import Trailers, by_name, takes_trailers
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from twisted.web.resource import IResource
 
@@ -73,6 +74,27 @@ class Request(server.Request):
     def request_id(self) -> str:
         """What the request is called in the logs, here and elsewhere."""
         return self._request_id
+
+    @property
+    def trailers(self) -> dict[str, str]:
+        """Fields behind the body of the request, by their names in lower case."""
+        return by_name(self._head.trailers)
+
+    def send_trailers(self, names: Iterable[str], values: Callable[[], Iterable[tuple[str, str]]]) -> bool:
+        """Have fields follow the body of the response; say whether the client takes them.
+
+        :param names: of all that may come.
+        :param values: called when the request is finished; returns names and values.
+        :raises ValueError: for what may not stand there (RFC 9110 section 6.5.1).
+        :raises RuntimeError: when the response has begun.
+        """
+        if self.startedWriting:
+            raise RuntimeError("trailers are named before the response begins")
+        trailers = Trailers(names, values)
+        if not takes_trailers(self._head):
+            return False
+        self.channel.trailers = trailers
+        return True
 
     def begin(self) -> None:
         """Have the resource answer."""

@@ -46,7 +46,7 @@ _warned: set[str] = set()
 
 
 def read(status: str, headers: list[tuple[str, str]]) -> ResponseHead:
-    """Read status and headers of a response.
+    """Read status and headers of a response; those that say the same share what is returned.
 
     `Connection` and `Keep-Alive`, which applications set for other servers, are dropped with one warning.
     :raises ValueError: for a status, name or value that HTTP does not allow as a final one,
@@ -59,13 +59,18 @@ def read(status: str, headers: list[tuple[str, str]]) -> ResponseHead:
     except TypeError:
         known = None
     if known is not None:
-        return known.copy()
+        return known
     head = _read(status, headers)
     if len(head.block()) < KNOWN_SIZE and type(status) is str and not head.close:
         if len(_heads) >= KNOWN_HEADS:
             _heads.clear()
-        _heads[key] = head.copy()
+        _heads[key] = head
     return head
+
+
+def read_fields(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Check fields that come before or after a response, and return them; see `read`."""
+    return _read("200 OK", fields).fields
 
 
 def _read(status: str, headers: Iterable[tuple[str, str]]) -> ResponseHead:

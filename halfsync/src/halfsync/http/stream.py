@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from cryptography import x509
 
@@ -35,7 +35,7 @@ NO_CONTENT = frozenset((204, 205, 304))
 class RequestHead:
     """What a request begins with, checked, and ready to become an environ."""
 
-    __slots__ = ("_fields", "length", "method", "special", "target", "variables", "version")
+    __slots__ = ("_fields", "length", "method", "special", "target", "trailers", "variables", "version")
 
     def __init__(  # noqa: PLR0917  one call a request, which names would make slower
         self,
@@ -60,6 +60,8 @@ class RequestHead:
         self.length = length
         """The body's, as declared; None for one that is chunked, or declared nothing on HTTP/2."""
         self._fields = fields
+        self.trailers: Sequence[tuple[str, str]] = ()
+        """Names and values behind the body, without those that have no place there."""
 
     def fields(self) -> list[tuple[str, str]]:
         """Return every header, names as the client spells them, values without whitespace around them."""
@@ -67,13 +69,19 @@ class RequestHead:
 
 
 class ResponseHead:
-    """Status and headers of a response, checked: no control characters, none that is hop-by-hop."""
+    """Status and headers of a response, checked: no control characters, none that is hop-by-hop.
+
+    Responses that say the same may share one: who changes it takes a copy.
+    """
 
     has_date = False
     has_request_id = False
     close = False
     """Whether the connection is to end with this response; not heeded on HTTP/2."""
+    trailers: Sequence[str] = ()
+    """Names of the fields that `Stream.finish` is given; only for a client that takes them, and a body."""
     _block: str | None = None
+    _beginning: bytes | None = None
 
     def __init__(
         self,
@@ -90,10 +98,10 @@ class ResponseHead:
         self.length = length
         """The body's in bytes, when it is known: becomes the header Content-Length."""
 
-    def copy(self) -> ResponseHead:
-        """Return another one like it, to be changed; they share the headers."""
+    def with_length(self, length: int) -> ResponseHead:
+        """Return another one like it whose body has this length; they share the headers."""
         other = ResponseHead.__new__(ResponseHead)
-        other.__dict__.update(self.__dict__)
+        other.__dict__.update(self.__dict__, length=length, _beginning=None)
         return other
 
     def block(self) -> str:
@@ -101,6 +109,24 @@ class ResponseHead:
         if self._block is None:
             self._block = "".join([f"{name}: {value}\r\n" for name, value in self.fields])
         return self._block
+
+    def beginning(self) -> bytes:
+        """Return how it begins on HTTP/1.1 where only Date and X-Request-Id are to follow; empty elsewhere.
+
+        Nothing may be changed any more.
+        """
+        if self._beginning is None:
+            self._beginning = b""
+            if (
+                self.length is not None
+                and self.code not in {204, 205}
+                and not (self.has_date or self.has_request_id or self.close)
+            ):
+                lines = (
+                    f"HTTP/1.1 {self.code} {self.reason}\r\n{self.block()}Content-Length: {self.length}\r\n"
+                )
+                self._beginning = lines.encode("latin-1")
+        return self._beginning
 
 
 class Responder(Protocol):
@@ -216,8 +242,11 @@ class Stream(ABC):
         """Send more of a body that has begun."""
 
     @abstractmethod
-    def finish(self) -> None:
-        """End a response that has begun."""
+    def finish(self, trailers: Sequence[tuple[str, str]] = ()) -> None:
+        """End a response that has begun.
+
+        :param trailers: fields behind the body, checked, whose names its head has.
+        """
 
     @abstractmethod
     def abort(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from halfsync.http.context import describe
 from halfsync.http.rate import LINGER, socket_of
 
 if TYPE_CHECKING:
@@ -18,10 +19,14 @@ class TakenOver:
 
     idle = False
     """What its protocol does is not known here."""
+    kind = "another protocol"
+    """What it is now, for people."""
 
     def __init__(self, before: H1Connection) -> None:
         """Stand in for the connection that it was before; the request that led to it is over."""
         stream, before.stream = before.stream, None
+        self.at = self.kind if stream is None else f"{self.kind}: {describe(stream)}"
+        """What it is and what it was asked for, for people."""
         before.closing = True
         before.deadline = inf
         if stream is not None:

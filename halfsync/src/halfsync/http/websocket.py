@@ -48,6 +48,7 @@ class Websocket(TakenOver):
     """The protocol of a transport, and the transport of twisted.web's websocket protocol."""
 
     disconnecting = False
+    kind = "websocket"
 
     def __init__(self, before: H1Connection, protocol: Any) -> None:
         """Take over a connection that has asked for it.

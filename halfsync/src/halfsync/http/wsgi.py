@@ -91,6 +91,7 @@ class Gateway:
         *,
         is_critical: Callable[[Mapping[str, str], str], bool] | None = None,
         share_of: Callable[[Mapping[str, str], str], Hashable] | None = None,
+        refuse_body: Callable[[Mapping[str, str], str], int | None] | None = None,
     ) -> None:
         """Run an application.
 
@@ -98,6 +99,8 @@ class Gateway:
             whether it is served before all others; called in the reactor.
         :param share_of: names by the same whose request it is, as clients take turns when requests wait for
             threads; those of which it says None are one. Without a rule it is the client's address.
+        :param refuse_body: says by the same with which status (400 to 599) a client is refused that asks, by
+            `Expect: 100-continue`, whether to send its body; None for those that are told to send it.
         """
         # As a decorator of the class it would import twisted.web for --help, too.
         interface.alsoProvides(self, resource.IResource)
@@ -107,6 +110,7 @@ class Gateway:
         self.workers = workers
         self._is_critical = is_critical
         self._share_of = share_of
+        self._refuse_body = refuse_body
         self._templates: dict[tuple[Address, bool], dict[str, Any]] = {}
         self._last: tuple[Address | None, bool, dict[str, Any]] = (None, False, {})
         """The one that was used last; an address's hash takes longer than the rest of it."""
@@ -123,7 +127,8 @@ class Gateway:
             self._last = local, secure, environ
         if secure and (certificate := stream.certificate) is not None:
             environ = {**environ, **client_variables(certificate)}
-        deadline = asked(head.variables.get("HTTP_X_REQUEST_TIMEOUT"))
+        wanted = head.variables.get("HTTP_X_REQUEST_TIMEOUT")
+        deadline = None if wanted is None else asked(wanted)
         exchange = self._exchange(
             self.app, self.workers, stream, head, body, environ, self.workers.client_waits, depth, deadline
         )
@@ -138,6 +143,11 @@ class Gateway:
         except Busy as busy:
             body.close()
             stream.refuse(503, [("Retry-After", str(busy.retry_after))])
+
+    def refusal(self, head: RequestHead, depth: int = 0) -> int | None:
+        """Return the status for a client that asks whether to send its body; None: it may."""
+        del depth
+        return None if self._refuse_body is None else self._refuse_body(head.variables, head.target)
 
     def _template(self, local: Address, *, secure: bool) -> dict[str, Any]:
         environ = self._templates.get((local, secure))

@@ -44,7 +44,7 @@ class OpenConnection:
     asked: int | None = None
     """How many requests it has had; None where there are none."""
     at: str = ""
-    """The requests that it waits for now."""
+    """The requests that it waits for now, or what it has become: `websocket: GET /chat`."""
     idle: float | None = None
     """Seconds since data came from the client or went to it; None where the kernel does not know."""
     unsent: int = 0

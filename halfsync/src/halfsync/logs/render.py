@@ -23,15 +23,16 @@ _BY_ITSELF = (str, int, float, bool, type(None))
 
 def timestamp(when: float | None = None) -> str:
     """Return a time (seconds since the epoch; now) in ISO 8601, UTC, to the microsecond (RFC 3339)."""
-    moment = time.time() if when is None else when
-    second = int(moment // 1)
-    # Each second is written once.
-    return f"{_second(second)}.{int((moment - second) * 1_000_000):06d}Z"
+    if when is not None:
+        return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # The digits are cut, not computed with, and each second is written once: every request takes one.
+    digits = str(time.time_ns())
+    return f"{_second(digits[:-9])}.{digits[-9:-3]}Z"
 
 
 @lru_cache(maxsize=2)
-def _second(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def _second(digits: str) -> str:
+    return datetime.fromtimestamp(int(digits), UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def json_line(event: EventDict, max_line: int = MAX_LINE) -> str:

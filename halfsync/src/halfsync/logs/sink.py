@@ -129,30 +129,29 @@ class Sink:
         lines: list[str | _AuditLine] = list(self._owed)
         waiters: list[_Waiter] = []
         try:
-            item = self._queue.get(timeout=RETRY if lines else None)
-            while True:
-                if isinstance(item, _Waiter):
-                    waiters.append(item)
-                else:
-                    lines.append(item)
-                item = self._queue.get_nowait()
+            items = [self._queue.get(timeout=RETRY if lines else None)]
         except Empty:
             return lines, waiters
+        # This thread alone takes from the queue.
+        items += [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+        for item in items:
+            if isinstance(item, _Waiter):
+                waiters.append(item)
+            else:
+                lines.append(item)
+        return lines, waiters
 
     def _write(self, lines: list[str | _AuditLine]) -> int:
         """Write all of them; return how many could not be and are lost. Audit lines among those are owed."""
         self._owed = []
-        encoded = [
-            (each if isinstance(each, str) else each.text).encode("utf-8", "backslashreplace")
-            for each in lines
-        ]
-        written = self._write_bytes(b"".join(encoded))
+        texts = [each if isinstance(each, str) else each.text for each in lines]
+        written = self._write_bytes(_encoded("".join(texts)))
         if written is None:
             return 0
         end = 0
         lost = 0
-        for line, data in zip(lines, encoded, strict=True):
-            end += len(data)
+        for line, text in zip(lines, texts, strict=True):
+            end += len(_encoded(text))
             if end <= written:
                 continue
             if isinstance(line, _AuditLine):
@@ -183,3 +182,7 @@ class Sink:
         except OSError:
             return len(data) - len(rest)
         return None
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")

@@ -75,7 +75,7 @@ def _constants(tree: ast.AST, secrets: Collection[str]) -> list[ast.Constant]:
 
 
 def _names_flags(node: ast.AST) -> bool:
-    """Say whether a node may give the name `flags` to something else, as an assignment or a parameter does."""
+    """Say whether a node gives the name `flags` to something else, as an assignment, or a parameter."""
     if isinstance(node, ast.Name):
         return node.id == "flags" and not isinstance(node.ctx, ast.Load)
     if isinstance(node, ast.alias):
