@@ -207,7 +207,7 @@ def test_a_service_without_commands(web, capsys, argv, line):
 
 
 def test_the_bounds_of_a_flag_belong_to_its_range(own_flags, capsys):
-    """The least and the greatest value are taken, what is beyond is refused, as is a word that is no choice."""
+    """The least and the greatest value are taken; what is beyond is refused, as is what is no choice."""
 
     @flags.declare(flag.namespace("web"))
     class FLAGS:
