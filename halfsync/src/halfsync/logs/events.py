@@ -72,6 +72,15 @@ def _steps() -> list[Processor]:
     return found.steps if found else structlog.get_config()["processors"]
 
 
+def watch(step: Processor) -> None:
+    """Have a step see every event first, as it was said; without effect until the log has started.
+
+    It is called in the thread and context of whoever logs, and must not raise.
+    """
+    if found := holder():
+        found.steps.insert(0, step)
+
+
 def _any_step(logger: Any, method: str, event: EventDict) -> Any:
     result: Any = event
     for step in _steps():
