@@ -303,3 +303,30 @@ def test_the_tools_are_made_once(baked: Path, bake: Bake, tmp_path: Path) -> Non
     project = furnish(bake(tmp_path))
     for _ in range(2):
         assert make(project, "setup", **OFFLINE).stdout == ""
+
+
+def test_a_test_that_hangs_ends_the_run(bake: Bake) -> None:
+    """With the stack of where it hangs, after the two minutes that are generated, or what is set instead."""
+    project = furnish(bake())
+    assert "\nfaulthandler_timeout = 120 " in (project / "pyproject.toml").read_text()
+    (project / "tests" / "test_hang.py").write_text(
+        "import threading\n\n\ndef test_hangs():\n    threading.Event().wait()\n"
+    )
+    run = subprocess.run(
+        [
+            project / ".tools" / "bin" / "python",
+            "-m",
+            "pytest",
+            "-o",
+            "faulthandler_timeout=2",
+            "-k",
+            "hangs",
+        ],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert run.returncode != 0
+    assert "in test_hangs" in run.stdout + run.stderr

@@ -4,35 +4,40 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import treq
+from halfsync.testing import flags_set
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 
 from hello_service import tasks
 
 if TYPE_CHECKING:
     import pytest
+    from halfsync import Periodic
 
 
-def check(monkeypatch: pytest.MonkeyPatch, code: int) -> object:
-    """Check a page that answers with `code`; return what comes out."""
+def run(monkeypatch: pytest.MonkeyPatch, code: int) -> Periodic:
+    """Run the tasks for one interval of a clock's, beside a page that answers with `code`."""
 
     async def get(_url: str, **_options: Any) -> Any:
         return SimpleNamespace(code=code, content=lambda: succeed(b"Hello, world!\n"))
 
     monkeypatch.setattr(treq, "get", get)
-    outcome: list[object] = []
-    Deferred.fromCoroutine(tasks.check(Clock(), "http://page.test/")).addBoth(outcome.append)
-    return outcome.pop()
+    clock = Clock()
+    with flags_set({"tasks.interval": "10"}):
+        part = tasks.schedule(clock, own_page=lambda: "http://page.test/")
+        Deferred.fromCoroutine(part.start())
+        clock.pump([10, 1])  # a run begins up to a tenth of the interval after its time
+    return part["check_page"]
 
 
 def test_good_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page that answers is good."""
-    assert check(monkeypatch, 200) is None
+    """A page that answers is good, and checked at the start and after each interval."""
+    task = run(monkeypatch, 200)
+    assert (task.runs, task.failures) == (2, 0)
 
 
 def test_bad_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page that answers with an error fails the run, so that it is counted and logged."""
-    outcome = check(monkeypatch, 503)
-    assert isinstance(outcome, Failure)
-    assert outcome.check(tasks.PageError)
+    """A page that answers with an error fails the run, so that it is counted and logged; the next waits."""
+    task = run(monkeypatch, 503)
+    assert (task.runs, task.failures) == (1, 1)
+    assert task.last_error == "PageError: http://page.test/ answered 503"

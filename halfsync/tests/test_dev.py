@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -104,6 +105,44 @@ def test_a_change_starts_it_again_and_no_request_fails(shop: Path, dev: subproce
     assert get() == b"third"
     dev.send_signal(signal.SIGINT)
     assert dev.wait(PATIENCE) == 0
+
+
+def test_a_request_that_fails_shows_why(shop: Path, dev: subprocess.Popen[str]):
+    """The traceback is the answer, as only this machine can ask."""
+    url = read(dev, r"web\.listen: (http://127.0.0.1:\d+/)")[1]
+    with urllib.request.urlopen(url, timeout=PATIENCE) as response:
+        assert response.read() == b"WORD"
+    shop.write_text(shop.read_text().replace('[b"WORD"]', '[b"WORD" + no_such_name]'))
+    read(dev, "a source has changed")
+    with pytest.raises(urllib.error.HTTPError) as failed:
+        urllib.request.urlopen(url, timeout=PATIENCE)
+    with failed.value:
+        page = failed.value.read().decode()
+    assert "NameError: name 'no_such_name' is not defined" in page
+    assert str(shop) in page
+
+
+@pytest.mark.parametrize(
+    "flag", ["--web.tracebacks=false", "--web.listen=tcp:0:interface=0.0.0.0"], ids=["not wanted", "open"]
+)
+def test_where_no_traceback_is_shown(shop: Path, monkeypatch: pytest.MonkeyPatch, flag: str):
+    """Who does not want it has said so; and where other machines can ask, it is left out."""
+    monkeypatch.setenv("PYTHONPATH", f"{SOURCES}:{shop.parents[1]}")
+    shop.write_text(shop.read_text().replace('[b"WORD"]', "[no_such_name]"))
+    command = [sys.executable, "-m", "halfsync.dev", "shop", "--admin.listen=", "--log.file=log"]
+    with subprocess.Popen(
+        [*command, "--web.listen=tcp:0:interface=127.0.0.1", flag],
+        cwd=shop.parent,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        url = read(process, r"web\.listen: (http://127.0.0.1:\d+/)")[1]
+        with pytest.raises(urllib.error.HTTPError) as failed:
+            urllib.request.urlopen(url, timeout=PATIENCE)
+        with failed.value:
+            assert failed.value.read() == b"Internal Server Error\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
 
 
 def test_a_package_that_is_none():

@@ -21,7 +21,8 @@ UNTYPED = {
     "klein_app.py": TWISTED,
     "lines_app.py": TWISTED,
     "proxy_app.py": TWISTED,
-    "worker_app.py": "",  # redis is typed, but for the parameters of `from_url`
+    "sessions_app.py": "",  # redis is typed, but for the parameters of `from_url`
+    "worker_app.py": "",  # the same
 }
 """Examples on libraries that are typed in part or not at all, and what mypy is told about these.
 

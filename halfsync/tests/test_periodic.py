@@ -12,6 +12,7 @@ from twisted.trial.unittest import TestCase
 from halfsync import periodic
 from halfsync.periodic import Periodic, TaskStoppedError
 from halfsync.tasks import Tasks
+from halfsync.testing import InlineWorkers
 from halfsync.workers import Busy
 
 
@@ -51,6 +52,25 @@ def started(clock, fn, interval=10.0, **options):
     task = Periodic("t", interval, fn, reactor=clock, **{"jitter": 0.0, **options})
     Deferred.fromCoroutine(task.start())
     return task
+
+
+def test_a_blocking_task_beside_a_clock():
+    """With workers that are inline it has run when the clock has gone on, in the test's own thread."""
+    clock, ran = Clock(), []
+
+    def report() -> None:
+        ran.append(threading.get_ident())
+        if len(ran) == 2:
+            raise LookupError("no data")
+
+    tasks = Tasks(Periodic("report", 60, report, reactor=clock, pool=InlineWorkers()))
+    Deferred.fromCoroutine(tasks.start())
+    task = tasks["report"]
+    assert (task.runs, task.failures, task.last_error) == (1, 0, None)
+    with capture_logs():
+        clock.pump([60, 6])
+    assert (task.runs, task.failures, task.last_error) == (2, 1, "LookupError: no data")
+    assert set(ran) == {threading.get_ident()}
 
 
 def failing(clock, errors=(True,) * 100):
@@ -338,6 +358,8 @@ def test_container_finds_and_refuses():
     tasks = Tasks(one, Periodic("two", 1, quick(clock), reactor=clock))
     assert tasks["one"] is one
     assert [task.label for task in tasks] == ["one", "two"]
+    assert tasks.label == "tasks"
+    assert tasks.tasks() == [one, tasks["two"]]
     with pytest.raises(ValueError, match="one name"):
         Tasks(one, one)
 

@@ -38,8 +38,8 @@ MEMBERS = {
     "Process": ["add", "part", "problems", "stop", "draining", "on_drain"],
     "StartError": [],
     "StaticFiles": ["__init__"],
-    "Tasks": ["__init__"],
-    "WebListener": ["from_flags", "addresses", "url"],
+    "Tasks": ["__init__", "__getitem__"],
+    "WebListener": ["from_flags", "another", "addresses", "url"],
     "WebSockets": ["__init__"],
     "WorkerPool": ["__init__", "run", "submit"],
     **{

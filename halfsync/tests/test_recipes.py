@@ -25,7 +25,9 @@ from children import ROOT, Child, running
 from servers import postgres, redis_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    Ask = Callable[..., tuple[str, str]]
 
 EXAMPLES = ROOT / "halfsync" / "examples"
 PATIENCE = 60
@@ -242,3 +244,72 @@ def test_fleet_task():
                 )
                 assert connection.execute(refused).rowcount == 0
             stop(follower)
+
+
+def browser(at: int) -> Ask:
+    """Return a function that asks a service on a port, with a cookie; it returns body and new cookie."""
+
+    def ask(method: str, path: str, cookie: str = "") -> tuple[str, str]:
+        request = urllib.request.Request(f"http://127.0.0.1:{at}{path}", method=method)
+        if cookie:
+            request.add_header("Cookie", cookie)
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            return response.read().decode(), (response.headers["Set-Cookie"] or "").partition(";")[0]
+
+    return ask
+
+
+@contextmanager
+def two_processes(*flags: str) -> Iterator[list[Ask]]:
+    """Run two processes of the example with sessions; yield a browser for each."""
+    local = ["--web.listen=tcp:0:interface=127.0.0.1", *flags]
+    with example("sessions_app.py", *local) as one, example("sessions_app.py", *local) as other:
+        yield [browser(port(each.wait_for("web.listening"))) for each in (one, other)]
+        stop(one)
+        stop(other)
+
+
+def test_sessions_in_cookies():
+    """Who logged in at one process is known by the other; what another key has signed is nobody's."""
+    with two_processes("--secret_key=the same") as (one, other):
+        cookie = one("POST", "/login/Ada")[1]
+        assert other("GET", "/", cookie)[0] == "Hello, Ada\n"
+        assert other("GET", "/", cookie[:-1] + "!")[0] == "Hello, stranger\n"
+    local = "--web.listen=tcp:0:interface=127.0.0.1"
+    with example("sessions_app.py", local, "--secret_key=another") as service:
+        ask = browser(port(service.wait_for("web.listening")))
+        assert ask("GET", "/", cookie)[0] == "Hello, stranger\n"
+        stop(service)
+
+
+def test_sessions_in_redis(tmp_path):
+    """The same; an id that a client made up is not taken, and a logout holds for all."""
+    with (
+        redis_server(tmp_path) as url,
+        redis.Redis.from_url(url) as client,
+        two_processes(f"--redis_url={url}", "--lifetime=600") as (one, other),
+    ):
+        cookie = one("POST", "/login/Ada", "session=made-up")[1]
+        assert "made-up" not in cookie
+        assert other("GET", "/", cookie)[0] == "Hello, Ada\n"
+        (key,) = client.keys("session:*")
+        assert 0 < client.ttl(key) <= 600
+        other("POST", "/logout", cookie)
+        assert one("GET", "/", cookie)[0] == "Hello, stranger\n"
+        assert client.keys("session:*") == []
+
+
+def test_a_second_web_listener():
+    """Each listener has its own application; metrics and log name it; both end in a drain."""
+    local = [f"--{name}.listen=tcp:0:interface=127.0.0.1" for name in ("web", "internal", "admin")]
+    with example("internal_app.py", *local) as service:
+        service.wait_for("service.started")
+        at = {event["event"]: port(event) for event in service.events if "address" in event}
+        web, internal, admin = (at[f"{name}.listening"] for name in ("web", "internal", "admin"))
+        assert browser(web)("GET", "/")[0] == "Hello, world!\n"
+        assert json.loads(browser(internal)("GET", "/stock/tea")[0]) == {"product": "tea", "stock": 7}
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            browser(web)("GET", "/stock/tea")
+        metrics = browser(admin)("GET", "/metrics")[0]
+        assert 'http_requests_total{listener="internal",method="GET",status="200"} 1' in metrics
+        stop(service)

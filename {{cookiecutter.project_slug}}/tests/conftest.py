@@ -14,13 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PYTHON = Path(__file__).parent.parent / ".venv" / "bin" / "python"
-PACKAGE = "{{ cookiecutter.package_name }}"
-COMMAND = [str(PYTHON) if PYTHON.exists() else sys.executable, "-m", PACKAGE]
+COMMAND = [str(PYTHON) if PYTHON.exists() else sys.executable, "-m", "{{ cookiecutter.package_name }}"]
 # Without .venv (under Pants) the service stands where the tests do.
 PATHS = {} if PYTHON.exists() else {"PYTHONPATH": os.pathsep.join(sys.path)}
-
-PATIENCE = 30
-"""Seconds after which a service that does not do what is awaited has failed."""
 
 
 @pytest.fixture
@@ -29,6 +25,6 @@ def service(tmp_path: Path) -> Iterator[ServiceProcess]:
     listeners = ["admin"{% if cookiecutter.web != "none" %}, "web"{% endif %}{% if cookiecutter.rpc == "thrift" %}, "rpc"{% endif %}]
     flags = [f"--{each}.listen=tcp:0:interface=127.0.0.1" for each in listeners]
     environ = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", **PATHS}
-    with ServiceProcess([*COMMAND, *flags], environ=environ, patience=PATIENCE) as running:
+    with ServiceProcess([*COMMAND, *flags], environ=environ) as running:
         running.wait_for("service.started")
         yield running

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from {{ cookiecutter.package_name }} import __version__
 
-from .conftest import COMMAND, PATIENCE
+from .conftest import COMMAND
 
 if TYPE_CHECKING:
     from halfsync.testing import ServiceProcess
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def run(*flags: str) -> subprocess.CompletedProcess[str]:
     """Run the service with flags that make it end by itself."""
-    return subprocess.run([*COMMAND, *flags], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    return subprocess.run([*COMMAND, *flags], capture_output=True, text=True, check=False)
 
 
 def test_defaults_are_good() -> None:

@@ -4,6 +4,7 @@ The service is started again when one of its sources changes. What it listens on
 the sockets belong to this process, so that a browser that reloads too early waits instead of failing.
 A listener whose port is taken gets a free one, so that two services live on one machine; it is printed.
 The service has the terminal: `breakpoint()` in a handler stops there.
+A request that fails is answered with its traceback (`--web.tracebacks`), unless other machines can ask.
 """
 
 from __future__ import annotations
@@ -94,12 +95,18 @@ class Dev:
         return child.wait()
 
     def _listen(self) -> Iterator[str]:
-        """Bind what the service would listen on at a port of its default, and name it by descriptors."""
+        """Bind what the service would listen on at a port of its default, and name it by descriptors.
+
+        Where only this machine can ask, a request that fails is answered with its traceback.
+        """
         asked = [sys.executable, "-m", self._package, *self._flags, "--print_config"]
         shown = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603  the service itself
+        private = False
         for line in shown.stdout.splitlines():
             name, _, rest = line.partition("=")
             flag = name.strip().removeprefix("--")
+            if flag == "web.tracebacks" and private and rest.endswith("(default)"):
+                yield "--web.tracebacks=true"
             value = rest.split("#")[0].split("  ")[0].strip().strip("'\"")
             if flag not in {"web.listen", "admin.listen", "rpc.listen"} or not value.startswith("tcp:"):
                 continue
@@ -109,6 +116,7 @@ class Dev:
             host = next((each[10:] for each in options if each.startswith("interface=")), "")
             listening = self._bind(host, int(port))
             self._sockets.append(listening)
+            private = private or (flag == "web.listen" and listening.getsockname()[0].startswith("127."))
             self._say(f"{flag}: http://127.0.0.1:{listening.getsockname()[1]}/")
             yield f"--{flag}=fd:{listening.fileno()}"
 

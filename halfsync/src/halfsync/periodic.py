@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from twisted.internet import defer, task
     from twisted.python import failure as failures
 
+    from halfsync.http.in_memory import InlineWorkers
     from halfsync.life.facts import Metric, WorkerThread
 else:
     defer = later("twisted.internet.defer")
@@ -68,7 +69,7 @@ class Periodic(Part):
         critical: bool = False,
         timeout: float | None = None,
         reactor: Any,
-        pool: WorkerPool | None = None,
+        pool: WorkerPool | InlineWorkers | None = None,
     ) -> None:
         """Prepare to run `fn`.
 
@@ -81,6 +82,7 @@ class Periodic(Part):
         :param timeout: seconds after which a run counts as failed (`TimeoutError`);
             a coroutine is cancelled, and a call in a thread left to itself.
         :param pool: the threads for a plain function; None for one of its own.
+            In tests, beside a `Clock` as reactor, `testing.InlineWorkers()`.
         :raises ValueError: when the interval or the jitter makes no sense.
         """
         if not 0 < interval < math.inf:

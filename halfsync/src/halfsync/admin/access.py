@@ -8,12 +8,12 @@ and a site that made its own name point here (DNS rebinding) is told by its `Hos
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import TYPE_CHECKING
 
 from halfsync.admin.message import RefusedError
 from halfsync.admin.token import TokenError, is_token
+from halfsync.endpoints.exposure import is_loopback
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
@@ -99,12 +99,3 @@ def _check_change(request: AdminRequest) -> None:
 def is_local(client: str) -> bool:
     """Say whether a client is on this machine: on its loopback, or (the empty text) at a UNIX socket."""
     return not client or is_loopback(client)
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether an IP address is this machine's loopback, also when it is mapped into IPv6."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -23,8 +23,17 @@ def public_address(source: Source) -> str | None:
     host = source.host if isinstance(source, Tcp) else _bound(source)[0]
     if host is None:
         return None
-    address = ipaddress.ip_address((host or "0.0.0.0").partition("%")[0])  # noqa: S104  it is judged
-    return None if (getattr(address, "ipv4_mapped", None) or address).is_loopback else str(address)
+    host = host or "0.0.0.0"  # noqa: S104  it is judged
+    return None if is_loopback(host) else str(ipaddress.ip_address(host.partition("%")[0]))
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an IP address is this machine's loopback, also when it is mapped into IPv6."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def is_shared_unix(source: Source) -> bool:

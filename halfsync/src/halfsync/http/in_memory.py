@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.testing import StringTransport
 
 from halfsync.client_waits import ClientWaits
@@ -20,13 +20,19 @@ if TYPE_CHECKING:
     from halfsync.http.context import Context
     from halfsync.http.h1_stream import H1Stream
 
+Ps = ParamSpec("Ps")
+T = TypeVar("T")
+
 
 class Unanswered(AssertionError):  # noqa: N818  a test's assertion
     """The handler has not answered: it waits for something that the test must make happen."""
 
 
 class InlineWorkers:
-    """Makes every call at once, where a service has threads: `Gateway(app, InlineWorkers())`."""
+    """Makes every call at once, where a service has threads.
+
+    `Gateway(app, InlineWorkers())`, `Periodic(..., reactor=Clock(), pool=InlineWorkers())`.
+    """
 
     threads = 1
 
@@ -49,6 +55,11 @@ class InlineWorkers:
             run(call)
         else:
             steps.begin(partial(run, call))
+
+    def run(self, fn: Callable[Ps, T], *args: Ps.args, **kwargs: Ps.kwargs) -> Deferred[T]:
+        """Make a call at once; return a Deferred of what it returned or raised, as a pool does."""
+        call: Callable[[], T] = partial(copy_context().run, fn, *args, **kwargs)
+        return execute(call)
 
     def retry_after(self) -> int:
         """Return 1; it is never busy."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from halfsync import flag, flags
 from halfsync._later import later
@@ -12,12 +12,18 @@ from halfsync.flags import types as flagtypes
 from halfsync.http import proxies
 from halfsync.http.bounds import Bounds
 from halfsync.http.part import HttpListener
+from halfsync.life.errors import WrongFlagsError
 
 if TYPE_CHECKING:
-    from halfsync.http import site
+    from collections.abc import Sequence
+
+    from halfsync.endpoints.endpoint import Endpoint
+    from halfsync.http import site, tracebacks
     from halfsync.http.mount import Mount
+    from halfsync.life.sockets import Sockets
 else:
     site = later("halfsync.http.site")
+    tracebacks = later("halfsync.http.tracebacks")
 
 SAFE = Bounds()
 
@@ -91,6 +97,11 @@ class FLAGS:
         choices=(proxies.X_FORWARDED, proxies.FORWARDED),
     )
     access_log = flag.Bool("One structured event a request.", default=True)
+    tracebacks = flag.Bool(
+        "For development: a request that fails is answered with its traceback, to clients of this machine;"
+        " refused where others can connect. `make dev` sets it.",
+        default=False,
+    )
 
 
 class WebResource(Protocol):
@@ -112,6 +123,36 @@ class WebListener(HttpListener):
     @classmethod
     def from_flags(cls, resource: WebResource | Mount, reactor: Any) -> WebListener:
         """Serve a resource, a Gateway, or a Mount of several, where and as the flags say."""
+        if FLAGS.tracebacks:
+            resource = cast("Any", tracebacks.Tracebacks(resource))
+        return cls.another("web", resource, flag="web.listen", endpoints=FLAGS.listen, reactor=reactor)
+
+    async def bind(self, sockets: Sockets) -> None:
+        """Bind every endpoint, or none.
+
+        :raises StartError: naming the flag; also when other machines could see tracebacks.
+        """
+        if self.label == "web" and FLAGS.tracebacks and (fault := tracebacks.exposed(self._endpoints)):
+            raise WrongFlagsError(f"--web.tracebacks: {fault}; leave it out, or add interface=127.0.0.1")
+        await super().bind(sockets)
+
+    @classmethod
+    def another(
+        cls,
+        name: str,
+        resource: WebResource | Mount,
+        *,
+        flag: str,
+        endpoints: Sequence[Endpoint | str],
+        reactor: Any,
+    ) -> WebListener:
+        """Serve something else on endpoints of its own, within the bounds of `--web.*` once more.
+
+        :param name: of the part, in the log and in metrics.
+        :param flag: the name of the flag that an error names.
+        :param endpoints: such a flag's value, or endpoint strings.
+        :raises EndpointError: when a string is wrong.
+        """
         named = [each.name for each in fields(Bounds) if each.name in dir(FLAGS)]
         bounds = Bounds(**{each: getattr(FLAGS, each) for each in named})
         trusted = None
@@ -120,4 +161,4 @@ class WebListener(HttpListener):
         served = site.Site(
             resource, bounds=bounds, access_log=FLAGS.access_log, reactor=reactor, proxies=trusted
         )
-        return cls("web", flag="web.listen", endpoints=FLAGS.listen, site=served, reactor=reactor)
+        return cls(name, flag=flag, endpoints=endpoints, site=served, reactor=reactor)

@@ -173,7 +173,9 @@ class Request(server.Request):
         """Answer 500, or cut off what had begun; tell the log, not the client, why."""
         stream = None if self._disconnected or self.finished else self.channel.stream
         request = f"{self.method.decode('ascii')} {self.path.decode('ascii')}"
-        log.error("http.resource_failed", request=request, failure=reason)
+        # A handler that has waited may fail in another context than that of its request.
+        name = self._request_id
+        log.error("http.resource_failed", request=request, request_id=name, failure=reason)
         if stream is not None and self.startedWriting:
             self.channel.abortConnection()
         elif stream is not None:

@@ -18,7 +18,7 @@ from halfsync.logs.loggers import get_asked_logger, get_audit_logger, get_logger
 from halfsync.logs.stream import Log, flush, reopen, running, start
 
 if TYPE_CHECKING:
-    from halfsync.logs.events import emit, line_writer
+    from halfsync.logs.events import emit, line_writer, watch
     from halfsync.logs.render import timestamp
 
 __all__ = [
@@ -36,9 +36,10 @@ __all__ = [
     "running",
     "start",
     "timestamp",
+    "watch",
 ]
 
-_LATER = {"emit": "events", "line_writer": "events", "timestamp": "render"}
+_LATER = {"emit": "events", "line_writer": "events", "timestamp": "render", "watch": "events"}
 """What comes with structlog, and is imported with it: `--help` logs nothing."""
 
 
