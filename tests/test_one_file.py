@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from halfsync.testing import ServiceProcess
+
+from . import arm64
 from .conftest import Bake, furnish, make, pythons
 from .test_build import OFFLINE
 
@@ -65,6 +68,25 @@ def test_it_runs_on_every_python(everywhere: Path, tmp_path: Path, minor: str) -
     done = run(everywhere, tmp_path, "/bin/sh", path=f"{tmp_path}/bin")
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "hello-service 0.1.0"), done.stderr
     assert done.stderr.count("\n") <= 1  # no `ldd` is there to ask about musl, of which pex warns
+
+
+def test_it_serves_on_arm64(everywhere: Path, tmp_path: Path) -> None:
+    """The other half of the file: emulated, it unpacks itself, answers at its listeners, and stops."""
+    python = arm64.python()
+    environ = {"HOME": str(tmp_path), "PEX_ROOT": f"{tmp_path}/root", "PATH": str(python.parent)}
+    ports = [f"--{each}.listen=tcp:0:interface=127.0.0.1" for each in ("web", "admin")]
+    with ServiceProcess([str(everywhere), *ports], environ=environ, patience=300) as service:
+        service.wait_for("service.started")
+        assert service.get("web", "/?name=arm64") == "Hello, arm64!\n"
+        told = json.loads(service.get("admin", "/info"))
+        assert service.stop() == 0
+    assert told["build"]["platforms"][1].startswith("linux-aarch64 ")
+    # The processor that a program is for, in its 19th byte (elf(5)).
+    found = (tmp_path / "root" / "venvs").glob("**/site-packages/cryptography/hazmat/bindings/_rust.abi3.so")
+    assert {path.read_bytes()[18] for path in found} == {AARCH64}
+
+
+AARCH64 = 183
 
 
 def test_it_is_built_again_without_a_network(project: Path, everywhere: Path, tmp_path: Path) -> None:

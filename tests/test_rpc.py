@@ -146,6 +146,32 @@ def test_without_the_compiler(project: Path) -> None:
     assert line.startswith("there is no compiler of Thrift. Debian, Ubuntu: apt install thrift-compiler")
 
 
+def test_users_come_and_go(rpc_pex: Path, environ: dict[str, str], users: Path) -> None:
+    """The pex lists who is in the file, and takes one out once."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [rpc_pex, f"--rpc.users={users}", "run", "rpc-user", *arguments],
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    assert run("list") == (0, "anna\n", "")
+    assert run("remove", "anna") == (
+        0,
+        "anna may not log in any more; connections that are open stay so\n",
+        "",
+    )
+    code, out, said = run("remove", "anna")
+    assert (code, out, said.count("\n")) == (2, "", 1), said
+    assert "has no user 'anna'" in said
+    assert run("list") == (0, "", "")
+    assert users.stat().st_mode & 0o777 == 0o600
+
+
 def test_password_over_tls(serving: Serving, users: Path, tmp_path: Path) -> None:
     """At a public address, over TLS, anna gets in by her password and calls; others do not get in."""
     assert users.stat().st_mode & 0o777 == 0o600

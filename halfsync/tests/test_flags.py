@@ -186,6 +186,56 @@ def test_bad_command_lines(web, admin, capsys, argv, line):
     assert refused(capsys, argv) == [line]
 
 
+def test_what_follows_an_unknown_flag_begins_no_command(web, capsys):
+    """It was meant as the flag's value, and the rest as flags."""
+    assert refused(capsys, ["--zzz", "run", "--web.threads=0"]) == [
+        "--zzz: no such flag; --help lists them",
+        "--web.threads: '0' is less than 1; right is 1 to 1000000 (command line)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["run"], "run: this service declares no commands"),
+        (["run", "this"], "run: this service declares no commands"),
+    ],
+)
+def test_a_service_without_commands(web, capsys, argv, line):
+    """`run` has nothing to run, and does not start the service instead."""
+    assert refused(capsys, argv) == [line]
+
+
+def test_the_bounds_of_a_flag_belong_to_its_range(own_flags, capsys):
+    """The least and the greatest value are taken; what is beyond is refused, as is what is no choice."""
+
+    @flags.declare(flag.namespace("web"))
+    class FLAGS:
+        threads = flagtypes.Count("x", default=3, minimum=2, maximum=4)
+        wait = flagtypes.Seconds("x", default=3, minimum=2, maximum=4)
+        mode = flagtypes.Choice("x", default="on", choices=("on", "off"))
+        file = flagtypes.Path("x", default="")
+
+    for bound in ("2", "4"):
+        flags.parse(ABOUT, [f"--web.threads={bound}", f"--web.wait={bound}"], {})
+        assert (FLAGS.threads, FLAGS.wait) == (int(bound), float(bound))
+    given = ["--web.threads=5", "--web.wait=1.9", "--web.mode=On", "--web.file=a\0b"]
+    assert refused(capsys, given) == [
+        "--web.threads: '5' is more than 4; right is 2 to 4 (command line)",
+        "--web.wait: '1.9' is less than 2; right is 2 to 4 seconds (command line)",
+        "--web.mode: 'On' is none of on, off (command line)",
+        "--web.file: 'a\\x00b' holds a NUL byte (command line)",
+    ]
+
+
+def test_code_does_not_assign_a_flag(web):
+    """It would look as if it had an effect."""
+    flags.parse(ABOUT, [], {})
+    with pytest.raises(flag.FlagException, match="threads: a flag is set by its sources"):
+        web.threads = 3
+    assert web.threads == 16
+
+
 def test_bad_endpoint(web, capsys):
     """The flag, the value, and which of several strings is wrong, each said once."""
     (line,) = refused(capsys, ["--web.listen=tpc:9"])
@@ -601,17 +651,26 @@ def test_a_secret_may_be_in_a_file(secrets, capsys, tmp_path):
 
 def test_a_secret_in_a_file_that_cannot_be_had(secrets, capsys, tmp_path):
     """Each is a line that names variable and file, and nothing of what is in it."""
-    (tmp_path / "bytes").write_bytes(b"hush\xff")
-    (tmp_path / "long").write_bytes(b"x" * 70_000)
+    for name in ("bytes", "db.pin"):
+        (tmp_path / name).write_bytes(b"hush\xff")
+    (tmp_path / "long").write_bytes(b"x" * 65_537)
+    (tmp_path / "longer").write_bytes(b"x" * 70_000)
     os.mkfifo(tmp_path / "fifo")
     for path, said in (
         (tmp_path / "none", "no such file or directory"),
         (tmp_path, "is a directory"),
         (tmp_path / "bytes", "not UTF-8 text at byte 4"),
         (tmp_path / "long", "larger than 65536 bytes"),
+        (tmp_path / "longer", "larger than 65536 bytes"),
     ):
         (line,) = refused(capsys, environ={"HELLO_SERVICE_DB_PIN_FILE": str(path)})
         assert line == f"HELLO_SERVICE_DB_PIN_FILE: '{path}': {said}"
+    (line,) = refused(capsys, environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert line == f"CREDENTIALS_DIRECTORY: '{tmp_path / 'db.pin'}': not UTF-8 text at byte 4"
+    (tmp_path / "db.pin").unlink()
+    (tmp_path / "longest").write_bytes(b"x" * 65_536)
+    flags.parse(ABOUT, [], {"HELLO_SERVICE_DB_PIN_FILE": str(tmp_path / "longest")})
+    assert len(secrets.pin) == 65_536
     flags.parse(ABOUT, [], {"HELLO_SERVICE_DB_PIN_FILE": str(tmp_path / "fifo")})
     assert secrets.pin == ""
     both = {"HELLO_SERVICE_DB_PIN_FILE": "x", "HELLO_SERVICE_DB_PIN": "y"}

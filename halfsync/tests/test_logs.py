@@ -712,6 +712,62 @@ def test_the_service_may_configure_structlog_later():
     assert (events[2]["n"], events[3]["n"]) == (1, 2)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "dictConfig({'version': 1, 'root': {'handlers': []}, 'disable_existing_loggers': False})",
+        "logging.basicConfig(force=True)",
+        "logging.root.handlers.clear()",
+    ],
+)
+def test_the_service_may_configure_all_of_logging_later(call):
+    """Log and audit stay whole where an application replaces the root's handlers and structlog's steps."""
+    events = events_of(
+        run(
+            f"""
+            import logging, structlog
+            from logging.config import dictConfig
+            structlog.configure(processors=[structlog.processors.JSONRenderer()])
+            {call}
+            logs.get_logger("hello.late").info("late.did", n=1)
+            logs.get_audit_logger("hello.door").info("door.opened", n=logs.running().behind)
+            logs.flush()
+            """
+        )
+    )
+    assert [event["event"] for event in events] == ["late.did", "door.opened"]
+
+
+def test_the_service_may_disable_every_logger_there_is():
+    """That is what `dictConfig` does by default, as in Flask's manual; levels decide all the same."""
+    events = events_of(
+        run(
+            """
+            import logging
+            from logging.config import dictConfig
+            early, quiet = logs.get_logger("hello.early"), logs.get_logger("hello.quiet")
+            http, still = logging.getLogger("hello.http"), logging.getLogger("hello.still")
+            dictConfig({"version": 1})
+            assert http.disabled and logging.getLogger("hello.early").disabled
+            logging.getLogger("hello.quiet").setLevel("ERROR")
+            still.setLevel("ERROR")
+            early.info("early.did")
+            early.debug("early.thought")
+            quiet.warning("quiet.did")
+            logs.emit(http, "http.did", {})
+            logs.emit(still, "still.did", {})
+            logs.line_writer(http)('{"event": "line.did"}\\n')
+            assert logs.line_writer(still) is None
+            logs.get_audit_logger("hello.door").info("door.opened")
+            logging.disable(logging.INFO)
+            logs.emit(http, "http.did", {})
+            logs.flush()
+            """
+        )
+    )
+    assert [event["event"] for event in events] == ["early.did", "http.did", "line.did", "door.opened"]
+
+
 def test_audit_events_pass_every_level():
     """Whatever level the log or the logger has; what is not audit does not pass."""
     events = events_of(

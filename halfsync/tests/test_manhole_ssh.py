@@ -535,6 +535,29 @@ def test_everything_is_in_the_log(folder):
     assert "swordfish" not in str(service.events)
 
 
+def test_what_another_object_called_flags_is_given_is_in_the_log(house):
+    """Such an object may run a text that is assigned to it: only that of the real flag is a secret."""
+    screen = Screen(house.command("-tt"))
+    screen.until(">>> ")
+    for line in (
+        "class Runs: __setattr__ = lambda self, name, text: exec(text)\r",
+        "class Other: sample = Runs()\r",
+        "globals()['flags'] = Other()\r",
+        "flags.sample.password = 'print(6 * 7)'\r",
+    ):
+        screen.types(line)
+        screen.until("... " if line.startswith("class") else "\n>>> ")
+        if line.startswith("class"):
+            screen.types("\r")
+            screen.until(">>> ")
+    screen.types("\x04")
+    assert screen.exit_code() == 0
+    line = ""
+    while not line.startswith("flags.sample.password"):
+        line = house.service.wait_for("manhole.line")["line"]
+    assert line == "flags.sample.password = 'print(6 * 7)'"
+
+
 def test_the_last_line_of_a_process_is_in_the_log(folder):
     """Nobody can prevent that a line ends the process, but it is known which one did, and whose it was."""
     with start(folder, "--manhole.open") as service:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
 import threading
+from typing import Any, ClassVar
 
 import pytest
 from twisted.internet import reactor as real_reactor
@@ -242,6 +244,77 @@ def test_completion():
     assert Watched.evaluated == 0
     assert completion.complete("f().co", namespace) == (".co", [])
     assert "readline" not in sys.modules or sys.modules["readline"] is not None
+
+
+class Traps:
+    """Has code wherever an attribute may have some; each notes that it ran."""
+
+    ran: ClassVar[list[str]] = []
+
+    def _note(self, *_: Any) -> Any:
+        Traps.ran.append("code")
+        return self
+
+    costly = property(_note)
+    cached = functools.cached_property(_note)
+    __class__ = property(_note)  # type: ignore[assignment]
+    __signature__ = property(_note)
+
+    def __call__(self):
+        """It can be called, and is not."""
+
+    def __dir__(self):
+        return self._note() and []
+
+    def __getattr__(self, name):
+        return self._note()
+
+    class Descriptor:
+        """Neither a property nor a function."""
+
+        def __get__(self, *_: Any) -> Any:
+            Traps.ran.append("code")
+            return self
+
+    bound = Descriptor()
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("tra", ["traps("]),
+        ("traps.c", ["traps.cached", "traps.costly"]),
+        ("traps.b", ["traps.bound"]),
+        ("traps.costly.r", []),
+        ("traps.cached.r", []),
+        ("traps.bound.r", []),
+        ("traps.nothing.r", []),
+        ("traps.ran.app", ["traps.ran.append("]),
+        ("traps.plain.up", ["traps.plain.upper("]),
+        ("slotted.full.up", ["slotted.full.upper("]),
+        ("slotted.empty.up", []),
+        ("slotted.empty", ["slotted.empty"]),
+        ("Traps.ran.app", ["Traps.ran.append("]),
+        ("os.path.joi", ["os.path.join("]),
+        ("traps._no", ["traps._note("]),
+        ("ours.evaluat", ["ours.evaluated"]),
+        ("ours.costly.real", ["ours.costly.real"]),
+    ],
+)
+def test_the_tab_key_runs_no_code(line, offered, monkeypatch):
+    """The log does not have it: only objects of the library's own are asked, the others are looked at."""
+
+    class Slotted:
+        __slots__ = ("empty", "full")
+
+    slotted, traps, ours = Slotted(), Traps(), Watched()
+    slotted.full = "text"
+    traps.plain = "text"
+    monkeypatch.setattr(Watched, "__module__", "halfsync.sample")
+    Traps.ran.clear()
+    namespace = {"traps": traps, "Traps": Traps, "slotted": slotted, "os": os, "ours": ours}
+    assert completion.complete(line, namespace)[1] == offered
+    assert Traps.ran == []
 
 
 def test_a_tool_called_in_a_thread_looks_in_the_reactor(tools, monkeypatch):

@@ -358,6 +358,8 @@ def test_container_finds_and_refuses():
     tasks = Tasks(one, Periodic("two", 1, quick(clock), reactor=clock))
     assert tasks["one"] is one
     assert [task.label for task in tasks] == ["one", "two"]
+    assert tasks.label == "tasks"
+    assert tasks.tasks() == [one, tasks["two"]]
     with pytest.raises(ValueError, match="one name"):
         Tasks(one, one)
 

@@ -61,6 +61,73 @@ def call(client: Sample.Client) -> str:
     return client.echo("text")
 """
 
+CALLER = """\
+from __future__ import annotations
+
+from halfsync.thrift import FakeRpc, RpcClient
+from sample_rpc import Sample
+from sample_rpc.ttypes import Part
+
+
+async def awaited(client: RpcClient[Sample.Client]) -> dict[str, int]:
+    text: str = await client.call(Sample.Client.hello, "Anna")
+    named: str = await client.call(Sample.Client.hello, name=text)
+    part: Part = await client.call(Sample.Client.part, Part(name=named))
+    await client.call(Sample.Client.note, part.name or "")
+    return await client.call(Sample.Client.lengths, {"a"})
+
+
+def blocking(client: RpcClient[Sample.Client]) -> str:
+    return client.blocking.hello("Anna") + client.blocking.part(Part(name="x")).name
+
+
+async def in_a_test() -> None:
+    fake = FakeRpc(Sample.Client)
+    fake.answers("hello", "Hello")
+    text: str = await fake.call(Sample.Client.hello, "Anna") + fake.blocking.ping()
+    print(text)
+
+
+async def made(reactor: object) -> str:
+    client = RpcClient(Sample.Client, "tcp:127.0.0.1:9", reactor=reactor, idempotent=["hello"])
+    return await client.call(Sample.Client.hello, "Anna")
+"""
+
+WRONG_CALLER = """\
+from __future__ import annotations
+
+from halfsync.thrift import RpcClient
+from sample_rpc import Sample
+
+
+async def awaited(client: RpcClient[Sample.Client]) -> None:
+    await client.call(Sample.Client.hello, 1)
+    await client.call(Sample.Client.hello, nome="Anna")
+    await client.call(Sample.Client.hello)
+    number: int = await client.call(Sample.Client.hello, "Anna")
+    (await client.call(Sample.Client.lengths, {"a"})).append(number)
+    await client.call(Sample.Client.greet, "Anna")
+
+
+def blocking(client: RpcClient[Sample.Client]) -> None:
+    client.blocking.hello(1)
+    number: int = client.blocking.hello("Anna")
+    client.blocking.greet(number)
+"""
+
+WRONG_CALLS = (
+    'Argument 2 to "call" of "Faces" has incompatible type "int"; expected "str"',
+    'Unexpected keyword argument "nome" for "call"',
+    'Missing positional argument "name" in call to "call"',
+    'expected "Callable[[Client, str], int]"',
+    '"dict[str, int]" has no attribute "append"',
+    'has no attribute "greet"',
+    'Argument 1 to "hello" of "Client" has incompatible type "int"; expected "str"',
+    'Incompatible types in assignment (expression has type "str", variable has type "int")',
+    '"Client" has no attribute "greet"',
+)
+"""What mypy says of each of these, in turn."""
+
 IDL = """\
 namespace py kinds
 enum Color { RED = 1, BLUE = 5 }
@@ -135,6 +202,24 @@ def test_what_is_wrong_is_found(sample):
     assert "Cannot instantiate abstract class" in found[1]
     assert "Incompatible return value type" in found[2]
     assert 'Argument 1 to "echo"' in found[3]
+
+
+def test_calls_are_clean_for_mypy(sample):
+    """Both faces of the client, and its stand-in for tests, have the types of the IDL."""
+    assert mypy(CALLER, sample) == []
+
+
+def test_calls_are_clean_for_pyright(sample):
+    """And pyright in its strict mode finds nothing either."""
+    assert pyright(CALLER, sample) == []
+
+
+def test_wrong_calls_are_found(sample):
+    """In either face: a wrong argument, one that lacks, a result used as what it is not, no such method."""
+    found = mypy(WRONG_CALLER, sample)
+    for number, said in enumerate(WRONG_CALLS):
+        assert said in found[number], found
+    assert len(found) == len(WRONG_CALLS), found
 
 
 @pytest.mark.skipif(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from halfsync.life.errors import StartError
+from halfsync.life.errors import StartError, WrongFlagsError
 from halfsync.thrift import rpc_user as module
-from halfsync.thrift.users import Keys, Users, UsersError
+from halfsync.thrift.users import Keys, NoUserError, Users, UsersError
 
 
 @pytest.fixture
@@ -65,6 +66,46 @@ def test_names(users, name):
         users.add(name, Keys.of("x"))
 
 
+def test_removed(users):
+    """Who is removed is gone; the others, the comments and the made-up salts stay, and so does the mode."""
+    for name in ("anna", "bob", "zoë"):
+        users.add(name, Keys.of("pencil"))
+    with Path(users.path).open("a") as file:
+        file.write("# anna:  a comment\n")
+    made_up = users.keys("nobody").salt
+    users.remove("anna")
+    assert users.names() == ["bob", "zoë"]
+    assert not users.keys("anna").matches("pencil")
+    assert users.keys("bob").matches("pencil")
+    assert users.keys("nobody").salt == made_up
+    assert "# anna:  a comment\n" in Path(users.path).read_text()
+    assert Path(users.path).stat().st_mode & 0o777 == 0o600
+    assert list(Path(users.path).parent.iterdir()) == [Path(users.path)]
+    before = Path(users.path).read_bytes()
+    with pytest.raises(NoUserError, match="no user 'anna'"):
+        users.remove("anna")
+    assert Path(users.path).read_bytes() == before
+    users.remove("bob")
+    users.remove("zoë")
+    assert users.names() == []
+    users.verify()
+
+
+def test_a_full_disk_changes_nothing(users, monkeypatch):
+    """When the new file cannot take the old one's place, the old one stays, and the line says why."""
+    users.add("anna", Keys.of("pencil"))
+    before = Path(users.path).read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsersError, match="No space left on device"):
+        users.remove("anna")
+    assert Path(users.path).read_bytes() == before
+    assert list(Path(users.path).parent.iterdir()) == [Path(users.path)]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_root_adds_for_the_service(users):
     """The file is the folder's owner's, and stays its own; at a login it must not be somebody else's."""
@@ -76,6 +117,9 @@ def test_root_adds_for_the_service(users):
     os.chown(path, 4713, 4712)
     users.add("bert", Keys.of("pencil"))
     assert path.stat().st_uid == 4713
+    users.remove("bert")
+    assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (4713, 0o600)
+    assert users.names() == ["anna"]
     with pytest.raises(UsersError, match="belongs to another user"):
         users.keys("anna")
 
@@ -88,9 +132,42 @@ def test_command(users, monkeypatch, capsys):
 
     monkeypatch.setattr(module, "FLAGS", Flags)
     monkeypatch.setattr("sys.stdin", io.StringIO("pencil\n"))
-    assert module.rpc_user(["remove", "anna"]) == 2
+    for wrong in ([], ["add"], ["add", "a", "b"], ["remove"], ["list", "anna"], ["rename", "anna"]):
+        assert module.rpc_user(wrong) == 2
+        assert capsys.readouterr().err == "usage: run rpc-user add NAME | remove NAME | list\n"
     with pytest.raises(StartError, match=r"--rpc\.users"):
         module.rpc_user(["add", "anna"])
     Flags.users = users.path
     assert module.rpc_user(["add", "anna"]) == 0
     assert users.keys("anna").matches("pencil")
+    assert capsys.readouterr().out == "anna may log in from now on\n"
+    assert module.rpc_user(["list"]) == 0
+    # As it is: names, and nothing of their keys.
+    assert capsys.readouterr().out == "anna\n"
+    assert module.rpc_user(["remove", "anna"]) == 0
+    assert capsys.readouterr().out == "anna may not log in any more; connections that are open stay so\n"
+    with pytest.raises(WrongFlagsError) as refused:
+        module.rpc_user(["remove", "anna"])
+    assert refused.value.exit_code == 2
+    assert str(refused.value) == f"{users.path} has no user 'anna'; `run rpc-user list` says who there is"
+    assert module.rpc_user(["list"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_names_that_a_terminal_would_obey(users, monkeypatch, capsys):
+    """A name with control characters is listed escaped."""
+    users.add("anna", Keys.of("pencil"))
+    text = Path(users.path).read_text()
+    Path(users.path).write_text(text + text.splitlines()[-1].replace("anna", "\x1b[2Jeve") + "\n")
+    monkeypatch.setattr(module, "FLAGS", SimpleNamespace(users=users.path))
+    assert module.rpc_user(["list"]) == 0
+    assert capsys.readouterr().out == "anna\n'\\x1b[2Jeve'\n"
+
+
+def test_without_a_file(users, monkeypatch):
+    """There is nobody to list or remove, and no file is made."""
+    monkeypatch.setattr(module, "FLAGS", SimpleNamespace(users=users.path))
+    for arguments in (["list"], ["remove", "anna"]):
+        with pytest.raises(StartError, match="No such file"):
+            module.rpc_user(arguments)
+    assert not Path(users.path).exists()

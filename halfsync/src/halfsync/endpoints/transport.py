@@ -22,13 +22,16 @@ from zope.interface import implementer
 
 from halfsync.endpoints.addresses import from_socket
 from halfsync.endpoints.kernel import has_hung_up, unsent_in_kernel
-from halfsync.endpoints.send_queue import SendQueue
+from halfsync.endpoints.send_queue import SendQueue, send_window
+from halfsync.endpoints.tcp_options import TcpOptions
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from twisted.internet.interfaces import IPushProducer
+
+    from halfsync.endpoints.send_queue import FilePiece
 
 log = get_logger(__name__)
 
@@ -37,7 +40,7 @@ FULL = 64 * 1024
 
 
 @implementer(ITCPTransport, ISystemHandle)
-class SocketTransport(FileDescriptor):
+class SocketTransport(TcpOptions, FileDescriptor):
     """One accepted connection; `twisted.internet.tcp.Port` makes it as it makes its own."""
 
     sink: memoryview | None = None
@@ -109,10 +112,11 @@ class SocketTransport(FileDescriptor):
         queue = self._queue
         if queue is not None:
             try:
-                queue.drop(self._send(queue.turn()))
+                file = queue.file
+                queue.drop(self._send(queue.turn()) if file is None else send_window(self.socket, file))
             except (BlockingIOError, InterruptedError):
                 return None
-            except OSError:
+            except (OSError, ValueError):
                 return CONNECTION_LOST
             if queue.size:
                 return None
@@ -150,7 +154,9 @@ class SocketTransport(FileDescriptor):
             return
         # It tells the producer, and stops reading and writing.
         FileDescriptor.connectionLost(self, reason)
-        self._queue = self.sink = None
+        queue, self._queue, self.sink = self._queue, None, None
+        if queue is not None and queue.in_files:
+            queue.close()
         self._close(reset=bool(reason.check(error.ConnectionAborted)))
         protocol, self.protocol = self.protocol, None
         protocol.connectionLost(reason)
@@ -197,6 +203,19 @@ class SocketTransport(FileDescriptor):
         if self._queue is not None:
             self._pause_if_full()
 
+    def send_file(self, piece: FilePiece) -> None:
+        """Send a window of a file behind all that was sent, at once as far as the kernel takes it."""
+        if not self.connected or self._half_closed:
+            piece.file.close()
+            return
+        if self._queue is None:
+            # As in `send`.
+            with suppress(OSError, ValueError):
+                piece.drop(send_window(self.socket, piece))
+        if piece:
+            self._keep(piece)
+            self._pause_if_full()
+
     def loseConnection(self) -> None:
         """Close once everything is sent."""
         if not self.connected or self.disconnecting:
@@ -237,36 +256,21 @@ class SocketTransport(FileDescriptor):
         """Return the client's address."""
         return from_socket(self._client)
 
-    def getHandle(self) -> socket.socket:
-        """Return the socket."""
-        return self.socket
-
-    def getTcpNoDelay(self) -> bool:
-        """Say whether small pieces are sent at once."""
-        return bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-
-    def setTcpNoDelay(self, enabled: bool) -> None:  # noqa: FBT001  ITCPTransport has it so
-        """Have small pieces sent at once, or not."""
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(enabled))
-
-    def getTcpKeepAlive(self) -> bool:
-        """Say whether the kernel asks from time to time if the client is there."""
-        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:  # noqa: FBT001  the same
-        """Have the kernel ask, or not."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(enabled))
-
     # Protocols that know this transport call these.
 
     @property
     def unsent(self) -> int:
-        """How many bytes wait for the client in our memory."""
+        """How many bytes wait for the client here."""
         return 0 if self._queue is None else self._queue.size
 
     @property
+    def held(self) -> int:
+        """How many of those are in our memory: no byte of a file is."""
+        return 0 if self._queue is None else self._queue.size - self._queue.in_files
+
+    @property
     def untaken(self) -> int:
-        """How many bytes the client has not taken: those in our memory, and those in the kernel's."""
+        """How many bytes the client has not taken: those that wait here, and those in the kernel."""
         return self.unsent + unsent_in_kernel(self.socket)
 
     @property
@@ -303,7 +307,7 @@ class SocketTransport(FileDescriptor):
         with suppress(OSError):
             self.socket.close()
 
-    def _keep(self, data: bytes | memoryview) -> None:
+    def _keep(self, data: bytes | memoryview | FilePiece) -> None:
         if self._queue is None:
             self._queue = SendQueue()
             self.startWriting()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from halfsync.http.context import describe
 from halfsync.http.response import read
 from halfsync.http.trailers import Trailers
 
@@ -25,6 +26,12 @@ class AppCalls:
     _gone = False
     _trailers: Trailers | None = None
     """Of a response to a client that takes them."""
+
+    def describe(self) -> str:
+        """Say what the thread is at."""
+        return describe(self._stream)
+
+    # By the environ.
 
     def client_gone(self) -> bool:
         """Say whether the client is known to have left, so that nobody waits for the response."""

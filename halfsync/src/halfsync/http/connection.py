@@ -130,7 +130,7 @@ class H1Connection(H1Ends):
 
     def buffered(self) -> int:
         """Return how many bytes have come that are not read yet, and are ready that are not sent."""
-        return self.outgoing.unsent + (0 if self.closing else self.parser.held)
+        return self.outgoing.held + (0 if self.closing else self.parser.held)
 
     def streams(self) -> list[Stream]:
         """Return the request that is being answered."""

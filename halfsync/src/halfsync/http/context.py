@@ -81,6 +81,8 @@ class Context:
         self.reading_on = ReadingOn()
         self.disk_thread = Disk(reactor)
         """For what may have to wait for the disk."""
+        self.file_thread = Disk(reactor, "files")
+        """The same for files that responses are made of, which may be on another one."""
         self._date = (0, "", b"")
         self._own_addresses: dict[Address, Address] = {}
 

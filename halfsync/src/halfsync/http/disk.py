@@ -20,7 +20,8 @@ class Disk:
     With a reactor that knows no threads, as one in memory, they are made at once.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, name: str = "disk") -> None:
+        self._name = name
         self._reactor = reactor if IReactorFromThreads.providedBy(reactor) else None
         self._calls: SimpleQueue[tuple[Callable[[], object], Done]] = SimpleQueue()
         self._thread: Thread | None = None
@@ -31,7 +32,7 @@ class Disk:
             done(_made(call))
             return
         if self._thread is None:
-            self._thread = Thread(target=self._work, name="disk", daemon=True)
+            self._thread = Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
         self._calls.put((call, done))
 

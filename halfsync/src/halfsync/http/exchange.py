@@ -9,8 +9,8 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from halfsync import deadline as deadlines
 from halfsync.http.app_calls import AppCalls
 from halfsync.http.connections import client_key
-from halfsync.http.context import describe
 from halfsync.http.environ import FileWrapper, blocks_of, complete, errors
+from halfsync.http.file_body import FileSender, file_to_send
 from halfsync.http.flow import SLICE, Disconnected, Flow
 from halfsync.http.request_id import bind
 from halfsync.http.response import read
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
     from halfsync.client_waits import ClientWaits
+    from halfsync.http.file_body import OpenFile
     from halfsync.http.flow import Workers
     from halfsync.http.stream import RequestHead, ResponseHead, Stream
 
@@ -100,10 +101,6 @@ class Exchange(AppCalls):
                 # It may have been made after the reactor looked.
                 self._flow.gone()
 
-    def describe(self) -> str:
-        """Say what the thread is at."""
-        return describe(self._stream)
-
     def _run(self) -> None:
         environ = self._environ.copy()
         complete(environ, self._stream, self._request, self._body, depth=self._depth)
@@ -154,11 +151,13 @@ class Exchange(AppCalls):
         self._end()
 
     def _may_answer(self) -> bool:
-        """Say whether it has a body, of which nothing has been sent, and a client to send it to."""
-        return not (self._started or self._gone) and self._has_body()
+        """Say whether it has a body and nothing else, of which nothing has been sent, and a client."""
+        return not (self._started or self._gone or self._trailers) and self._has_body()
 
     def _send_each(self, result: Iterable[bytes]) -> None:
         if isinstance(result, FileWrapper):
+            if self._hand_file_over(result.filelike):
+                return
             result = blocks_of(result.filelike, SLICE)
         for data in result:
             self._send(data)
@@ -166,6 +165,17 @@ class Exchange(AppCalls):
                 # What is never sent need not be made; it may be endless.
                 break
         self._end()
+
+    def _hand_file_over(self, given: Any) -> bool:
+        """Have the kernel send a file that is a whole body, if it can; the thread goes on then."""
+        head = self._require_head()
+        file = None if self._started or self._trailers else file_to_send(given, head, self._stream)
+        if file is None:
+            return False
+        self._started = self._complete = True
+        self._sent = file.left
+        self._workers.in_reactor(self._send_file, file)
+        return True
 
     def _send(self, data: bytes) -> None:
         if not isinstance(data, bytes):
@@ -192,7 +202,7 @@ class Exchange(AppCalls):
 
     def _begin_flow(self, head: ResponseHead) -> Flow:
         if self._trailers is not None:
-            head.trailers = self._trailers.names
+            head = self._head = head.with_trailers(self._trailers.names)
         self._flow = Flow(self._stream, self._workers, head, self._waits)
         return self._flow
 
@@ -292,6 +302,12 @@ class Exchange(AppCalls):
             self._stream.answer(self._require_head(), data, release)
         elif release is not None:
             release()
+
+    def _send_file(self, file: OpenFile) -> None:
+        if self._gone:
+            file.close()
+        else:
+            FileSender(self._stream, self._require_head(), file)
 
     def _abort(self) -> None:
         if not self._gone:

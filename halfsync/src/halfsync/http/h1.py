@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from halfsync.endpoints.addresses import Address
+    from halfsync.endpoints.send_queue import FilePiece
     from halfsync.endpoints.transport import SocketTransport
     from halfsync.http.context import Context
     from halfsync.http.parser import Parser
@@ -22,8 +23,15 @@ class Sender(Protocol):
     socket: SocketTransport | None
     """The transport, when it is one that sends at once, and reads into memory of ours."""
 
+    @property
+    def sends_files(self) -> bool:
+        """Whether the kernel can send files to the client."""
+
     def send(self, *pieces: bytes) -> None:
         """Send bytes: at once, as far as the kernel takes them."""
+
+    def send_file(self, piece: FilePiece) -> None:
+        """Send a window of a file; only where that can be."""
 
 
 class H1(Connection, Protocol):

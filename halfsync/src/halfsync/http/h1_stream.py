@@ -9,6 +9,7 @@ from halfsync.http.stream import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from halfsync.endpoints.send_queue import FilePiece
     from halfsync.http.account import Holder
     from halfsync.http.context import Context
     from halfsync.http.h1 import H1
@@ -94,6 +95,16 @@ class H1Stream(Stream):
             self.connection.outgoing.send(b"%x\r\n" % len(data), data, b"\r\n")
         else:
             self.connection.outgoing.send(data)
+
+    @property
+    def sends_files(self) -> bool:
+        """Whether the kernel can send files to the client."""
+        return self.connection.outgoing.sends_files
+
+    def write_file(self, piece: FilePiece) -> None:
+        """Have the kernel send a window of a file."""
+        self.sent += len(piece)
+        self.connection.outgoing.send_file(piece)
 
     def finish(self, trailers: Sequence[tuple[str, str]] = ()) -> None:
         """End the response."""

@@ -8,6 +8,7 @@ from halfsync.endpoints.transport import SocketTransport
 from halfsync.http.rate import Pace, untaken
 
 if TYPE_CHECKING:
+    from halfsync.endpoints.send_queue import FilePiece
     from halfsync.http.h1 import H1
 
 
@@ -40,9 +41,21 @@ class Outgoing:
             self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     @property
-    def unsent(self) -> int:
+    def sends_files(self) -> bool:
+        """Whether the kernel can send files to the client: there is a plain socket, without TLS."""
+        return type(self.socket) is SocketTransport
+
+    def send_file(self, piece: FilePiece) -> None:
+        """Send a window of a file; only where that can be."""
+        if self.pace is not None:
+            self.pace.sent(len(piece))
+        if self.socket is not None:
+            self.socket.send_file(piece)
+
+    @property
+    def held(self) -> int:
         """Bytes that wait in our memory."""
-        return 0 if self.socket is None else self.socket.unsent
+        return 0 if self.socket is None else self.socket.held
 
     def last(self) -> float:
         """Return until when the client may take what is left, after which the connection ends."""

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 from urllib.parse import quote
 
+from halfsync.http.file_part import FilePart
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from importlib.resources.abc import Traversable
@@ -131,7 +133,7 @@ class StaticFiles:
             return []
         found.file.seek(start)
         wrapper = environ.get("wsgi.file_wrapper", _blocks)
-        return cast("Iterable[bytes]", wrapper(_Part(found.file, end - start), 64 * 1024))
+        return cast("Iterable[bytes]", wrapper(FilePart(found.file, end - start), 64 * 1024))
 
     def _is_there(self, names: list[str]) -> bool:
         found = self._open(names)
@@ -188,23 +190,7 @@ class StaticFiles:
         return tag
 
 
-class _Part:
-    """So many bytes of a file, from where it stands."""
-
-    def __init__(self, file: BinaryIO, left: int) -> None:
-        self._file = file
-        self._left = left
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(self._left if size < 0 else min(size, self._left))
-        self._left -= len(data)
-        return data
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _blocks(file: _Part, size: int) -> Iterable[bytes]:
+def _blocks(file: FilePart, size: int) -> Iterable[bytes]:
     """Do what `wsgi.file_wrapper` does, where a server has none."""
     try:
         while data := file.read(size):

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from halfsync.endpoints.addresses import Address
+    from halfsync.endpoints.send_queue import FilePiece
     from halfsync.http.account import Account, Holder
+    from halfsync.http.disk import Disk
 
 NO_CONTENT = frozenset((204, 205, 304))
 """Final statuses whose responses have no content (RFC 9110 section 6.4.1 and 15.3.6)."""
@@ -104,6 +106,12 @@ class ResponseHead:
         other.__dict__.update(self.__dict__, length=length, _beginning=None)
         return other
 
+    def with_trailers(self, names: Sequence[str]) -> ResponseHead:
+        """Return another one like it, of a response with trailers; they share the headers."""
+        other = ResponseHead.__new__(ResponseHead)
+        other.__dict__.update(self.__dict__, trailers=names, _beginning=None)
+        return other
+
     def block(self) -> str:
         """Return the headers as lines, with their ends; they may not be changed any more."""
         if self._block is None:
@@ -120,7 +128,7 @@ class ResponseHead:
             if (
                 self.length is not None
                 and self.code not in {204, 205}
-                and not (self.has_date or self.has_request_id or self.close)
+                and not (self.has_date or self.has_request_id or self.close or self.trailers)
             ):
                 lines = (
                     f"HTTP/1.1 {self.code} {self.reason}\r\n{self.block()}Content-Length: {self.length}\r\n"
@@ -150,6 +158,8 @@ class Shared(Protocol):
     """For whatever requests and responses hold in memory."""
     disk: Account
     """For responses that wait for slow clients."""
+    file_thread: Disk
+    """For files that responses are made of."""
 
     @property
     def draining(self) -> bool:
@@ -240,6 +250,15 @@ class Stream(ABC):
     @abstractmethod
     def write(self, data: bytes) -> None:
         """Send more of a body that has begun."""
+
+    @property
+    def sends_files(self) -> bool:
+        """Whether there is `write_file`; for any thread."""
+        return False
+
+    def write_file(self, piece: FilePiece) -> None:
+        """Have the kernel send a window of a file as more of a body of known length."""
+        raise NotImplementedError
 
     @abstractmethod
     def finish(self, trailers: Sequence[tuple[str, str]] = ()) -> None:

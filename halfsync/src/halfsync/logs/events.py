@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _HEAD = frozenset(("timestamp", "level", "logger", "event"))
 
+_PLACE = "halfsync.logs"
+"""The logger at which the log of the process is kept."""
+
 
 def make_logger(name: str, kind: str) -> BoundLogger:
     """Return the logger of that name and kind; `loggers` says what the kinds are."""
@@ -35,7 +38,10 @@ def make_logger(name: str, kind: str) -> BoundLogger:
 
 
 class Holder(logging.Handler):
-    """Keeps the log of the process where everything of `logging` is kept: at its root."""
+    """Keeps the log of the process where everything of `logging` is kept: in its tree.
+
+    Not at the root, whose handlers `logging.basicConfig(force=True)` and `dictConfig` take away.
+    """
 
     def __init__(self, steps: list[Processor], log: object) -> None:
         super().__init__(logging.CRITICAL + 1)
@@ -48,10 +54,16 @@ class Holder(logging.Handler):
 
 def holder() -> Holder | None:
     """Return what keeps the log of this process; None until it has started."""
-    for each in logging.root.handlers:
+    # Of each event: without the lock that getLogger takes.
+    for each in getattr(logging.root.manager.loggerDict.get(_PLACE), "handlers", ()):
         if type(each) is Holder:
             return each
     return None
+
+
+def hold(steps: list[Processor], log: object) -> None:
+    """Keep the log of this process, which has started, with the steps of an event."""
+    logging.getLogger(_PLACE).addHandler(Holder(steps, log))
 
 
 def _steps() -> list[Processor]:
@@ -85,7 +97,7 @@ def emit(logger: logging.Logger, event: str, fields: EventDict) -> None:
     if not steps or not isinstance(steps[-1], Completion):
         # The log has not started, or structlog.testing.capture_logs captures events.
         BoundLogger(logger, steps, dict(fields)).info(event)
-    elif logger.isEnabledFor(logging.INFO):
+    elif _is_wanted(logger):
         head = {"timestamp": timestamp(), "level": "info", "logger": logger.name, "event": event}
         steps[-1].write({**head, **fields}, audit=False)
 
@@ -97,9 +109,37 @@ def line_writer(logger: logging.Logger) -> Callable[[str], None] | None:
     An event of every request that is written so takes 2 microseconds of the reactor's thread.
     """
     steps = _steps()
-    if steps and isinstance(steps[-1], Completion) and logger.isEnabledFor(logging.INFO):
+    if steps and isinstance(steps[-1], Completion) and _is_wanted(logger):
         return steps[-1].write_line
     return None
+
+
+def _is_wanted(logger: logging.Logger) -> bool:
+    """Say whether the level of a logger lets events at level info pass."""
+    if logger.isEnabledFor(logging.INFO):
+        return True
+    return logger.disabled and max(logger.getEffectiveLevel(), logger.manager.disable + 1) <= logging.INFO
+
+
+class _ByLevel:
+    """A logger that is disabled, judged by its level alone."""
+
+    disabled = False
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self.getEffectiveLevel = logger.getEffectiveLevel
+
+
+def _by_level(logger: Any, method: str, event: EventDict) -> EventDict:
+    """Let an event pass by the level of its logger.
+
+    Whether that is disabled does not matter: `dictConfig`, in an application's own hands, disables by default
+    every logger that there is and that it does not name, and the log would say no more.
+    """
+    kept: EventDict = filter_by_level(
+        cast("Any", _ByLevel(logger)) if logger.disabled else logger, method, event
+    )
+    return kept
 
 
 class _Logger(BoundLogger):
@@ -182,7 +222,7 @@ def configure(completion: Completion) -> list[Processor]:
 
     It is one list for all loggers: structlog.testing.capture_logs changes it in place.
     """
-    steps: list[Processor] = [filter_by_level, completion]
+    steps: list[Processor] = [_by_level, completion]
     structlog.configure(
         processors=steps,
         wrapper_class=BoundLogger,

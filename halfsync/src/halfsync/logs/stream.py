@@ -121,7 +121,7 @@ class Log:
             events.Completion(self._write, None if self._for_people else self._sink.write)
         )
         sources.Sources(steps).redirect(prints=not (self._for_people or self._file or self._command))
-        logging.getLogger().addHandler(events.Holder(steps, self))
+        events.hold(steps, self)
         atexit.register(self.flush)
 
     def reopen(self) -> None:

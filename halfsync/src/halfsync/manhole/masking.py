@@ -20,6 +20,7 @@ def masked(source: str, secrets: Collection[str]) -> str:
 
     `flags.db.token = 'hush'` is such an assignment for a secret flag `db.token`; an f-string is no constant.
     What does not parse by itself is returned as it is: it cannot be told there what is a constant.
+    So is a statement that gives the name `flags` to something else, which may run what it is given.
     :param source: a statement from its first line on, as it will be run.
     """
     if not secrets:
@@ -29,7 +30,7 @@ def masked(source: str, secrets: Collection[str]) -> str:
     # As the interpreter reads it: the prefix and the blanks after it are no code.
     blanks = len(lines[0]) - len(lines[0][len(prefix) :].lstrip(" ")) if prefix else 0
     tree = _parse("\n".join([lines[0][blanks:], *lines[1:]]))
-    if tree is None:
+    if tree is None or any(_names_flags(node) for node in ast.walk(tree)):
         return source
     encoded = [line.encode() for line in lines]
     # The last first, so that places before it stay what they are.
@@ -71,6 +72,17 @@ def _constants(tree: ast.AST, secrets: Collection[str]) -> list[ast.Constant]:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.value, ast.Constant)
         if _flag(node.targets[0]) in secrets
     ]
+
+
+def _names_flags(node: ast.AST) -> bool:
+    """Say whether a node gives the name `flags` to something else, as an assignment, or a parameter."""
+    if isinstance(node, ast.Name):
+        return node.id == "flags" and not isinstance(node.ctx, ast.Load)
+    if isinstance(node, ast.alias):
+        return (node.asname or node.name.partition(".")[0]) in ("flags", "*")
+    # Other nodes have such a name as a text: a function, a parameter, an exception, a pattern.
+    others = isinstance(node, ast.Attribute | ast.Constant | ast.keyword | ast.Global | ast.Nonlocal)
+    return not others and any(value == "flags" for _, value in ast.iter_fields(node))
 
 
 def _flag(target: ast.expr) -> str:

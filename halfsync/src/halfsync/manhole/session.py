@@ -18,6 +18,7 @@ from halfsync.manhole.interpreter import Interpreter
 from halfsync.manhole.log_filter import conch_log
 from halfsync.manhole.masking import masked
 from halfsync.manhole.prompt import Prompt
+from halfsync.manhole.views import FlagsView
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -237,7 +238,7 @@ class ManholeSession(SSHChannel):
         It fails with LineRefusedError, and with CancelledError when the person did not want to wait.
         :param begins: the source is the beginning of a statement, and not the rest of one.
         """
-        if begins:
+        if begins and self._interpreter and type(self._interpreter.namespace.get("flags")) is FlagsView:
             source = masked(source, [each.name for each in flags.states() if each.secret])
         events = [{**self.login.facts(), "line": line} for line in source.split("\n")]
         running = logs.running()

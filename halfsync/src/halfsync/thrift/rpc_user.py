@@ -1,4 +1,4 @@
-"""The command `rpc-user`: `run rpc-user add NAME` puts a user into the file of `--rpc.users`."""
+"""The command `rpc-user`: who is in the file of `--rpc.users`; `add NAME`, `remove NAME`, `list`."""
 
 from __future__ import annotations
 
@@ -10,35 +10,55 @@ from scramp import ScramException
 
 from halfsync.life.errors import StartError, WrongFlagsError
 from halfsync.thrift.listener import FLAGS
-from halfsync.thrift.users import Keys, Users, UsersError
+from halfsync.thrift.users import Keys, NoUserError, Users, UsersError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 USAGE = 2
 
+TAKES_NAME = {"add": True, "remove": True, "list": False}
+
 
 def rpc_user(arguments: Sequence[str]) -> int:
-    """Add a user of RPC, or give one a new password: `add NAME`.
+    """Change or show who may log in: `add NAME` (again, for a new password), `remove NAME`, `list`.
 
     The password is asked for twice at a terminal; from a pipe it is the first line.
-    :raises StartError: when the file or the password cannot be used.
+    What lists are made of are names, one a line, and never keys.
+    :raises StartError: when the file or the password cannot be used; WrongFlagsError, when the flag is empty
+        or there is nobody to remove.
     """
-    if len(arguments) != 2 or arguments[0] != "add":
-        print("usage: run rpc-user add NAME", file=sys.stderr)  # noqa: T201  for the person who called it
+    verb, *names = arguments or [""]
+    if TAKES_NAME.get(verb) is None or len(names) != TAKES_NAME[verb]:
+        print("usage: run rpc-user add NAME | remove NAME | list", file=sys.stderr)  # noqa: T201  for a person
         return USAGE
-    name = arguments[1]
     if not FLAGS.users:
         raise WrongFlagsError("--rpc.users: is empty; it names the file of users")
+    users = Users(FLAGS.users)
+    try:
+        lines = _do(users, verb, *names)
+    except NoUserError as error:
+        raise WrongFlagsError(str(error)) from error
+    except (UsersError, ScramException) as error:
+        raise StartError(str(error).partition("\n")[0]) from error
+    for line in lines:
+        print(line)  # noqa: T201  the same
+    return 0
+
+
+def _do(users: Users, verb: str, name: str = "") -> list[str]:
+    """Do it, and return what to tell."""
+    if verb == "list":
+        # One that was written by hand may hold what a terminal obeys.
+        return [each if each.isprintable() else ascii(each) for each in users.names()]
+    if verb == "remove":
+        users.remove(name)
+        return [f"{name} may not log in any more; connections that are open stay so"]
     password = _password(name)
     if not password:
         raise StartError("an empty password is none")
-    try:
-        Users(FLAGS.users).add(name, Keys.of(password))
-    except (UsersError, ScramException) as error:
-        raise StartError(str(error).partition("\n")[0]) from error
-    print(f"{name} may log in from now on")  # noqa: T201  the same
-    return 0
+    users.add(name, Keys.of(password))
+    return [f"{name} may log in from now on"]
 
 
 def _password(name: str) -> str:

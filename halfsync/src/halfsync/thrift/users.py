@@ -27,7 +27,7 @@ from scramp import ScramMechanism
 from scramp.utils import saslprep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 ITERATIONS = 16_384
 """Of PBKDF2. The client pays for it (8 ms), once a connection; RFC 7677 wants at least 4,096."""
@@ -41,6 +41,10 @@ _SEED = re.compile(r"# seed ([0-9a-f]{32,})")
 
 class UsersError(Exception):
     """The file of users cannot be used. One line that names it, for a person."""
+
+
+class NoUserError(UsersError):
+    """The file is well, and there is nobody of that name in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,23 +123,50 @@ class Users:
             raise UsersError(f"{name!r} is no name of a user: printable, and without a colon")
         if saslprep(name) != name:
             raise UsersError(f"{name!r} is not how SASLprep (RFC 4013) spells it; write {saslprep(name)!r}")
-        path = Path(self.path)
-        lines = list(self._lines(for_root=True)) if path.exists() else [f"# seed {secrets.token_hex(32)}"]
-        kept = [line for line in lines if line.partition(":")[0] != name]
+        lines = self._all() if Path(self.path).exists() else [f"# seed {secrets.token_hex(32)}"]
         fields = (keys.salt, keys.stored_key, keys.server_key)
         salt, stored, server = (base64.b64encode(each).decode("ascii") for each in fields)
-        kept.append(f"{name}:SCRAM-SHA-256${keys.iterations}:{salt}${stored}:{server}")
+        made = f"{name}:SCRAM-SHA-256${keys.iterations}:{salt}${stored}:{server}"
+        self._replace([*(line for line in lines if _name(line) != name), made])
+
+    def remove(self, name: str) -> None:
+        """Take a user out of the file; who is logged in stays so. The file stays its owner's, as with `add`.
+
+        :raises NoUserError: when there is no such user; UsersError, when the file cannot be read or written.
+        """
+        lines = self._all()
+        kept = [line for line in lines if _name(line) != name]
+        if len(kept) == len(lines):
+            raise NoUserError(f"{self.path} has no user {name!r}; `run rpc-user list` says who there is")
+        self._replace(kept)
+
+    def names(self) -> list[str]:
+        """Return who is in the file, in its order.
+
+        :raises UsersError: when the file cannot be read.
+        """
+        return [name for line in self._all() if (name := _name(line))]
+
+    def _all(self) -> list[str]:
+        return list(self._lines(for_root=True))
+
+    def _replace(self, lines: Sequence[str]) -> None:
+        path = Path(self.path)
         try:
             # mkstemp makes it with mode 600.
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            with os.fdopen(handle, "w", encoding="utf-8") as out:
-                if os.geteuid() == 0:
-                    owner = (path if path.exists() else path.parent).stat()
-                    os.fchown(out.fileno(), owner.st_uid, owner.st_gid)
-                out.write("\n".join(kept) + "\n")
-                out.flush()
-                os.fsync(out.fileno())
-            Path(temporary).replace(path)
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as out:
+                    if os.geteuid() == 0:
+                        owner = (path if path.exists() else path.parent).stat()
+                        os.fchown(out.fileno(), owner.st_uid, owner.st_gid)
+                    out.write("\n".join(lines) + "\n")
+                    out.flush()
+                    os.fsync(out.fileno())
+                Path(temporary).replace(path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
         except OSError as error:
             raise UsersError(f"cannot write {self.path}: {error.strerror}") from error
 
@@ -168,3 +199,9 @@ class Users:
         if len(stored) != 32 or len(server) != 32 or len(salt) < 12:
             raise UsersError(f"{self.path}: the keys of {match[1]!r} are damaged")
         return Keys(salt, stored, server, int(match[2]))
+
+
+def _name(line: str) -> str:
+    """Return whose line it is; nothing for a comment and what has no keys."""
+    name, colon, _ = line.partition(":")
+    return name if colon and not line.startswith("#") else ""
