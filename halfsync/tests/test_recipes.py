@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import http.server
 import json
 import re
@@ -21,7 +22,9 @@ import psycopg
 import pytest
 import redis
 
+import halfsync
 from children import ROOT, Child, running
+from halfsync import recipes
 from servers import postgres, redis_server
 
 if TYPE_CHECKING:
@@ -61,6 +64,30 @@ def test_every_recipe_is_small():
         assert all(
             line.split()[1] in {"halfsync", "halfsync.client", "halfsync.testing"} for line in lines
         ), path
+
+
+def test_no_recipe_uses_a_private_name():
+    """Of anything: what begins with an underscore is only its own, by `self`; of halfsync, what is listed."""
+    for path in EXAMPLES.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+                own = isinstance(node.value, ast.Name) and node.value.id == "self"
+                assert own or node.attr.startswith("__"), (path, node.attr)
+            elif isinstance(node, ast.ImportFrom) and node.module == "halfsync":
+                assert {each.name for each in node.names} <= set(halfsync.__all__), path
+
+
+def test_the_recipes_are_listed_and_printed(capsys):
+    """Each by a short name and its first line; what there is not is told in one line, with exit code 2."""
+    assert recipes.main([]) == 0
+    listed = capsys.readouterr().out.partition("\n\n")[0].splitlines()
+    assert len(listed) == len(list(EXAMPLES.glob("*.py")))
+    assert any(re.match(r"shop +A Flask shop on PostgreSQL", line) for line in listed)
+    assert recipes.main(["shop"]) == 0
+    assert capsys.readouterr().out == (EXAMPLES / "shop_app.py").read_text()
+    assert recipes.main(["ship"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("halfsync.recipes: 'ship' is none of django, django_admin, fastapi, ")
 
 
 def test_fastapi():

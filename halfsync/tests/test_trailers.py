@@ -166,6 +166,10 @@ def test_a_response_has_them_behind_its_body():
         assert b"X-Taken: True" in head
         assert rest == b"2\r\nab\r\n1\r\nc\r\n0\r\nX-Sum: 3\r\nserver-timing: db;dur=5\r\n\r\n"
     assert connection.open
+    # The application says the same to a client that takes none; nothing of the other is left over.
+    plain = connection.send(GET.replace(b"TE: trailers\r\n", b""))
+    assert b"\r\nContent-Length: 3\r\n" in plain
+    assert plain.endswith(b"\r\n\r\nabc")
 
 
 def test_a_response_of_http2_has_them():

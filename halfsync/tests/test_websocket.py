@@ -18,6 +18,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from struct import pack
 
 import pytest
+from h2.errors import ErrorCodes
+from hyperframe.frame import SettingsFrame
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -259,7 +261,12 @@ def test_http2_has_none():
     """The answer says so, and the connection goes on."""
     client = h2_tools.Client(resource=WebSockets(None))
     assert client.request().status == 426
+    asked = [(":method", "CONNECT"), (":protocol", "websocket"), *h2_tools.GET[1:]]
+    assert client.request(asked, end=False).reset == ErrorCodes.PROTOCOL_ERROR
     assert client.request().status == 426
+    settings = [each.settings for each in client.frames if isinstance(each, SettingsFrame)]
+    # Else browsers would ask for websockets there (RFC 8441 section 3).
+    assert not any(SettingsFrame.ENABLE_CONNECT_PROTOCOL in each for each in settings)
 
 
 def test_the_silent_are_asked_and_the_dead_are_cut(monkeypatch):
