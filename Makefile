@@ -12,6 +12,8 @@ SKELETON = {{cookiecutter.project_slug}}
 LINTED = halfsync hooks local_extensions.py needs_cookiecutter_2_1_or_newer.py scripts bench tests
 STYLE = --config pyproject.toml
 ARGS =
+# Tests take all cores, but each process of them makes some things of its own.
+CORES = --numprocesses auto --maxprocesses 4
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
 
 .DEFAULT_GOAL = help
@@ -26,8 +28,8 @@ demo: setup ## generate a service, build it, run it, look inside, stop it; it is
 test: setup ## run all tests; one of them: make test ARGS="tests/test_answers.py -k slug"
 	@command -v ssh >/dev/null || { echo "There is no ssh client, and some tests need one. Debian, Ubuntu: \
 	apt install openssh-client" >&2; exit 1; }
-	@cd halfsync && ../.venv/bin/python -m pytest --timeout 600 $(ARGS)
-	@.venv/bin/python -m pytest --timeout 600 $(ARGS)
+	@cd halfsync && ../.venv/bin/python -m pytest --timeout 600 $(CORES) --dist loadfile $(ARGS)
+	@.venv/bin/python -m pytest --timeout 600 $(CORES) --dist loadgroup $(ARGS)
 
 bench: setup ## measure ours beside its peers (12 min.): make bench ARGS="--only hello,flask --seconds 4", or --quick
 	@.venv/bin/python -m bench $(ARGS)

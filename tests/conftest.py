@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, flock
 from functools import cache
 from pathlib import Path
 
@@ -25,12 +27,21 @@ Make = Callable[..., "subprocess.CompletedProcess[str]"]
 BAKED: dict[tuple[str, ...], set[str]] = {}
 """The tests of test_bakes.py that have passed in this run, by combination: web, rpc, Python."""
 
+TOGETHER = {"test_combinations.py": "test_bakes.py"}
+"""Files whose tests need what those of another have seen."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have one process run all of a file's tests: they share what takes long to make."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(item.path.name, item.path.name)))
+
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Note what has passed for each combination of answers; test_combinations.py writes it down."""
-    found = re.search(r"test_bakes\.py::(\w+)\[(\w+)-(\w+)-([\d.]+)\]$", report.nodeid)
+    found = re.search(r"test_bakes\.py::(\w+)\[(\w+)-(\w+)-([\d.]+)\](@|$)", report.nodeid)
     if found and report.when == "call" and report.passed:
-        BAKED.setdefault(found.groups()[1:], set()).add(found[1])
+        BAKED.setdefault(found.groups()[1:4], set()).add(found[1])
 
 
 @cache
@@ -118,26 +129,47 @@ def _furniture(project: Path, python: str, locks: list[str], links: dict[str, Pa
     made_from += b"".join((project / name).read_bytes() for name in ("Makefile", *locks))
     folder = CACHE / f"{target}-{hashlib.sha256(made_from).hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("Makefile", *locks):
-        (folder / name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(project / name, folder / name)
-    for name, place in links.items():
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(place)
-    make(folder, target, python=python)
+    with alone(folder.with_suffix(".lock")):
+        for name in ("Makefile", *locks):
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(project / name, folder / name)
+        for name, place in links.items():
+            (folder / name).unlink(missing_ok=True)
+            (folder / name).symlink_to(place)
+        make(folder, target, python=python)
+    return folder
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Have the other processes that run tests wait."""
+    with lock.open("w") as file:
+        flock(file, LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run of the tests have in common."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
     return folder
 
 
 @pytest.fixture(scope="session")
-def baked(bake: Bake) -> Path:
+def baked(bake: Bake, shared: Path) -> Path:
     """A project of all defaults, furnished; not to be changed."""
-    return furnish(bake())
+    with alone(shared / "baked.lock"):
+        project = shared / "hello-service"
+        return project if project.is_dir() else furnish(bake(shared))
 
 
 @pytest.fixture(scope="session")
 def pex(baked: Path) -> Path:
     """The pex of the default project."""
-    make(baked, "pex")
+    with alone(baked.with_name("pex.lock")):
+        make(baked, "pex")
     return baked / "dist" / "hello-service.pex"
 
 

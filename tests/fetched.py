@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
-from .conftest import CACHE
+from .conftest import CACHE, alone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +46,7 @@ def fetched(program: str) -> Path:
     """Return a folder with a program, for PYTHONPATH; skip the test when it cannot be fetched."""
     folder = CACHE.parent / program
     if not folder.exists():
-        part = folder.with_suffix(".part")
+        part = CACHE.parent / f"{program}.{os.getpid()}"
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         listed = part / "requirements.txt"
@@ -59,7 +61,9 @@ def fetched(program: str) -> Path:
             pytest.fail(run.stderr)
         if run.returncode:
             pytest.skip(f"{program} cannot be fetched here: {run.stderr.strip().splitlines()[-1]}")
-        part.rename(folder)
+        with suppress(OSError):
+            # Another process may have been faster.
+            part.rename(folder)
     return folder
 
 
@@ -73,6 +77,11 @@ def fetched_by_npm(name: str, version: str, digest: str) -> Path:
             pytest.skip(f"there is no {tool}. Debian, Ubuntu: apt install npm")
     folder = CACHE.parent / f"{name}-{version}"
     folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder.with_suffix(".lock")):
+        return _installed_by_npm(folder, name, version, digest)
+
+
+def _installed_by_npm(folder: Path, name: str, version: str, digest: str) -> Path:
     wanted = {name: version}
     lock = {"": {"dependencies": wanted}, f"node_modules/{name}": {"version": version, "integrity": digest}}
     (folder / "package.json").write_text(json.dumps({"private": True, "dependencies": wanted}))

@@ -76,7 +76,7 @@ def test_its_variables_are_taken_out_of_the_environment(manager: Manager):
 @pytest.mark.parametrize(
     ("usec", "pid", "seconds"),
     [
-        ("3000000", str(os.getpid()), 3.0),
+        pytest.param("3000000", str(os.getpid()), 3.0, id="own"),
         ("3000000", "", 3.0),
         ("3000000", "1", 0.0),
         ("", "", 0.0),
