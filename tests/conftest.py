@@ -160,17 +160,23 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def baked(bake: Bake, shared: Path) -> Path:
     """A project of all defaults, furnished; not to be changed."""
+    whole = shared / "baked"
     with alone(shared / "baked.lock"):
-        project = shared / "hello-service"
-        return project if project.is_dir() else furnish(bake(shared))
+        if not whole.exists():
+            furnish(bake(shared))
+            whole.touch()
+    return shared / "hello-service"
 
 
 @pytest.fixture(scope="session")
 def pex(baked: Path) -> Path:
     """The pex of the default project."""
+    built = baked / "dist" / "hello-service.pex"
     with alone(baked.with_name("pex.lock")):
-        make(baked, "pex")
-    return baked / "dist" / "hello-service.pex"
+        # Written anew, it would change under the tests of another process.
+        if not built.exists():
+            make(baked, "pex")
+    return built
 
 
 def tail(text: str, lines: int = 40) -> str:
