@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 import halfsync
-from halfsync import worker_threads
+from halfsync import worker_queue, worker_threads
 from halfsync.workers import Busy, WorkerPool
 
 SOURCE = Path(halfsync.__file__).parent.parent
@@ -142,9 +142,16 @@ class WorkersTest(TestCase):
         assert not pool.busy
 
     def test_when_to_try_again(self):
-        """In 1 to 3 seconds where nothing waits, not the same for all clients."""
+        """As long as calls wait, 10 s at most, and up to 2 s more at random: not the same for all clients."""
         pool = self.pool()
-        assert {pool.retry_after() for _ in range(200)} == {1, 2, 3}
+        for waited, soonest in ((0.0, 1), (0.9, 1), (4.7, 5), (10.0, 11), (500.0, 11)):
+            with mock.patch.object(worker_queue.CallQueue, "oldest", return_value=waited):
+                told = {pool.retry_after() for _ in range(200)}
+            assert told == {soonest, soonest + 1, soonest + 2}
+
+    def test_each_thread_may_have_a_file_open(self):
+        """So the pool's share of the open files is as large as it is."""
+        assert self.pool(threads=3).open_files() == 3
 
     async def test_where_no_thread_can_be_had(self):
         """The system's refusal is Busy, and leaves no call behind that would be made later."""
@@ -152,7 +159,7 @@ class WorkersTest(TestCase):
         with mock.patch.object(worker_threads.Thread, "start", side_effect=RuntimeError("no more threads")):
             with pytest.raises(Busy), capture_logs():
                 pool.submit(self.fail, "never")
-            assert pool.waiting == 0
+            assert (pool.waiting, pool.refused) == (0, 1)
         assert await pool.run(lambda: "once there is one") == "once there is one"
 
     async def test_stop_discards_what_waits(self):
