@@ -58,7 +58,7 @@ SKIPPED = frozenset({"build", "dist", "node_modules", "venv"})
 
 SET_ELSEWHERE = frozenset(
     # systemd.exec(5), sd_listen_fds(3), supervisord, Kubernetes, glibc, the project's own Makefile have
-    # variables that begin so: the service would take them for misspelt flags. A test looks at the deploy files.
+    # variables that begin so, which would be taken for misspelt flags. A test looks at the deploy files.
     """
     cache configuration credentials home hostname invocation journal kubernetes listen logs mainpid malloc
     memory notify path pex pip python remote runtime service shell source state supervisor systemd user
