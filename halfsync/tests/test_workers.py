@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -148,6 +149,38 @@ class WorkersTest(TestCase):
             with mock.patch.object(worker_queue.CallQueue, "oldest", return_value=waited):
                 told = {pool.retry_after() for _ in range(200)}
             assert told == {soonest, soonest + 1, soonest + 2}
+
+    async def test_what_will_have_a_thread_takes_no_place_of_those_that_wait(self):
+        """Whether the threads are there or not: beside two threads one waits, and the next is refused."""
+        pool = self.pool(threads=2, queue=1)
+        for _ in range(2):
+            gates = [self.hold(pool) for _ in range(3)]
+            with pytest.raises(Busy):
+                self.hold(pool)
+            for gate in gates:
+                gate.go.set()
+            await pool.drain()
+            # A call has ended a moment before its thread waits for the next one.
+            while len(pool._idle) < 2:
+                await deferLater(reactor, 0.01)
+
+    def test_what_need_not_be_done_any_more_is_counted(self):
+        """A call whose client left while it waited is one that was not made."""
+        pool = self.pool()
+        pool.skipped()
+        (counted,) = [each for each in pool.metrics() if each.name == "workers_refused"]
+        told = {sample.labels["reason"]: sample.value for sample in counted.samples}
+        assert (pool.refused, told["left"]) == (1, 1)
+
+    def test_a_call_is_critical_only_when_it_is_said(self):
+        """Others would go before it in vain."""
+        for given, critical in (({}, False), ({"critical": True}, True)):
+            with (
+                mock.patch.object(worker_queue.CallQueue, "add", return_value=False) as add,
+                pytest.raises(Busy),
+            ):
+                self.pool().submit(int, "a call", **given)
+            assert add.call_args.args[0].critical is critical
 
     def test_each_thread_may_have_a_file_open(self):
         """So the pool's share of the open files is as large as it is."""
