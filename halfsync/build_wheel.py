@@ -73,6 +73,8 @@ def _sources() -> Iterator[tuple[str, bytes]]:
     source = ROOT / "src"
     # By their names as strings: paths sort by the rules of the platform.
     paths = {path.relative_to(source).as_posix(): path for path in source.rglob("*") if path.is_file()}
+    # For `python -m halfsync.recipes`.
+    paths |= {f"halfsync/examples/{path.name}": path for path in (ROOT / "examples").glob("*.py")}
     for name in sorted(paths):
         if not re.search(r"(^|/)(__pycache__|\.[^/]*)(/|$)|\.egg-info/|\.py[co]$|~$", name):
             yield name, paths[name].read_bytes()

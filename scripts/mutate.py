@@ -32,7 +32,9 @@ LIBRARY = Path(__file__).parents[1] / "halfsync"
 PACKAGE = Path("src/halfsync")
 
 TESTS = {
-    "flags/": ("test_flags", "test_typed_flags"),
+    "background": ("test_background",),
+    "deadline": ("test_deadline",),
+    "flags/": ("test_flags",),
     "http/head": ("test_head", "test_parser", "test_strict"),
     "http/parser": ("test_parser", "test_strict", "test_wires"),
     "life/parts": ("test_lifecycle",),

@@ -5,8 +5,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
+import urllib.error
+import urllib.request
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -330,3 +333,36 @@ def test_a_test_that_hangs_ends_the_run(bake: Bake) -> None:
     )
     assert run.returncode != 0
     assert "in test_hangs" in run.stdout + run.stderr
+
+
+def test_make_dev_shows_what_fails(bake: Bake) -> None:
+    """A change of a source is served, and a handler's error is in the browser, with its line."""
+    project = furnish(bake())
+    flags = "--web.listen=tcp:0:interface=127.0.0.1 --admin.listen= --log.file=dev.log"
+    with subprocess.Popen(
+        ["make", f"PYTHON={next(iter(pythons().values()))}", "dev", f"ARGS={flags}"],
+        cwd=project,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+
+        def read(pattern: str) -> str:
+            assert process.stderr is not None
+            return next(found[0] for line in process.stderr if (found := re.search(pattern, line)))
+
+        try:
+            url = read(r"http://127\.0\.0\.1:\d+/")
+            with urllib.request.urlopen(url, timeout=60) as response:
+                assert response.read() == b"Hello, world!\n"
+            web = project / "src" / "hello_service" / "web.py"
+            web.write_text(web.read_text().replace("name=name)", "name=name.no_such_method())"))
+            read("a source has changed")
+            with pytest.raises(urllib.error.HTTPError) as failed:
+                urllib.request.urlopen(url, timeout=60)
+            with failed.value:
+                page = failed.value.read().decode()
+            assert "'str' object has no attribute 'no_such_method'" in page
+            assert 'web.py", line' in page
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)

@@ -40,6 +40,7 @@ RUN = {
     r"make lint": "test_bakes.py::test_it_lints",
     r"make pex": "test_bakes.py::test_its_pex_serves",
     r"make run( ARGS=.*)?": "test_bakes.py::test_its_pex_serves",
+    r"make dev": "test_build.py::test_make_dev_shows_what_fails",
     r"make update TEMPLATE=.*": "test_commands.py::test_make_update_merges",
     r"\.venv/bin/python scripts/update\.py --service .*": "test_update.py::test_from_before_the_library",
     r"pip install \./path/to/halfsync-.*": "test_adoption.py::test_a_wheel_and_flask_are_all_it_takes",

@@ -36,9 +36,7 @@ def test_the_wheel_is_the_same_bytes_anywhere(tmp_path: Path) -> None:
     """On every Python, in another folder, with another umask and other times: the same."""
     built = {build(python, ROOT / "halfsync", tmp_path / minor) for minor, python in pythons().items()}
     copied = tmp_path / "copied"
-    shutil.copytree(
-        ROOT / "halfsync", copied, ignore=shutil.ignore_patterns(".*", "__pycache__", "tests", "examples")
-    )
+    shutil.copytree(ROOT / "halfsync", copied, ignore=shutil.ignore_patterns(".*", "__pycache__", "tests"))
     for path in copied.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
         os.utime(path, (1e9, 1e9))
@@ -60,7 +58,13 @@ def test_pip_takes_it_as_a_distribution(tmp_path: Path) -> None:
     assert "+" not in wheel.name
     listing = [sys.executable, "-m", "zipfile", "-l", str(wheel)]
     names = subprocess.run(listing, capture_output=True, text=True, check=True).stdout
-    for name in ("halfsync/py.typed", "halfsync/flag.pyi", "licenses/LICENSE", "RECORD"):
+    for name in (
+        "halfsync/py.typed",
+        "halfsync/flag.pyi",
+        "halfsync/examples/shop_app.py",
+        "licenses/LICENSE",
+        "RECORD",
+    ):
         assert name in names
     assert "tests" not in names
 
@@ -156,3 +160,22 @@ def test_what_a_person_set_for_pip_does_no_harm(
     make(project, "setup", **shelves, **settings)
     assert not (project / "elsewhere").exists()
     assert list((project / ".venv" / "lib").glob("python3.*/site-packages/halfsync"))
+
+
+def test_each_project_is_a_step_from_the_readme(baked: Path) -> None:
+    """The command that the README names lists and prints each program, in the service's own environment."""
+    table = (baked / "README.md").read_text()
+    assert "| `.venv/bin/python -m halfsync.recipes` | whole programs: a shop" in table
+    command = [baked / ".venv" / "bin" / "python", "-m", "halfsync.recipes"]
+    listed = subprocess.run(command, cwd=baked, capture_output=True, text=True, check=True).stdout
+    for name, file in (
+        ("shop", "shop_app"),
+        ("django_admin", "django_admin_app"),
+        ("fastapi", "fastapi_app"),
+        ("proxy", "proxy_app"),
+        ("worker", "worker_app"),
+        ("lines", "lines_app"),
+    ):
+        assert re.search(rf"^{name} ", listed, re.MULTILINE)
+        printed = subprocess.run([*command, name], cwd=baked, capture_output=True, text=True, check=True)
+        assert printed.stdout == (ROOT / "halfsync" / "examples" / f"{file}.py").read_text()

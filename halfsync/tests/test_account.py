@@ -16,7 +16,7 @@ from halfsync.endpoints.addresses import ip_address
 from halfsync.http import relief
 from halfsync.http.account import Account
 from halfsync.http.h2_fields import FieldReader
-from halfsync.http.h2_heads import CROWD, HEADS, ReadingOn
+from halfsync.http.h2_heads import ALL_HEADS, HEADS, ReadingOn
 from halfsync.http.h2_response import A_STREAM
 from halfsync.http.relief import Relief
 from http_tools import Connection as Served
@@ -26,6 +26,23 @@ from test_overload import Crowd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+class Turns:
+    """A reactor of which a turn can be had at a time; a Clock goes on while there is something to do."""
+
+    def __init__(self):
+        self.calls = []
+
+    def callLater(self, delay, call):
+        assert delay == 0
+        self.calls.append(call)
+        return call
+
+    def next(self):
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
 
 
 class TestAccount:
@@ -295,24 +312,54 @@ class TestBuffers:
         assert reader._fields <= 600
         assert reader.size >= 80 * reader._fields
 
-    def test_a_crowd_shares_the_heads_of_a_turn(self):
-        """Of a thousand connections with more to read each has one head read in a turn; of a few, HEADS."""
-        found = ReadingOn()
-        assert found.heads == HEADS
-        found.count = CROWD
-        assert found.heads == HEADS
-        found.count = 4 * CROWD
-        assert found.heads == HEADS // 4
-        found.count = 100_000
-        assert found.heads == 1
+    def test_all_connections_share_the_heads_of_a_turn(self):
+        """However many send heads at once, no more than ALL_HEADS are read in a turn, and all in the end."""
         resource = Slow()
-        client = Client(resource=resource)
-        client.server.context.reading_on.count = 100_000
-        client.server.dataReceived(b"".join(client.head().serialize() for _ in range(5)))
-        assert resource.asked == 1
-        client.receive()
-        assert resource.asked == 5
-        assert client.server.context.reading_on.count == 100_000, "who has read all is no part of the crowd"
+        served = [Client(resource=resource) for _ in range(8)]
+        turns = Turns()
+        shared = ReadingOn(turns, id)
+        for client in served:
+            client.server.context.reading_on = shared
+        shared.spend(ALL_HEADS)
+        for client in served:
+            client.server.dataReceived(b"".join(client.head().serialize() for _ in range(50)))
+        assert resource.asked == 0, "the turn had seen enough"
+        before = 0
+        while resource.asked < 400:
+            turns.next()
+            assert 0 < resource.asked - before <= ALL_HEADS
+            before = resource.asked
+
+    def test_clients_take_turns_to_be_read(self):
+        """A client of one connection waits for one connection of each other client, not for all of them."""
+        turns, order = Turns(), []
+        found = ReadingOn(turns, lambda reader: reader.client)
+
+        class Reader:
+            def __init__(self, client, size):
+                self.client, self.size = client, size
+
+            def read_on(self):
+                read = min(found.heads, self.size)
+                found.spend(read)
+                order.append((self.client, read))
+                self.size -= read
+                if self.size:
+                    found.add(self)
+
+        for _ in range(100):
+            found.add(Reader("many", 20))
+        found.add(Reader("one", 40))
+        assert found.heads == HEADS
+        turns.next()
+        assert order == [("many", 16), ("one", 16), ("many", 16), ("one", 16)]
+        assert found.heads == 0
+        turns.next()
+        assert order[4:6] == [("many", 16), ("one", 8)]
+        while turns.calls:
+            turns.next()
+        assert sum(read for _, read in order) == 100 * 20 + 40
+        assert found.heads > 0
 
     def test_others_have_their_turn_between_heads(self):
         """However many come in one piece, 16 of them are read in a turn of the reactor."""

@@ -258,6 +258,9 @@ def test_only_a_listening_stream_socket_can_be_inherited(what: str, tmp_path: Pa
         ("fd:3", "fd:4", False),
         ("unix:/run/x", "unix:/run/x:mode=600", True),
         ("unix:/run/x", "tcp:80", False),
+        ("unix:/proc/self/cwd/x", "unix:x", True),
+        ("unix:/run/../run/x", "unix:/run/x", True),
+        ("unix:/run/y", "unix:/run/x", False),
     ],
 )
 def test_it_is_known_which_strings_mean_one_socket(one: str, other: str, *, same: bool) -> None:

@@ -333,9 +333,13 @@ def test_one_socket_for_two_listeners_is_found_by_a_check(web, admin, capsys):
     assert refused(capsys, ["--check_config", "--web.listen=tcp:8081", "--admin.listen=tcp:8081"]) == [
         "--web.listen: 'tcp:8081': --admin.listen has 'tcp:8081', which is the same socket (command line)"
     ]
-    with pytest.raises(SystemExit) as stop:
-        flags.parse(ABOUT, ["--check_config", "--web.listen=tcp:8082"], {})
-    assert stop.value.code == 0
+    assert refused(capsys, ["--check_config", "--web.listen=tcp:8082 tcp6:8082"]) == [
+        "--web.listen: 'tcp6:8082': --web.listen has 'tcp:8082', which is the same socket (command line)"
+    ]
+    for right in ("tcp:8082", "tcp:0 tcp:0"):
+        with pytest.raises(SystemExit) as stop:
+            flags.parse(ABOUT, ["--check_config", f"--web.listen={right}"], {})
+        assert stop.value.code == 0
 
 
 def test_a_secret_is_never_shown(tasks, capsys, tmp_path):

@@ -12,7 +12,7 @@ import grimp
 ROOT = Path(__file__).parents[1] / "src" / "halfsync"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("__init__", "serving", "dev", "testing", "build"),
+    ("__init__", "serving", "dev", "testing", "build", "recipes"),
     ("admin",),
     ("manhole", "metrics"),
     ("tasks", "background", "commands"),

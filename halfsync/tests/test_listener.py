@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
@@ -111,6 +111,18 @@ class Listening(TestCase):
         await listener.stop()
         await listener.stop()
         assert self.factory.told == ["drain", "drained", "abort", "abort"]
+
+    async def test_a_drain_that_is_cut_is_no_bug(self) -> None:
+        """At the deadline the process cancels it, and hears that; what fails by itself is heard as it is."""
+        listener = self.listener("tcp:0:interface=127.0.0.1")
+        await listener.start()
+        drained = Deferred.fromCoroutine(listener.drain())
+        drained.cancel()
+        self.failureResultOf(drained, CancelledError)
+        self.factory.done = Deferred()
+        failed = Deferred.fromCoroutine(listener.drain())
+        self.factory.done.errback(ValueError("a bug"))
+        self.failureResultOf(failed, ValueError)
 
     async def test_plain_factory(self) -> None:
         """A factory that knows nothing of drains is left alone."""

@@ -214,6 +214,19 @@ def test_forwarding_is_refused(house):
     assert (code, "forwarding failed" in err) == (255, True)
     refused = house.service.wait_for("manhole.channel_refused")
     assert refused["reason"] == "no channels of type 'direct-tcpip'"
+    back = ("-N", "-o", "ExitOnForwardFailure=yes", "-R")
+    for way, name in (("0:127.0.0.1:9", "tcpip-forward"), ("/nowhere/x:127.0.0.1:9", "streamlocal-forward")):
+        code, _, err = house.ssh(*back, way)
+        assert (code, "forwarding failed" in err) == (255, True)
+        assert house.service.wait_for("manhole.channel_refused")["reason"] == f"no {name} here"
+
+
+def test_subsystems_are_refused(house):
+    """Files are not to be had, and the log has who wanted them."""
+    code, _, err = house.ssh("-s", "sftp")
+    assert (code, err) == (255, "subsystem request failed on channel 0\n")
+    refused = house.service.wait_for("manhole.channel_refused")
+    assert (refused["reason"], refused["user"]) == ("no subsystem 'sftp'", "me")
 
 
 def test_authorized_keys_is_read_at_each_login(house, folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import http.server
 import json
 import re
@@ -21,7 +22,9 @@ import psycopg
 import pytest
 import redis
 
+import halfsync
 from children import ROOT, Child, running
+from halfsync import recipes
 from servers import postgres, redis_server
 
 if TYPE_CHECKING:
@@ -61,6 +64,30 @@ def test_every_recipe_is_small():
         assert all(
             line.split()[1] in {"halfsync", "halfsync.client", "halfsync.testing"} for line in lines
         ), path
+
+
+def test_no_recipe_uses_a_private_name():
+    """Of anything: what begins with an underscore is only its own, by `self`; of halfsync, what is listed."""
+    for path in EXAMPLES.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+                own = isinstance(node.value, ast.Name) and node.value.id == "self"
+                assert own or node.attr.startswith("__"), (path, node.attr)
+            elif isinstance(node, ast.ImportFrom) and node.module == "halfsync":
+                assert {each.name for each in node.names} <= set(halfsync.__all__), path
+
+
+def test_the_recipes_are_listed_and_printed(capsys):
+    """Each by a short name and its first line; what there is not is told in one line, with exit code 2."""
+    assert recipes.main([]) == 0
+    listed = capsys.readouterr().out.partition("\n\n")[0].splitlines()
+    assert len(listed) == len(list(EXAMPLES.glob("*.py")))
+    assert any(re.match(r"shop +A Flask shop on PostgreSQL", line) for line in listed)
+    assert recipes.main(["shop"]) == 0
+    assert capsys.readouterr().out == (EXAMPLES / "shop_app.py").read_text()
+    assert recipes.main(["ship"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("halfsync.recipes: 'ship' is none of django, django_admin, ")
 
 
 def test_fastapi():
@@ -312,4 +339,39 @@ def test_a_second_web_listener():
             browser(web)("GET", "/stock/tea")
         metrics = browser(admin)("GET", "/metrics")[0]
         assert 'http_requests_total{listener="internal",method="GET",status="200"} 1' in metrics
+        stop(service)
+
+
+def test_events(tmp_path):
+    """Who listens hears of each price; who comes back gets what was missed; a file has its type and a tag."""
+    (tmp_path / "prices.css").write_text("dl { color: green }")
+    local = ["--web.listen=tcp:0:interface=127.0.0.1", f"--static={tmp_path}"]
+    with example("events_app.py", *local) as service:
+        number = port(service.wait_for("web.listening"))
+        at = f"http://127.0.0.1:{number}"
+        service.wait_for("service.started")
+
+        def change(price: bytes) -> None:
+            with urllib.request.urlopen(f"{at}/prices/tea", price, PATIENCE) as response:
+                assert response.status == 204
+
+        def next_price(listening: Any) -> tuple[str, str]:
+            lines = list(iter(lambda: listening.readline().decode().rstrip(), ""))
+            while not any(line.startswith("data:") for line in lines):
+                lines = list(iter(lambda: listening.readline().decode().rstrip(), ""))
+            found = dict(line.split(": ", 1) for line in lines)
+            return found["id"], found["data"]
+
+        with urllib.request.urlopen(f"{at}/events", timeout=PATIENCE) as listening:
+            change(b"42.17")
+            name, data = next_price(listening)
+            assert json.loads(data) == ["tea", 42.17]
+        change(b"43")
+        again = urllib.request.Request(f"{at}/events", headers={"Last-Event-ID": name})
+        with urllib.request.urlopen(again, timeout=PATIENCE) as listening:
+            assert json.loads(next_price(listening)[1]) == ["tea", 43.0]
+        with urllib.request.urlopen(f"{at}/static/prices.css", timeout=PATIENCE) as response:
+            assert response.headers["Content-Type"] == "text/css; charset=utf-8"
+            assert response.headers["ETag"]
+        assert "EventSource" in browser(number)("GET", "/")[0]
         stop(service)

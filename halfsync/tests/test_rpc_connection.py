@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import struct
 import zlib
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
+from traceback import extract_tb
 
 import pytest
 from structlog.testing import capture_logs
 from twisted.internet.defer import Deferred
 
-from halfsync.thrift import errors, header
+from halfsync import deadline
+from halfsync.thrift import current_call, errors, header
 from halfsync.thrift.connection import JOB_CALLS
 from halfsync.thrift.wire import WAITING_CALLS
-from rpc_tools import InMemory, error_of, framed, hello, message, payloads, read_result
+from rpc_tools import Handler, InMemory, error_of, framed, hello, message, payloads, read_result
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +32,7 @@ def now(monkeypatch):
             return self.seconds
 
     clock = Now()
-    for name in ("wire", "server", "processor", "job", "call"):
+    for name in ("wire", "connection", "server", "processor", "job", "call"):
         monkeypatch.setattr(f"halfsync.thrift.{name}.monotonic", clock)
     return clock
 
@@ -222,6 +224,123 @@ def test_async_waits():
     first, second = transport.taken()
     assert read_result(first, "wait") == "done"
     assert results([second]) == ["Hello, Anna!"]
+
+
+def later(name: str) -> bytes:
+    return framed(message(lambda client: client.send_later(name)))
+
+
+def texts(answers: list[bytes]) -> list[str]:
+    return [read_result(each, "later") for each in answers]
+
+
+def test_async_calls_that_end_at_once_are_one_write(monkeypatch):
+    """What has arrived is answered in order, in one write, and at most 32 calls in a turn of the reactor."""
+    memory = InMemory()
+    connection, transport = memory.connect()
+    writes = []
+    monkeypatch.setattr(transport, "send", writes.append, raising=False)
+    connection.dataReceived(b"".join(later(str(n)) for n in range(40)))
+    assert texts(payloads(writes.pop())) == [f"Later, {n}!" for n in range(32)]
+    assert writes == []
+    memory.clock.advance(0)
+    assert texts(payloads(writes.pop())) == [f"Later, {n}!" for n in range(32, 40)]
+    assert writes == []
+    assert connection.held == 0
+    assert memory.server.counts.calls["Sample.later", "ok"] == 40
+    assert connection.busy is None
+    assert connection.deadline > 0
+
+
+def test_answers_do_not_wait_for_an_async_call_behind_them():
+    """What ended at once is sent, though the next call waits; what is behind that waits for it."""
+    memory = InMemory()
+    connection, transport = memory.connect()
+    waits = framed(message(lambda client: client.send_wait("x")))
+    connection.dataReceived(later("a") + later("b") + waits + later("c"))
+    assert texts(transport.taken()) == ["Later, a!", "Later, b!"]
+    assert connection.busy.method.label == "Sample.wait"
+    memory.handler.waiting[0].callback("done")
+    memory.clock.advance(0)
+    first, second = transport.taken()
+    assert read_result(first, "wait") == "done"
+    assert texts([second]) == ["Later, c!"]
+
+
+def test_async_calls_of_one_turn_share_nothing():
+    """Each has its own call and deadline; what one leaves in context variables, the next does not see."""
+    left = ContextVar("left", default="nothing")
+    seen = []
+
+    class Leaving(Handler):
+        async def later(self, name):
+            seen.append((left.get(), current_call().request_id, deadline.remaining() is None))
+            left.set(name)
+            return name
+
+    memory = InMemory(Leaving())
+    connection, _ = memory.connect()
+    calls = [message(lambda client: client.send_later("x"))] * 2
+    connection.dataReceived(
+        framed(with_headers(calls[0], x_request_id="one", client_timeout="9000"))
+        + framed(with_headers(calls[1], x_request_id="two"))
+    )
+    assert seen == [("nothing", "one", False), ("nothing", "two", True)]
+    assert left.get() == "nothing"
+    with pytest.raises(LookupError):
+        current_call()
+
+
+def test_a_failing_async_handler_is_logged_with_its_traceback():
+    """The log says where it was, though the client hears nothing of it; the next call is answered."""
+
+    class Failing(Handler):
+        async def later(self, name):
+            if name == "fails":
+                raise RuntimeError("of the handler")
+            return name
+
+    memory = InMemory(Failing())
+    connection, transport = memory.connect()
+    with capture_logs() as events:
+        connection.dataReceived(later("fails") + later("b"))
+    first, second = transport.taken()
+    assert error_of(first).type == errors.INTERNAL_ERROR
+    assert texts([second]) == ["b"]
+    (event,) = [each for each in events if each["event"] == "rpc.handler_failed"]
+    _, error, traceback = event["exc_info"]
+    assert str(error) == "of the handler"
+    assert "later" in [frame.name for frame in extract_tb(traceback)]
+
+
+def test_an_async_handler_that_cuts_its_client():
+    """Nothing more of that client is begun."""
+    begun = []
+
+    class Cutting(Handler):
+        async def later(self, name):
+            begun.append(name)
+            memory.server.abort()
+            return name
+
+    memory = InMemory(Cutting())
+    connection, transport = memory.connect()
+    connection.dataReceived(later("a") + later("b"))
+    memory.clock.advance(0)
+    assert begun == ["a"]
+    assert transport.aborted
+    assert transport.value() == b""
+
+
+def test_what_is_no_message_ends_what_async_calls_began():
+    """The calls before it are answered, then the connection ends."""
+    memory = InMemory()
+    connection, transport = memory.connect()
+    reply = later("x")[4:].replace(b"\x80\x01\x00\x01", b"\x80\x01\x00\x02", 1)
+    connection.dataReceived(later("a") + framed(reply) + later("b"))
+    assert texts(transport.taken()) == ["Later, a!"]
+    assert transport.disconnecting
+    assert connection.busy is None
 
 
 def with_headers(payload: bytes, **headers: str) -> bytes:

@@ -15,7 +15,7 @@ from thrift.transport.TTransport import TMemoryBuffer, TTransportException
 from halfsync.thrift import Forbidden, Identity, ServerOverloaded, Service, codec, errors, header
 from halfsync.thrift.errors import FrameError
 from halfsync.thrift.processor import Done
-from rpc_tools import Handler, answer, error_of, hello, make_processor, message, read_result
+from rpc_tools import Handler, InMemory, answer, error_of, hello, make_processor, message, read_result
 from sample_rpc import Base, Sample
 from sample_rpc.ttypes import Empty, InvalidName, Part
 
@@ -316,6 +316,45 @@ def test_authorize(handler):
     assert seen == [(anna, "Sample", "hello", "test")]
     sent = message(lambda client: client.send_whoami())
     assert read_result(answer(processor, sent, identity=anna), "whoami") == "anna"
+
+
+def test_a_rule_that_raises(handler):
+    """The call is not run and its client hears so, in a thread as in the reactor; the log says which."""
+
+    def rule(call):
+        return call.identity.name == "anna"
+
+    memory = InMemory(handler, authorize=rule)
+    note = message(lambda client: client.send_note("x"))
+    later = message(lambda client: client.send_later("x"))
+    with capture_logs() as events:
+        answers = [*memory.ask(note, hello()), *memory.ask(later)]
+    assert [error_of(each).type for each in answers] == [errors.INTERNAL_ERROR] * 2
+    assert handler.notes == []
+    failed = [each for each in events if each["event"] == "rpc.rule_failed"]
+    assert [each["method"] for each in failed] == ["Sample.note", "Sample.hello", "Sample.later"]
+
+
+def test_a_rule_may_say_why(handler):
+    """An error of ours that it raises reaches the client as it is, and is no fault in the log."""
+
+    def rule(call):
+        raise Forbidden("only on Mondays")
+
+    with capture_logs() as events:
+        (got,) = InMemory(handler, authorize=rule).ask(hello())
+    assert (error_of(got).type, error_of(got).message) == (errors.FORBIDDEN, "only on Mondays")
+    assert [each["event"] for each in events] == ["rpc.call"]
+
+
+def test_a_rule_that_would_allow_everything(handler):
+    """An `async` rule is refused when the listener is made: its coroutine is true, whatever it would say."""
+
+    async def rule(call):
+        return False
+
+    with pytest.raises(TypeError, match="authorize: must be a plain function"):
+        make_processor(handler, rule)
 
 
 def test_refusal_in_the_reactor(processor, compact):

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 from twisted.internet.task import Clock
 
-from halfsync import deadline, worker_lines, worker_queue, worker_refusals
+from halfsync import worker_lines, worker_queue, worker_refusals
 from halfsync.worker_lines import INTERVAL, TARGET, Job
 from halfsync.worker_queue import SOON, CallQueue
 
@@ -119,15 +119,6 @@ def test_nobody_waits_for_an_answer_past_its_deadline(queue, now):
     now.now += 2
     assert take(queue) is alive
     assert dead.call.expired
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("1.5", 101.5), ("0", 100), ("30", 130), (None, None), ("", None), ("-1", None), ("nan", None)],
-)
-def test_the_deadline_that_a_client_names(text, expected):
-    """X-Request-Timeout is a number of seconds; what is none is ignored."""
-    assert deadline.asked(text, lambda: 100.0) == expected
 
 
 class Asked(Call):

@@ -65,6 +65,11 @@ class Endpoint:
         """Say whether both cannot be listened on by different parts of a process."""
         return same_socket(self.source, other.source)
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same part may have it twice: what was inherited is there for all of its endpoints."""
+        return isinstance(self.source, Inherited)
+
     def bind(self, factory: IProtocolFactory, reactor: Any, sockets: Sockets) -> ports.ListeningPort:
         """Bind, or take a socket that the process was given; its `start` begins to accept.
 

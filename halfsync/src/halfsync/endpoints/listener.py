@@ -159,7 +159,12 @@ class Listener(Part):
             return
         handshakes = [port.handshakes for port in self._ports if len(port.handshakes)]
         waited = [drain(), *(each.drain() for each in handshakes)]
-        await defer.gatherResults([defer.Deferred.fromCoroutine(each) for each in waited], consumeErrors=True)
+        try:
+            each = [defer.Deferred.fromCoroutine(each) for each in waited]
+            await defer.gatherResults(each, consumeErrors=True)
+        except defer.FirstError as error:
+            # A drain that is cut is no bug of a part's: the caller looks for CancelledError.
+            error.subFailure.raiseException()
         if handshakes:
             # Connections that became the factory's after it had none left.
             await drain()

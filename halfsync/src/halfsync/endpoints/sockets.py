@@ -125,8 +125,9 @@ class Unix:
 
     @property
     def key(self) -> str:
-        """Return the path from the root."""
-        return f"unix:{Path(self.path).absolute()}"
+        """Return the path from the root; `/var/run` is often another name of `/run`."""
+        path = Path(self.path)
+        return f"unix:{path.parent.resolve() / path.name}"
 
     def verify(self) -> None:
         """Look at the folder, and at what stands on the path."""

@@ -248,7 +248,7 @@ def _conflicts(registry: Registry) -> list[FlagError]:
     for setting in registry.settings:
         for claim in getattr(setting.var, "claims", list)():
             for other, earlier in claimed:
-                if other is not setting and claim.conflicts_with(earlier):
+                if claim.conflicts_with(earlier) and not (other is setting and claim.repeatable):
                     reason = f"--{other.name} has {str(earlier)!r}, which is the same socket"
                     faults.append(FlagError(f"--{setting.name}: {str(claim)!r}: {reason} ({setting.source})"))
             claimed.append((setting, claim))

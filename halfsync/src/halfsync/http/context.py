@@ -78,7 +78,7 @@ class Context:
         self.segments = Segments(self.memory)
         """Memory that request bodies are read into."""
         self.make_h2 = make_h2
-        self.reading_on = ReadingOn()
+        self.reading_on = ReadingOn(reactor, self.connections.client_of)
         self.disk_thread = Disk(reactor)
         """For what may have to wait for the disk."""
         self.file_thread = Disk(reactor, "files")

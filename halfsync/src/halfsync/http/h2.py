@@ -55,7 +55,7 @@ class H2Connection(H2Turns):
         self._last_stream = NO_LAST_STREAM
         self._next_look = 0.0
         self._reading_on = False
-        """Whether what has come is read on soon."""
+        """Whether it waits for its turn to be read."""
 
     # Twisted calls these.
 
@@ -77,7 +77,8 @@ class H2Connection(H2Turns):
             return
         self._flushing = True
         try:
-            self.session.receive_data(data, self.context.reading_on.heads)
+            shared = self.context.reading_on
+            shared.spend(self.session.receive_data(data, shared.heads))
         except H2Error as error:
             self._fail(error.code, str(error))
         except Exception:
@@ -86,22 +87,21 @@ class H2Connection(H2Turns):
         finally:
             self._flushing = False
         self._flush()
-        if self.session.unread and not (self.closing or self._reading_on):
-            # Other connections have their turn first.
-            self.transport.pauseProducing()
+        if self.session.unread and not self.closing:
             self._read_soon()
         if (now := self.context.seconds()) >= self._next_look:
             self._next_look = now + A_LOOK
             self.weigh()
 
     def _read_soon(self) -> None:
-        self._reading_on = True
-        self.context.reading_on.count += 1
-        self.context.reactor.callLater(0, self._read_on)
+        self.transport.pauseProducing()
+        if not self._reading_on:
+            self._reading_on = True
+            self.context.reading_on.add(self)
 
-    def _read_on(self) -> None:
+    def read_on(self) -> None:
+        """Read what has come; its turn is there."""
         self._reading_on = False
-        self.context.reading_on.count -= 1
         if not (self.closing or self._paused):
             self.transport.resumeProducing()
             self.dataReceived(b"")
@@ -125,11 +125,11 @@ class H2Connection(H2Turns):
         self.transport.resumeProducing()
         self._flush()
         self.weigh()
-        if self.session.unread and not self._reading_on:
+        if self.session.unread and not self.closing:
             self._read_soon()
 
     def stopProducing(self) -> None:
-        """Nothing can be sent any more; `connectionLost` follows."""
+        """Nothing more can be sent; `connectionLost` follows."""
 
     def connectionLost(self, reason: Any = None) -> None:
         """Tell the requests and the listener."""

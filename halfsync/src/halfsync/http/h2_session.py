@@ -72,8 +72,8 @@ class Session(Control):
         """Bytes of frames and heads that came in part, of what is known of heads, and of what is to go."""
         return len(self._buffer) + self._block_size + self._reader.size + self.waiting
 
-    def receive_data(self, data: bytes, heads: int = HEADS) -> None:
-        """Read frames, and tell the actor what they bring.
+    def receive_data(self, data: bytes, heads: int = HEADS) -> int:
+        """Read frames, and tell the actor what they bring; return how many heads there were.
 
         :param heads: that may be read at most, before `unread` says whether more is there.
         :raises H2Error: when the connection cannot go on.
@@ -85,7 +85,7 @@ class Session(Control):
                 raise H2Error(ErrorCode.PROTOCOL_ERROR, "no HTTP/2")
             if end < len(PREFACE):
                 self._buffer = data
-                return
+                return 0
             self._preface = True
             at = len(PREFACE)
         self._heads = heads
@@ -101,6 +101,7 @@ class Session(Control):
             payload, at = data[at : at + length], at + length
             self._receive(kind, flags, number, payload)
         self._buffer = data[at:]
+        return heads - self._heads
 
     def _receive(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         if not self._settled:

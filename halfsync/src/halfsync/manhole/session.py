@@ -122,6 +122,12 @@ class ManholeSession(SSHChannel):
         self.avatar.reactor.callLater(0, self._run_whole, getNS(data)[0])
         return True
 
+    def request_subsystem(self, data: bytes) -> bool:
+        """Have none, such as `sftp`, and say so in the log."""
+        name = getNS(data)[0][:40].decode("ascii", "replace")
+        audit.warning("manhole.channel_refused", **self.login.facts(), reason=f"no subsystem {name!r}")
+        return False
+
     # Data
 
     def dataReceived(self, data: bytes) -> None:

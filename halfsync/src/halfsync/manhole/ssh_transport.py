@@ -52,6 +52,9 @@ LOGIN_GRACE = 60.0
 MAX_CHANNELS = 10
 """Sessions on one connection."""
 
+FORWARDS = (b"tcpip-forward", b"streamlocal-forward@openssh.com")
+"""Requests for a way back to the client (RFC 4254, section 7.1; PROTOCOL of OpenSSH, section 2.4)."""
+
 
 @logs_to(conch_log)
 class ChannelService(SSHConnection):
@@ -88,6 +91,13 @@ class ChannelService(SSHConnection):
             MSG_CHANNEL_OPEN_FAILURE,
             rest[:4] + struct.pack(">L", OPEN_ADMINISTRATIVELY_PROHIBITED) + NS(reason.encode()) + NS(b""),
         )
+
+    def gotGlobalRequest(self, requestType: bytes, data: bytes) -> Any:
+        """Refuse what is for the whole connection; a wish for a way through it is logged."""
+        if requestType in FORWARDS:
+            reason = f"no {requestType.partition(b'@')[0].decode()} here"
+            audit.warning("manhole.channel_refused", **self.transport.avatar.login.facts(), reason=reason)
+        return SSHConnection.gotGlobalRequest(self, requestType, data)
 
 
 @logs_to(conch_log)

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING
+from time import monotonic
+
+from twisted.internet.defer import Deferred
 
 from halfsync.thrift import errors
 from halfsync.thrift.counts import log_call
-from halfsync.thrift.job import Job
+from halfsync.thrift.job import LARGEST, LONGEST, Job
 from halfsync.thrift.processor import Done, Ready
 from halfsync.thrift.wire import Wire
 from halfsync.workers import Busy
-
-if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
 
 JOB_CALLS, JOB_BYTES = 32, 256 * 1024
 """What one job takes at most: the next client's turn comes after that."""
@@ -72,13 +71,12 @@ class Connection(Wire):
     def _next_job(self) -> None:
         server = self.server
         waiting = self.waiting
-        arrived, frame = waiting[0]
+        frame = waiting[0][1]
         if server.past_grace:
             self._refuse_waiting(errors.ServerDraining())
             return
-        if server.processor.any_async and len(frame) <= SMALL and server.processor.is_async(frame):
-            waiting.popleft()
-            self._begin_here(arrived, frame)
+        if server.processor.any_async and self._may_begin_here():
+            self._begin_here()
             return
         if server.is_heavy(frame):
             if not server.heavy_turn(self):
@@ -140,25 +138,65 @@ class Connection(Wire):
         if answer and not self._over:
             self.send(answer)
 
-    def _begin_here(self, arrived: float, frame: bytes) -> None:
-        self._hold(-4 - len(frame))
-        try:
-            step = self.server.processor.begin(frame, self.identity, self.peer, arrived)
-        except errors.FrameError as broken:
-            self.refuse("message", str(broken))
+    def _begin_here(self) -> None:
+        """Begin calls of `async` handlers for as long as each ends at once; their answers are one write."""
+        server = self.server
+        waiting = self.waiting
+        done: list[Done] = []
+        size = 0
+        broken = later = None
+        begun = monotonic()
+        while True:
+            arrived, frame = waiting.popleft()
+            self._hold(-4 - len(frame))
+            try:
+                step = server.processor.begin(frame, self.identity, self.peer, arrived)
+            except errors.FrameError as error:
+                broken = str(error)
+                break
+            if isinstance(step, Ready):
+                # It stays so until the answers are sent: nothing that a handler does begins another call.
+                self.busy = step
+                self.deadline = inf
+                step = server.run_async(self, step)
+                if isinstance(step, Deferred):
+                    later = step
+                    break
+            done.append(step)
+            size += len(step.answer)
+            if (
+                not self._may_begin_here()
+                or len(done) >= JOB_CALLS
+                or size > LARGEST
+                or monotonic() - begun > LONGEST
+            ):
+                break
+        self._finish(done)
+        if later is not None:
+            later.addCallback(self._ran_async)
             return
-        if isinstance(step, Ready):
-            self._run_async(step)
-        else:
-            self._finish([step])
+        self.busy = None
+        if broken is not None:
+            self.refuse("message", broken)
+        elif waiting or self._paused:
             # Not by recursion: hundreds may wait.
-            self.server.soon(self.proceed)
+            server.soon(self.proceed)
+
+    def _may_begin_here(self) -> bool:
+        """Say whether the next call that waits is for the reactor: small, and of an `async` handler."""
+        if not self.waiting or self._closing or self._over or self.server.past_grace:
+            return False
+        frame = self.waiting[0][1]
+        return len(frame) <= SMALL and self.server.processor.is_async(frame)
 
     def _run_async(self, ready: Ready) -> None:
         self.busy = ready
         self.deadline = inf
-        called: Deferred[Done] = self.server.run_async(self, ready)
-        called.addCallback(self._ran_async)
+        step = self.server.run_async(self, ready)
+        if isinstance(step, Deferred):
+            step.addCallback(self._ran_async)
+        else:
+            self._ran_async(step)
 
     def _ran_async(self, done: Done) -> None:
         self.busy = None

@@ -150,7 +150,8 @@ class RpcListener(Listener):
         """Serve.
 
         :param services: one or more; without a prefix, a method is that of the first service that has it.
-        :param authorize: says whether a call may be made, in a worker thread; None allows every call.
+        :param authorize: says whether a call may be made; None allows every call. It runs in the thread of
+            the handler: for an `async` one, the reactor's. When it raises, the call is not run.
         """
         every = [services] if isinstance(services, Service) else list(services)
         self._sasl = sasl

@@ -9,6 +9,7 @@ and takes trailing bytes, old-style messages and missing required fields.
 
 from __future__ import annotations
 
+from inspect import iscoroutinefunction
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,9 @@ class Processor:
         queue_timeout: float,
         authorize: Callable[[Call], bool] | None,
     ) -> None:
+        if iscoroutinefunction(authorize):
+            # What it returns is true whatever it would have said.
+            raise TypeError("authorize: must be a plain function; an `async` one would allow every call")
         self.methods = methods
         self.longest = longest
         self.queue_timeout = queue_timeout
@@ -190,7 +194,7 @@ class Processor:
             raise errors.InvalidMessageType
         if request.kind == ONEWAY and method.result is not None:
             raise errors.InvalidMessageType("this method is not oneway")
-        if self.authorize is not None and not self.authorize(call):
+        if self.authorize is not None and not self._allowed(self.authorize, call):
             raise errors.Forbidden
         try:
             arguments = codec.decode(
@@ -201,6 +205,21 @@ class Processor:
         except Wrong as error:
             raise errors.InvalidArguments(f"invalid arguments: {error}") from error
         return arguments
+
+    def _allowed(self, rule: Callable[[Call], bool], call: Call) -> bool:
+        """Ask the rule.
+
+        :raises RpcError: what it raises; InternalError for anything that is none. The call is not run.
+        """
+        try:
+            return rule(call)
+        except errors.RpcError:
+            raise
+        except Exception as error:
+            log.exception(
+                "rpc.rule_failed", method=f"{call.service}.{call.method}", request_id=call.request_id
+            )
+            raise errors.InternalError from error
 
     def _reply(self, ready: Ready, result: Any, outcome: str) -> Done:
         method, request, request_id = ready.method, ready.message, ready.call.request_id

@@ -194,8 +194,8 @@ class RpcServer(Factory):
         """Make a call in the next turn of the reactor."""
         self._reactor.callLater(0, call)
 
-    def run_async(self, connection: Connection, ready: Ready) -> Deferred[Done]:
-        """Run an `async` handler; the Deferred has its answer, and never fails."""
+    def run_async(self, connection: Connection, ready: Ready) -> Done | Deferred[Done]:
+        """Run an `async` handler; return its answer, or, when it waits, a Deferred of it that never fails."""
         call = ready.call
         processor = self.processor
 
@@ -204,23 +204,11 @@ class RpcServer(Factory):
         def expire() -> None:
             nonlocal late
             late = True
-            handled.cancel()
-
-        def begin() -> Deferred[Any]:
-            set_current(call)
-            request_ids.bind(call.request_id)
-            with deadline.within(call.remaining()):
-                return Deferred.fromCoroutine(ready.method.call(ready.arguments))
-
-        # What it leaves in context variables must not reach the next.
-        handled: Deferred[Any] = copy_context().run(begin)
-        self._running[connection] = handled
-        left = call.remaining()
-        timer = None if left is None else self._reactor.callLater(max(0.0, left), expire)
+            answered.cancel()
 
         async def answer() -> Done:
             try:
-                value = await handled
+                value = await ready.method.call(ready.arguments)
             except CancelledError as error:
                 if late:
                     return processor.failed(ready, DeadlinePassed())
@@ -231,13 +219,31 @@ class RpcServer(Factory):
                 )
             except BaseException as error:  # noqa: BLE001  SystemExit, too, is the answer to this call
                 return processor.failed(ready, error)
-            finally:
-                self._running.pop(connection, None)
-                if timer is not None and timer.active():
-                    timer.cancel()
             return processor.returned(ready, value)
 
-        return Deferred.fromCoroutine(answer())
+        def begin() -> Deferred[Done]:
+            set_current(call)
+            request_ids.bind(call.request_id)
+            with deadline.within(call.remaining()):
+                return Deferred.fromCoroutine(answer())
+
+        # What it leaves in context variables must not reach the next.
+        answered: Deferred[Done] = copy_context().run(begin)
+        if answered.called:
+            at_once: list[Done] = []
+            answered.addCallback(at_once.append)
+            return at_once[0]
+        self._running[connection] = answered
+        left = call.remaining()
+        timer = None if left is None else self._reactor.callLater(max(0.0, left), expire)
+
+        def ended(done: Done) -> Done:
+            self._running.pop(connection, None)
+            if timer is not None and timer.active():
+                timer.cancel()
+            return done
+
+        return answered.addCallback(ended)
 
     def cancel(self, connection: Connection) -> None:
         """Cancel the `async` handler of a client that is gone."""
