@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 from contextvars import ContextVar
+from math import inf
 from pathlib import Path
+from time import time
 from unittest import mock
 
 import pytest
@@ -163,6 +165,18 @@ class WorkersTest(TestCase):
             # A call has ended a moment before its thread waits for the next one.
             while len(pool._idle) < 2:
                 await deferLater(reactor, 0.01)
+
+    async def test_a_call_that_gets_on_may_get_stuck_all_the_same(self):
+        """It has the time of its last step; only one that says that it waits for its client has none."""
+        pool = self.pool(threads=1)
+
+        def step(*, waiting: bool | None = None) -> float:
+            pool.progress(**({} if waiting is None else {"waiting": waiting}))
+            return pool._workers[0].progressed
+
+        before = time()
+        assert before <= await pool.run(step) <= time()
+        assert await pool.run(step, waiting=True) == inf
 
     def test_what_need_not_be_done_any_more_is_counted(self):
         """A call whose client left while it waited is one that was not made."""
