@@ -57,11 +57,12 @@ SKIPPED = frozenset({"build", "dist", "node_modules", "venv"})
 """Folders that ruff and git leave out: nothing in a package of such a name would be looked at."""
 
 SET_ELSEWHERE = frozenset(
-    # systemd.exec(5), sd_listen_fds(3), supervisord, Kubernetes, the project's own Makefile set variables
-    # that begin so: the service would take them for misspelt flags. A test looks into the deploy files.
+    # systemd.exec(5), sd_listen_fds(3), supervisord, Kubernetes, glibc, the project's own Makefile have
+    # variables that begin so, which would be taken for misspelt flags. A test looks at the deploy files.
     """
-    cache configuration credentials home hostname invocation journal kubernetes listen logs mainpid memory
-    notify path pex pip python remote runtime service shell source state supervisor systemd user watchdog xdg
+    cache configuration credentials home hostname invocation journal kubernetes listen logs mainpid malloc
+    memory notify path pex pip python remote runtime service shell source state supervisor systemd user
+    watchdog xdg
     """.split()  # noqa: SIM905 - the same
 )
 """First words of environment variables that the places where a service runs set."""

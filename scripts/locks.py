@@ -72,6 +72,10 @@ def main() -> None:
         constraints += ["--constraints", str(project / "tools.lock")]
         custom = ("--custom-compile-command", "make locks")
         compile_lock(ROOT, "requirements-dev.lock", "--group", "dev", *constraints, *custom)
+        sys.stdout.write("locking what looks a lock up ...\n")
+        wanted = Path(temporary) / "audit.in"
+        wanted.write_text("pip-audit\n", encoding="utf-8")
+        compile_lock(ROOT, "halfsync/src/halfsync/build/audit.lock", str(wanted), *custom)
         sys.stdout.write("locking the benchmark's peers ...\n")
         # What ours runs on is an input, not a constraint: the benchmark needs all of it.
         sources = ("bench/requirements.in", str(SKELETON.relative_to(ROOT) / "requirements@wsgi.lock"))

@@ -59,7 +59,7 @@ python_requirements(
 python_requirement(
     name="pytest",
     requirements=["pytest"],
-    resolve="pytest",
+    resolve="tools",
 )
 """
 GREETING = {
@@ -135,7 +135,8 @@ def _service(place: Path, bake: Path) -> None:
         copy(bake / name, place / name)
     own = f"services/{place.name}/src:sources"
     tests = place / "tests" / "BUILD"
-    tests.write_text(tests.read_text("utf-8").replace("//src:sources", own), encoding="utf-8")
+    text = re.sub(r"(?m)^#.*\n|, skip_mypy=True", "", tests.read_text("utf-8"))
+    tests.write_text(text.replace("//src:sources", own), encoding="utf-8")
     # Of the targets in the service's BUILD file its pex stays; the requirements are in 3rdparty/.
     binary = re.search(r"(?ms)^pex_binary\(.*?^\)\n", (bake / "BUILD").read_text("utf-8"))
     assert binary  # noqa: S101  the skeleton's own file
@@ -163,9 +164,13 @@ def _settings(folder: Path, bake: Path, python: str) -> None:
     text = text[text.index("[GLOBAL]") :]
     for old, new in (
         (r'"requirements\.lock"', '"3rdparty/service.lock"'),
-        (r'"pytest\.lock"', '"3rdparty/pytest.lock"'),
+        (r'"pants-tools\.lock"', '"3rdparty/pytest.lock"'),
+        # The example is built and tested; it has no lock of mypy and ruff.
+        (r"(?m)^backend_packages.*$", 'backend_packages = ["pants.backend.python"]'),
+        (r"(?ms)^# The versions of tools.lock.*?(?=^\[pytest\])", ""),
+        (r"(?ms)^\[mypy\].*", ""),
         (r"(?m)^pants_ignore.*\n", ""),
-        (r"(?m)^\[python-repos\]\n.*\n\n", ""),
+        (r"(?m)^\[python-repos\]\n.*\n", ""),
         (r'"CPython==[\d.]+\*"', f'"CPython=={_minor(python)}.*"'),
         (
             r"(?m)^# requirements.lock is made by .*$",

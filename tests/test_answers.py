@@ -253,6 +253,10 @@ def test_prefixes_that_the_deploy_files_set(bake: Bake) -> None:
     found |= {
         name.lower() for name in re.findall(r"(?m)^export ([A-Z]+)_", (project / "Makefile").read_text())
     }
+    # What the runbook advises to set.
+    advised = re.findall(r"`([A-Z]+)_[A-Z_]+=", (ROOT / "docs" / "operations.md").read_text())
+    assert "MALLOC" in advised
+    found |= {name.lower() for name in advised}
     assert found - pre_gen_project.SET_ELSEWHERE == set()
 
 

@@ -122,14 +122,12 @@ def test_its_tests_pass(project: Project) -> None:
     make(project.folder, "test", python=project.python)
 
 
-def test_its_pex_serves(project: Project, tmp_path: Path) -> None:
-    """Its pex is built, starts somewhere else, answers at each of its listeners, and stops cleanly."""
-    make(project.folder, "pex", python=project.python)
-    pex = project.folder / "dist" / "hello-service.pex"
+def serves_and_stops(pex: Path, web: str, rpc: str, tmp_path: Path) -> None:
+    """Hold that a pex starts somewhere else, answers at each of its listeners, and stops cleanly."""
     listeners = [
         "admin",
-        *(["web"] if project.web != "none" else []),
-        *(["rpc"] if project.rpc != "none" else []),
+        *(["web"] if web != "none" else []),
+        *(["rpc"] if rpc != "none" else []),
     ]
     ports = [f"--{each}.listen=tcp:0:interface=127.0.0.1" for each in listeners]
     environ = {"HOME": str(tmp_path), "PATH": path_for(pex)}
@@ -142,6 +140,12 @@ def test_its_pex_serves(project: Project, tmp_path: Path) -> None:
             with connect(service.address("rpc")) as sock:
                 assert call_hello(sock, "Zoë") == "Hello, Zoë!"
         assert service.stop() == 0
+
+
+def test_its_pex_serves(project: Project, tmp_path: Path) -> None:
+    """Its pex is built, starts somewhere else, answers at each of its listeners, and stops cleanly."""
+    make(project.folder, "pex", python=project.python)
+    serves_and_stops(project.folder / "dist" / "hello-service.pex", project.web, project.rpc, tmp_path)
 
 
 def test_make_alone_prints_help(project: Project) -> None:

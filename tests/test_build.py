@@ -166,7 +166,7 @@ def test_the_lock_is_audited(baked: Path) -> None:
     assert told.returncode != 0
     assert (ignored.returncode, ignored.stdout.splitlines()[-1][-12:]) == (0, "0 advisories")
     assert gone.returncode != 0
-    assert gone.stderr.startswith("hello-service: not audited: pip-audit==")
+    assert gone.stderr.startswith("hello-service: not audited: the database that pip-audit==")
 
 
 def test_pex_is_the_same_bytes_anywhere(pex: Path, baked: Path, tmp_path: Path) -> None:

@@ -19,11 +19,30 @@ COLUMNS = {
     "serves, stops": "test_its_pex_serves",
 }
 """What stands above a column, and the test in test_bakes.py that must have passed."""
+PANTS = "Pants"
+"""What stands above the last column. test_pants.py writes its cells, later and where there can be a Pants."""
+NOT_BUILT = "-"
+BY_PANTS = (("wsgi", "none", "3.11"), ("async", "none", "3.11"), ("none", "thrift", "3.11"))
+"""What it builds there: each kind of `web`, with and without `rpc`."""
 
 
-def row(combination: tuple[str, ...]) -> str:
+def row(combination: tuple[str, ...], by_pants: str = NOT_BUILT) -> str:
     """Return the line of a combination for which all has passed."""
-    return "| " + " | ".join([*(f"`{each}`" for each in combination), *["yes"] * len(COLUMNS)]) + " |"
+    cells = [*(f"`{each}`" for each in combination), *["yes"] * len(COLUMNS), by_pants]
+    return f"| {' | '.join(cells)} |"
+
+
+def note_pants(combination: tuple[str, ...]) -> None:
+    """Write that Pants has built a combination; a page that says so is left alone."""
+    text = PAGE.read_text(encoding="utf-8")
+    told = text.replace(row(combination), row(combination, "yes"))
+    if told != text:
+        PAGE.write_text(told, encoding="utf-8")
+
+
+def of_pants(line: str) -> str:
+    """Return what a line says of Pants."""
+    return line.rsplit(" | ", maxsplit=1)[-1].removesuffix(" |")
 
 
 def test_the_table_is_what_was_seen() -> None:
@@ -34,9 +53,10 @@ def test_the_table_is_what_was_seen() -> None:
         pytest.skip("not every combination was run before, or one of them failed")
     text = PAGE.read_text(encoding="utf-8")
     before = {tuple(re.findall(r"`([^`]+)`", line)): line for line in text.splitlines() if "| yes |" in line}
-    rows = {key: line for key, line in before.items() if key in offered} | {key: row(key) for key in here}
+    rows = {key: line for key, line in before.items() if key in offered}
+    rows |= {key: row(key, of_pants(before.get(key, row(key)))) for key in here}
     head = text.partition("| web ")[0]
-    table = [f"| web | rpc | Python | {' | '.join(COLUMNS)} |", "|---" * (3 + len(COLUMNS)) + "|"]
+    table = [f"| web | rpc | Python | {' | '.join([*COLUMNS, PANTS])} |", "|---" * (4 + len(COLUMNS)) + "|"]
     PAGE.write_text(head + "\n".join([*table, *(rows[key] for key in sorted(rows))]) + "\n", encoding="utf-8")
     assert set(rows) == offered or set(pythons()) < set(CHOICES["python_version"])
 
@@ -44,7 +64,9 @@ def test_the_table_is_what_was_seen() -> None:
 def test_the_page_has_no_other_combination() -> None:
     """Each line is of answers that are offered today, and is there once."""
     lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
-    offered = [row(each) for each in product(*(CHOICES[key] for key in ("web", "rpc", "python_version")))]
+    offered = list(product(*(CHOICES[key] for key in ("web", "rpc", "python_version"))))
     assert lines
-    assert set(lines) <= set(offered)
+    assert set(lines) <= {row(each, cell) for each in offered for cell in ("yes", NOT_BUILT)}
     assert len(set(lines)) == len(lines)
+    # What a test does, and no more.
+    assert {line for line in lines if of_pants(line) == "yes"} == {row(each, "yes") for each in BY_PANTS}

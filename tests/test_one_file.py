@@ -18,6 +18,7 @@ from halfsync.testing import ServiceProcess
 from . import arm64
 from .conftest import Bake, furnish, make, pythons
 from .test_build import OFFLINE
+from .test_update import commit, git
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,10 @@ def project(bake: Bake) -> Path:
     shared = (project / ".build").resolve()
     (project / ".build").unlink()
     shutil.copytree(shared, project / ".build", ignore=shutil.ignore_patterns("all"))
+    # Links are no folders, which .gitignore lists.
+    git(project, "init", "-q")
+    (project / ".git" / "info" / "exclude").write_text(".tools\n.build\n.venv\n")
+    commit(project, "From the template")
     return project
 
 
@@ -94,6 +99,19 @@ def test_it_is_built_again_without_a_network(project: Path, everywhere: Path, tm
     before = shutil.copy(everywhere, tmp_path / "before.pex")
     make(project, "pex-all", **OFFLINE)
     assert filecmp.cmp(before, everywhere, shallow=False)
+
+
+def test_it_is_verified_by_its_commit(project: Path, everywhere: Path, tmp_path: Path) -> None:
+    """`make verify` builds it again, for the same Pythons and machines, from the commit that it names."""
+    head = git(project, "rev-parse", "HEAD").strip()
+    deployed = shutil.copy(everywhere, tmp_path / "deployed.pex")
+    notes = project / "src" / "hello_service" / "notes.py"
+    notes.write_text('"""What the file was not built from."""\n')
+    try:
+        said = make(project, "verify", f"FILE={deployed}").stdout
+    finally:
+        notes.unlink()
+    assert said == f"{deployed}: the same bytes as commit {head} builds\n"
 
 
 def test_a_wrong_machine_is_told(everywhere: Path, project: Path, tmp_path: Path) -> None:

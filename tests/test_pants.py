@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import re
@@ -15,6 +16,8 @@ import pytest
 
 from . import test_pex
 from .conftest import CACHE, ROOT, Bake, furnish, pythons
+from .test_bakes import serves_and_stops
+from .test_combinations import BY_PANTS, note_pants
 from .test_pex import Running
 
 PANTS = "2.17.1"
@@ -57,6 +60,14 @@ class Pants:
             "PANTS_PANTSD": "false",
             "PANTS_DYNAMIC_UI": "false",
         }
+
+    def elsewhere(self, project: Path) -> Pants:
+        """Return the same Pants, with what it remembers, in another project."""
+        other = copy.copy(self)
+        other.project = project
+        config = self._environ["PANTS_CONFIG_FILES"].replace(str(self.project), str(project))
+        other._environ = {**self._environ, "PANTS_CONFIG_FILES": config}
+        return other
 
     def _site(self, pex: Path) -> str:
         # Pants fetches a pex of pex from GitHub; here it is one that the service's own tools build.
@@ -101,13 +112,11 @@ def needs_pants() -> None:
 
 @pytest.fixture(scope="module")
 def pants(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Pants:
-    """Pants, in a service as it was generated and with the lock of pytest that pants.toml tells to make."""
+    """Pants, in a service as it was generated and with the lock of tools that pants.toml tells to make."""
     needs_pants()
     project = furnish(bake(web="wsgi"), pythons()["3.11"])
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
-    told = re.search(
-        r"(?s)\n#   (\.tools/bin/pex3 lock .*?-o pytest\.lock)\n", (project / "pants.toml").read_text()
-    )
+    told = re.search(r"(?s)\n#   (\.tools/bin/pex3 lock .*?)\n\[", (project / "pants.toml").read_text())
     assert told
     command = told[1].replace("\\\n#", "") + f" --python-path {pythons()['3.11']}"
     subprocess.run(["sh", "-c", command], cwd=project, check=True, capture_output=True)
@@ -124,6 +133,22 @@ def test_it_lists_every_target(pants: Pants) -> None:
         "tests/test_main.py",
         "tests/test_web.py",
     } <= listed
+
+
+def test_it_is_clean(pants: Pants) -> None:
+    """ruff and mypy find nothing, by the service's own settings; and they do find what is wrong."""
+    told = pants("lint", "check", "::")
+    assert "All checks passed!" in told
+    assert re.search(r"Success: no issues found in \d+ source files", told), told
+    wrong = pants.project / "src" / "hello_service" / "wrong.py"
+    wrong.write_text('"""Wrong."""\n\nTEXT: str = 1\nif TEXT == None:\n    pass\n')
+    try:
+        with pytest.raises(AssertionError, match="E711"):
+            pants("lint", "::")
+        with pytest.raises(AssertionError, match="Incompatible types in assignment"):
+            pants("check", "::")
+    finally:
+        wrong.unlink()
 
 
 def test_its_tests_pass(pants: Pants) -> None:
@@ -164,6 +189,16 @@ def test_its_pex_passes_the_smoke_tests(pants: Pants, tmp_path: Path) -> None:
     """It serves, takes signals itself, lets an ssh client in, and stops with exit code 0."""
     pants("package", "//:pex")
     smoke(pants.project / "dist" / "hello-service.pex", tmp_path)
+    note_pants(BY_PANTS[0])
+
+
+def test_a_service_without_a_web_is_built(pants: Pants, bake: Bake, tmp_path: Path) -> None:
+    """It is packaged by the same Pants, serves RPC, and stops."""
+    web, rpc, minor = BY_PANTS[2]
+    project = furnish(bake(web=web, rpc=rpc, python_version=minor), pythons()[minor])
+    pants.elsewhere(project)("package", "//:pex")
+    serves_and_stops(project / "dist" / "hello-service.pex", web, rpc, tmp_path)
+    note_pants(BY_PANTS[2])
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +239,7 @@ def test_each_pex_has_its_own_service_and_what_is_shared(monorepo: Pants, tmp_pa
         folder = tmp_path / name
         folder.mkdir()
         smoke(pex, folder)
+    note_pants(BY_PANTS[1])  # beta's answers
 
 
 def test_a_change_names_whom_it_concerns(monorepo: Pants) -> None:

@@ -188,14 +188,49 @@ def test_what_is_no_pex_is_told(service, tmp_path, content, said):
         verify.facts_of(service, path)
 
 
-def test_an_audit_that_cannot_be_done_is_told(service, monkeypatch):
+def test_an_auditor_that_cannot_be_fetched_is_told(service, monkeypatch):
     """By one line, and it does not pass."""
+    (service.root / ".tools").mkdir()
     (service.root / "no-uv").write_text("#!/bin/sh\necho first >&2\necho no route to host >&2\nexit 2\n")
     (service.root / "no-uv").chmod(0o755)
     (service.root / "uv").symlink_to("no-uv")
     monkeypatch.setattr("sys.executable", str(service.root / "python"))
-    with pytest.raises(BuildError, match=r"^not audited: pip-audit==.* is not reachable: no route to host$"):
+    told = r"^not audited: pip-audit==[\d.]+ cannot be fetched: first / no route to host$"
+    with pytest.raises(BuildError, match=told):
         audit.audit(service)
+
+
+AUDITOR = """\
+import json, pathlib
+from sys import argv
+name = argv[argv.index("--requirement") + 1]
+assert pathlib.Path(name).exists()
+print(json.dumps({"dependencies": [{"name": "leaf", "version": "1.0", "vulns": []}]}))
+"""
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_an_auditor_is_what_its_lock_names(service, tmp_path, monkeypatch, right):
+    """With the hash in the lock it runs, from a folder of its own; another file of that name does not."""
+    path = wheel(tmp_path / "shelf", "pip-audit", "1.0")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("pip_audit.py", AUDITOR)
+        archive.writestr("pip_audit-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("pip_audit-1.0.dist-info/RECORD", "")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if right else "0" * 64
+    lock = tmp_path / "audit.lock"
+    lock.write_text(f"pip-audit==1.0 --hash=sha256:{digest}\n")
+    (service.root / ".tools").mkdir()
+    monkeypatch.setattr(audit, "LOCK", lock)
+    monkeypatch.setenv("UV_FIND_LINKS", str(path.parent))
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    if right:
+        assert audit.audit(service) == ["1 distributions of requirements.lock looked up: 0 advisories"]
+        assert [each.name.rpartition("-")[0] for each in (service.root / ".tools").iterdir()] == ["pip-audit"]
+    else:
+        with pytest.raises(BuildError, match=r"^not audited: pip-audit==1\.0 cannot be fetched: .*sha256"):
+            audit.audit(service)
+        assert list((service.root / ".tools").iterdir()) == []
 
 
 def test_the_facts_are_told_to_people(service, monkeypatch):

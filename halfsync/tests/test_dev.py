@@ -72,8 +72,12 @@ def dev(shop: Path) -> Iterator[subprocess.Popen[str]]:
         with subprocess.Popen(
             command, env=environ, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
         ) as process:
-            yield process
-            process.kill()
+            try:
+                yield process
+            finally:
+                # It ends the service, which would go on if it were killed itself.
+                process.send_signal(signal.SIGINT)
+                process.wait(PATIENCE)
 
 
 def read(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
@@ -136,13 +140,15 @@ def test_where_no_traceback_is_shown(shop: Path, monkeypatch: pytest.MonkeyPatch
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        url = read(process, r"web\.listen: (http://127.0.0.1:\d+/)")[1]
-        with pytest.raises(urllib.error.HTTPError) as failed:
-            urllib.request.urlopen(url, timeout=PATIENCE)
-        with failed.value:
-            assert failed.value.read() == b"Internal Server Error\n"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == 0
+        try:
+            url = read(process, r"web\.listen: (http://127.0.0.1:\d+/)")[1]
+            with pytest.raises(urllib.error.HTTPError) as failed:
+                urllib.request.urlopen(url, timeout=PATIENCE)
+            with failed.value:
+                assert failed.value.read() == b"Internal Server Error\n"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
 
 
 def test_a_package_that_is_none():

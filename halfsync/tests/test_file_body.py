@@ -24,7 +24,8 @@ from halfsync.endpoints import send_queue
 from halfsync.endpoints.send_queue import FilePiece, SendQueue
 from halfsync.http import file_body
 from halfsync.http.account import Account
-from halfsync.http.file_body import open_file
+from halfsync.http.disk import Disk
+from halfsync.http.file_body import WINDOW, FileSender, open_file
 from halfsync.http.file_part import FilePart
 from http_tools import PATIENCE, ServerCase, hello, until
 
@@ -312,6 +313,59 @@ class Files(ServerCase):
         client = await self.connect(get())
         assert await self.body(client, SIZE - 1000) == CONTENT[1000:]
         assert self.sent.bytes == SIZE - 1000
+
+
+class Windows:
+    """A stream that notes what it is given; its disk is always at hand, by calls that are made at once."""
+
+    def __init__(self) -> None:
+        self.calls = []
+        reactor = SimpleNamespace(callLater=lambda seconds, call: self.calls.append(call))
+        self.context = SimpleNamespace(reactor=reactor, file_thread=Disk(reactor))
+        self.sizes = []
+        self.begun = self.finished = False
+
+    def begin(self, head):
+        self.begun = True
+
+    def write_file(self, piece):
+        self.sizes.append(len(piece))
+
+    def finish(self):
+        self.finished = True
+
+    def turn(self):
+        """Make the one call that waits for the next turn."""
+        (call,) = self.calls
+        self.calls.clear()
+        call()
+
+
+@pytest.mark.parametrize("at_hand", [True, False])
+def test_others_have_their_turn_between_two_windows(tmp_path, monkeypatch, at_hand):
+    """One window a turn of the reactor, wherever it comes from; none while the client does not take it."""
+    monkeypatch.setattr(file_body, "_at_hand", lambda file, size: at_hand)
+    path, size = tmp_path / "file", 3 * WINDOW + 10
+    path.write_bytes(bytes(size))
+    stream, account = Windows(), Account(0)
+    with path.open("rb") as file:
+        sender = FileSender(stream, None, open_file(file, size, account))
+    assert (stream.begun, stream.sizes) == (True, [WINDOW])
+    sender.resume()
+    assert stream.sizes == [WINDOW]
+    stream.turn()
+    assert stream.sizes == [WINDOW] * 2
+    sender.pause()
+    stream.turn()
+    assert stream.sizes == [WINDOW] * 2
+    sender.resume()
+    assert stream.sizes == [WINDOW] * 3
+    stream.turn()
+    assert (stream.sizes, stream.finished) == ([*[WINDOW] * 3, 10], True)
+    assert not stream.calls
+    # What is sent last closes it; here nobody sends.
+    sender.gone()
+    assert account.files == 0
 
 
 PROGRAM = """

@@ -136,6 +136,43 @@ def test_after_our_reset():
     assert [each.window_increment for each in frames] == [1000]
 
 
+BLOCK = b"\x82\x86\x84\x41\x01a"
+"""A whole request: GET http://a/."""
+
+
+def test_a_number_below_an_earlier_one():
+    """Its HEADERS open no stream: it was closed when the later one was opened."""
+    client = Client(resource=Waiting())
+    client.send_bytes(wire(1, 5, 5, BLOCK))
+    client.send_bytes(wire(1, 5, 3, BLOCK))
+    assert [each.number for each in client.server.streams()] == [5]
+    assert client.open
+    client.send_bytes(wire(1, 5, 7, BLOCK))
+    assert [each.number for each in client.server.streams()] == [5, 7]
+
+
+def test_error_codes_that_nobody_knows():
+    """They end what they are about, and nothing else."""
+    client = Client(resource=Waiting())
+    client.send_bytes(wire(1, 5, 1, BLOCK) + wire(1, 5, 3, BLOCK))
+    client.send_bytes(wire(3, 0, 1, b"\xff\xff\xff\xff"))
+    assert [each.number for each in client.server.streams()] == [3]
+    client.send_bytes(wire(7, 0, 0, bytes(4) + b"\xff\xff\xff\xff"))
+    assert [each.number for each in client.server.streams()] == [3]
+    assert client.open
+
+
+def test_what_may_come_on_a_stream_that_is_closed():
+    """PRIORITY, WINDOW_UPDATE and RST_STREAM may have crossed the end of the answer: they change nothing."""
+    client = Client()
+    assert client.request().status == 200
+    for kind, payload in ((2, bytes(5)), (8, b"\0\0\0\1"), (3, bytes(4))):
+        client.send_bytes(wire(kind, 0, 1, payload))
+        assert client.open
+        assert client.goaways == []
+    assert client.request().status == 200
+
+
 def test_the_table():
     """Each row of the list names tests that there are."""
     rows = re.findall(r"^\| [0-9].*\|$", TABLE.read_text(encoding="utf-8"), re.MULTILINE)

@@ -21,6 +21,7 @@ from h2.frame_buffer import FrameBuffer
 from hpack import Encoder
 from hyperframe.frame import GoAwayFrame, HeadersFrame, SettingsFrame
 from klein import Klein
+from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -28,6 +29,7 @@ from twisted.internet.threads import deferToThread
 from certificates import make_certificate, write
 from h2_tools import POST, PREFACE
 from halfsync.endpoints import parse
+from halfsync.endpoints.tls_transport import A_BUFFER, A_SESSION
 from halfsync.life.sockets import Sockets
 from http_tools import ServerCase, hello, resident, until
 
@@ -267,6 +269,26 @@ class H2Test(ServerCase):
         frames = list(buffer)
         assert [type(each) for each in frames[::2]] == [SettingsFrame, GoAwayFrame]
         assert frames[-1].last_stream_id == 0
+
+    async def test_what_tls_holds_counts(self):
+        """Its session, and the buffer of a record that comes in part; when there is no room, it is cut."""
+        self.serve_tls()
+        memory, connections = self.site.context.memory, self.site.context.connections
+        client = await deferToThread(self.open_h2)
+        self.addCleanup(client.close)
+        await until(lambda: len(connections))
+        (connection,) = connections
+        assert memory.held_by(connection) >= A_SESSION
+        assert memory.held_by(connection) < A_SESSION + A_BUFFER
+        # The head of a record of 16 KiB, and some of it.
+        socket.socket.sendall(client, b"\x17\x03\x03\x40\x00" + bytes(5000))
+        await until(lambda: memory.held_by(connection) >= A_SESSION + A_BUFFER)
+        assert memory.largest(1)[0][0] is connection
+        memory.limit = A_SESSION
+        with capture_logs() as logs:
+            await until(lambda: not len(connections))
+        assert "http.holder_cut" in [each["event"] for each in logs]
+        assert (memory.taken, memory.holders()) == (0, {})
 
     def open_h2(self):
         context = ssl.create_default_context()

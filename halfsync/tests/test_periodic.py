@@ -404,6 +404,7 @@ class ThreadTests(TestCase):
         task = Periodic("stuck", 60, fn, reactor=reactor)
         await task.start()
         assert inside.wait(5)
+        assert "fn" in str([each.label for each in Tasks(task).workers()])
         await task.stop()
         assert not task.busy
         release.set()

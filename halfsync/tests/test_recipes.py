@@ -6,8 +6,10 @@ import ast
 import http.server
 import json
 import re
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import urllib.error
@@ -88,6 +90,22 @@ def test_the_recipes_are_listed_and_printed(capsys):
     assert recipes.main(["ship"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("halfsync.recipes: 'ship' is none of django, django_admin, ")
+
+
+def test_a_copy_of_the_source_alone_has_no_recipes(tmp_path):
+    """As a monorepo may have it: it says so in one line, with exit code 1."""
+    for name in ("__init__.py", "recipes.py"):
+        (tmp_path / "src" / "halfsync").mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "halfsync" / "src" / "halfsync" / name, tmp_path / "src" / "halfsync")
+    done = subprocess.run(
+        [sys.executable, "-m", "halfsync.recipes"],
+        env={"PYTHONPATH": str(tmp_path / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "halfsync.recipes: the programs are not here, only in the wheel\n"
 
 
 def test_fastapi():

@@ -179,6 +179,17 @@ class LoginTest(TestCase):
             with pytest.raises(Unreachable):
                 await client.whoami()
 
+    async def test_what_may_be_set_up_wrongly_is_said(self):
+        """A server that wants a login, and one that wants none, end the connection: the error asks for it."""
+        service = self.serving("--rpc.sasl=SCRAM-SHA-256", f"--rpc.users={self.users()}", listen="tcp:0")
+        address = f"tcp:127.0.0.1:{service.address[1]}"
+        with pytest.raises(CallError, match=r"before any answer \(does it want a login"):
+            await self.client(address, retries=0).whoami()
+        service = self.serving()
+        address = f"tcp:127.0.0.1:{service.address[1]}"
+        with pytest.raises(Unreachable, match=r"in the login \(does it want one"):
+            await self.client(address, credentials=Credentials("anna", "pencil"), retries=0).whoami()
+
     async def test_a_scram_password_is_not_sent(self):
         """Not even to a server that asks for another mechanism's proof."""
         factory, client = self.lie(lambda _: sasl.pack(OK, b"password please"), password="very-secret")

@@ -53,6 +53,20 @@ def test_unframed_is_told(start):
         FrameReader(2**20).feed(start)
 
 
+def test_other_protocols_are_told():
+    """Who set up the wrong client, or the wrong port, finds out which it was; other lengths say nothing."""
+    for begins, what in (
+        (b"GET / HTTP/1.1\r\n", "HTTP"),
+        (b"PRI * HTTP/2.0\r\n", "HTTP"),
+        (b"\x16\x03\x01\x02\x00", "TLS, which is not spoken here"),
+        (b"\x01\0\0\0\x0dSCRAM-SHA-256", r"a login \(SASL\), and none is wanted here"),
+    ):
+        with pytest.raises(FrameError, match=rf"longer than 100; it looks like {what}$"):
+            FrameReader(100).feed(begins)
+    with pytest.raises(FrameError, match=r"longer than 100$"):
+        FrameReader(100).feed(b"\x7f\xff\xff\xff")
+
+
 def test_many_pieces_cost_once():
     """A frame in 4,096 pieces is joined once: what is held grows by what came, and nothing else."""
     payload = bytes(4096 * 16)

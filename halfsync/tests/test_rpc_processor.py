@@ -11,6 +11,7 @@ from thrift.protocol.TBinaryProtocol import TBinaryProtocol
 from thrift.protocol.TMultiplexedProtocol import TMultiplexedProtocol
 from thrift.Thrift import TApplicationException, TException
 from thrift.transport.TTransport import TMemoryBuffer, TTransportException
+from twisted.internet.defer import Deferred
 
 from halfsync.thrift import Forbidden, Identity, ServerOverloaded, Service, codec, errors, header
 from halfsync.thrift.errors import FrameError
@@ -316,6 +317,33 @@ def test_authorize(handler):
     assert seen == [(anna, "Sample", "hello", "test")]
     sent = message(lambda client: client.send_whoami())
     assert read_result(answer(processor, sent, identity=anna), "whoami") == "anna"
+
+
+def test_work_that_nobody_awaits_is_told():
+    """A method that is `async` behind a plain decorator, or gives a Deferred, is an error: void ones, too."""
+
+    async def work(*_):
+        raise AssertionError("it was begun")
+
+    class Hidden(Handler):
+        def hello(self, name):
+            return work(name)
+
+        def nothing(self):
+            return Deferred()
+
+        def note(self, text):
+            return work(text)
+
+    nothing = message(lambda client: client.send_nothing())
+    note = message(lambda client: client.send_note("x"))
+    with capture_logs() as events:
+        answers = InMemory(Hidden()).ask(hello(), nothing, note)
+    assert [error_of(each).type for each in answers] == [errors.INTERNAL_ERROR] * 2
+    wrong = [each for each in events if each["event"] == "rpc.wrong_result"]
+    assert [each["method"] for each in wrong] == ["Sample.hello", "Sample.nothing", "Sample.note"]
+    assert "returned a coroutine, which nobody awaits; write the method as `async def`" in wrong[0]["reason"]
+    assert "returned a Deferred" in wrong[1]["reason"]
 
 
 def test_a_rule_that_raises(handler):

@@ -11,7 +11,7 @@ import pytest
 
 from halfsync.life.errors import StartError, WrongFlagsError
 from halfsync.thrift import rpc_user as module
-from halfsync.thrift.users import Keys, NoUserError, Users, UsersError
+from halfsync.thrift.users import Keys, Users, UsersError, WrongNameError
 
 
 @pytest.fixture
@@ -60,10 +60,16 @@ def test_damaged(users, line):
         users.verify()
 
 
-@pytest.mark.parametrize("name", ["", "a:b", "#x", " x", "a\nb"])
-def test_names(users, name):
-    with pytest.raises(UsersError):
+@pytest.mark.parametrize("name", ["", "a:b", "#x", " x", "a\nb", "\u2168", "a\u0627b"])
+def test_names(users, name, monkeypatch):
+    """What is no name is refused, by the command with exit code 2 and before it asks for a password."""
+    with pytest.raises(WrongNameError):
         users.add(name, Keys.of("x"))
+    monkeypatch.setattr(module, "FLAGS", SimpleNamespace(users=users.path))
+    monkeypatch.setattr(module, "_password", lambda _: pytest.fail("a password was asked for"))
+    with pytest.raises(WrongFlagsError):
+        module.rpc_user(["add", name])
+    assert not Path(users.path).exists()
 
 
 def test_removed(users):
@@ -82,7 +88,7 @@ def test_removed(users):
     assert Path(users.path).stat().st_mode & 0o777 == 0o600
     assert list(Path(users.path).parent.iterdir()) == [Path(users.path)]
     before = Path(users.path).read_bytes()
-    with pytest.raises(NoUserError, match="no user 'anna'"):
+    with pytest.raises(WrongNameError, match="no user 'anna'"):
         users.remove("anna")
     assert Path(users.path).read_bytes() == before
     users.remove("bob")

@@ -30,14 +30,13 @@ def test_a_signal_stops_it_cleanly(number):
 
 
 def test_the_deadline_of_the_drain():
-    """Work that is not done by then is cut off, named, and told by the exit code."""
+    """Work that is not done by then is cut off, named, and told by the exit code; the parts stop in order."""
     with child(DRAINING, "--service.drain_timeout=0.05") as service:
         service.wait_for("service.started")
         service.signal(signal.SIGTERM)
         forced = service.wait_for("service.forced")
         assert forced["unfinished"] == ["slow"]
-        code, _, err = service.end()
-        assert (code, err) == (3, "")
+        assert service.end() == (3, ["service.stopped"], "")
 
 
 def test_a_second_signal_stops_at_once():

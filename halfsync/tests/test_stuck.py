@@ -14,10 +14,12 @@ from structlog.testing import capture_logs
 from twisted.internet.task import Clock
 
 from children import PATIENCE, child
-from halfsync import worker_stuck
+from halfsync import worker_stuck, workers
 from halfsync.worker_stuck import StuckThreads
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
 
 
@@ -92,6 +94,19 @@ def test_none_is_looked_for(monkeypatch):
     watched = Watched(monkeypatch, thread(("a", 0.0)), most=1, after=0)
     assert watched.clock.getDelayedCalls() == []
     assert watched.stuck.problems() == []
+
+
+def test_a_pool_ends_the_process_only_when_it_is_told_to(monkeypatch):
+    """By the flag for that of a listener; other pools are not ready, and no more."""
+    reports: list[Callable[[str], None]] = []
+    monkeypatch.setattr(workers, "StuckThreads", lambda *_, **given: reports.append(given["all_stuck"]))
+    ends: list[str] = []
+    for given in ({}, {"exit_when_stuck": True}):
+        pool = workers.WorkerPool("workers", threads=1, queue=0, reactor=Clock(), **given)
+        monkeypatch.setattr(pool, "give_up", ends.append)
+        reports[-1]("all are stuck")
+        assert len(ends) == len(given)
+    assert ends == ["workers: all are stuck"]
 
 
 SERVICE = """

@@ -22,6 +22,7 @@ from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from twisted.web.pages import errorPage
@@ -30,6 +31,7 @@ from twisted.web.server import Site
 from certificates import Pair, make_certificate, pem, write
 from halfsync.endpoints import ListenError, parse, tls
 from halfsync.endpoints.certificates import CertificateError, Files, Folder
+from halfsync.endpoints.tls_transport import A_BUFFER, A_SESSION, TlsTransport, tls_below
 from halfsync.life.sockets import Sockets
 
 if TYPE_CHECKING:
@@ -161,6 +163,48 @@ def test_a_folder_is_sorted_out_by_names_and_keys(tmp_path: Path) -> None:
 
 
 # Shaking hands
+
+
+def test_a_record_that_is_not_taken_is_held(tmp_path: Path) -> None:
+    """As long as OpenSSL waits for the client to take it; then the session alone is."""
+    path = str(write(tmp_path / "x.pem", *SITE))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for each in (ours, theirs):
+            each.settimeout(0)
+        server = (
+            Files(path, path)
+            .load()
+            .context.wrap_socket(ours, server_side=True, do_handshake_on_connect=False)
+        )
+        trusting = ssl.create_default_context(cadata=pem(SITE[0]).decode())
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = trusting.wrap_bio(incoming, outgoing, server_hostname="site.test")
+        for _ in range(3):
+            for side in (client, server):
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    side.do_handshake()
+                if data := outgoing.read():
+                    theirs.sendall(data)
+                with contextlib.suppress(BlockingIOError):
+                    incoming.write(theirs.recv(65536))
+        transport = TlsTransport(server, Protocol(), None, None, 0, MemoryReactorClock())
+        assert tls_below(transport) is transport
+        assert transport.overhead == A_SESSION
+        size = 5_000_000
+        transport.send(bytes(size))
+        assert transport.unsent
+        assert transport.overhead == A_SESSION + A_BUFFER
+        while size:
+            with contextlib.suppress(BlockingIOError):
+                incoming.write(theirs.recv(1 << 20))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                while size:
+                    size -= len(client.read(1 << 20))
+            transport.doWrite()
+        assert not transport.unsent
+        assert transport.overhead == A_SESSION
+        server.close()
 
 
 class Serving(TestCase):

@@ -13,6 +13,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 import h2_tools
+from halfsync.http.trailers import Trailers
 from http_tools import Connection, ServerCase, until
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n"
@@ -257,6 +258,12 @@ def test_names_that_may_not_be_are_an_error_for_the_application(name, request_by
     assert Connection(app).send(request_bytes).startswith(b"HTTP/1.1 204 ")
     assert len(raised) == 1
     assert name.lower() in raised[0].lower()
+
+
+def test_one_name_is_a_list_of_one():
+    """A text would be taken for its letters, each a name that may be."""
+    with pytest.raises(ValueError, match="a list, not 'sum'"):
+        Trailers("sum", list)
 
 
 @pytest.mark.parametrize("made", [[("b", "1")], [("a", "1\r\nb: 2")], [("a", "\u20ac")], None])

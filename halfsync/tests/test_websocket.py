@@ -20,6 +20,7 @@ from struct import pack
 import pytest
 from h2.errors import ErrorCodes
 from hyperframe.frame import SettingsFrame
+from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -33,6 +34,7 @@ from halfsync import About, Mount, Process, WebSockets
 from halfsync.http.bounds import Bounds
 from halfsync.http.part import HttpListener
 from halfsync.http.site import Site
+from halfsync.http.taken_over import A_PROTOCOL
 from halfsync.http.websocket import MAX_MESSAGE, SILENCE
 from halfsync.http.websocket_frames import Frames
 from halfsync.manhole.tools import Tools
@@ -309,6 +311,69 @@ def test_the_silent_are_asked_and_the_dead_are_cut(monkeypatch):
     assert sent == ["open", "pong"]
 
 
+class Quiet:
+    """A websocket's protocol that says nothing, on a connection in memory."""
+
+    def negotiationStarted(self, transport):
+        self.transport = transport
+
+    def negotiationFinished(self):
+        pass
+
+    def bytesMessageReceived(self, data):
+        pass
+
+    def connectionLost(self, reason):
+        pass
+
+    def buildProtocol(self, request):
+        return self
+
+
+@pytest.fixture
+def quiet(monkeypatch):
+    """A websocket that is open, in memory; what waits for its client is what the test says."""
+    for module in ("taken_over", "rate"):
+        monkeypatch.setattr(f"halfsync.http.{module}.socket_of", lambda transport: transport)
+    connection = Connection(resource=WebSockets(Quiet()))
+    connection.transport.unsent = 0
+    lines = "".join(f"{name}: {value}\r\n" for name, value in HANDSHAKE.items())
+    assert connection.send(f"GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode()).startswith(b"HTTP/1.1 101 ")
+    return connection
+
+
+@pytest.mark.parametrize("way", ["received", "text", "sent", "unnoticed"])
+def test_what_is_in_buffers_counts_and_the_worst_is_cut(quiet, way):
+    """A message that has come in part, and what waits for the client; in the end all is given back."""
+    transport, memory = quiet.transport, quiet.site.context.memory
+    websocket = transport.protocol
+    assert memory.held_by(websocket) == memory.taken == A_PROTOCOL
+    if way in {"received", "text"}:
+        websocket.dataReceived((b"\x82" if way == "received" else b"\x81") + b"\xff" + pack("!Q", 400_000))
+        websocket.dataReceived(bytes(4 + 300_000))
+    else:
+        transport.unsent = 300_000
+        if way == "sent":
+            websocket.write(b"x")
+        else:
+            # By what took the transport over without a word to us.
+            quiet.clock.advance(1)
+    assert memory.taken == A_PROTOCOL + 300_000 * (4 if way == "text" else 1)
+    if way == "received":
+        # Once it is whole it is the application's.
+        websocket.dataReceived(bytes(100_000))
+        quiet.clock.advance(1)
+        assert memory.taken == A_PROTOCOL
+    memory.limit = 100_000
+    transport.unsent = 300_000
+    with capture_logs() as logs:
+        quiet.clock.advance(1)
+    assert [each["event"] for each in logs] == ["http.holder_cut"]
+    assert transport.disconnected
+    transport.lost()
+    assert (memory.taken, memory.holders(), quiet.site.connections) == (0, {}, 0)
+
+
 def frame(opcode: int, length: int, *, fin: bool = True) -> bytes:
     first = bytes([(0x80 if fin else 0) | opcode])
     if length < 126:
@@ -336,6 +401,7 @@ def test_frames_are_counted_in_pieces_of_any_size(step):
         frames.feed(data[start : start + step])
     assert not frames.too_long
     assert not frames.close_seen
+    assert not frames.held, "all is whole"
     frames.feed(frame(8, 2))
     assert frames.close_seen
 

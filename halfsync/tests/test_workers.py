@@ -6,18 +6,21 @@ import subprocess
 import sys
 import threading
 from contextvars import ContextVar
+from math import inf
 from pathlib import Path
+from time import time
 from unittest import mock
 
 import pytest
 from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 import halfsync
-from halfsync import worker_threads
+from halfsync import worker_queue, worker_threads
 from halfsync.workers import Busy, WorkerPool
 
 SOURCE = Path(halfsync.__file__).parent.parent
@@ -142,9 +145,60 @@ class WorkersTest(TestCase):
         assert not pool.busy
 
     def test_when_to_try_again(self):
-        """In 1 to 3 seconds where nothing waits, not the same for all clients."""
+        """As long as calls wait, 10 s at most, and up to 2 s more at random: not the same for all clients."""
         pool = self.pool()
-        assert {pool.retry_after() for _ in range(200)} == {1, 2, 3}
+        for waited, soonest in ((0.0, 1), (0.9, 1), (4.7, 5), (10.0, 11), (500.0, 11)):
+            with mock.patch.object(worker_queue.CallQueue, "oldest", return_value=waited):
+                told = {pool.retry_after() for _ in range(200)}
+            assert told == {soonest, soonest + 1, soonest + 2}
+
+    async def test_what_will_have_a_thread_takes_no_place_of_those_that_wait(self):
+        """Whether the threads are there or not: beside two threads one waits, and the next is refused."""
+        pool = self.pool(threads=2, queue=1)
+        for _ in range(2):
+            gates = [self.hold(pool) for _ in range(3)]
+            with pytest.raises(Busy):
+                self.hold(pool)
+            for gate in gates:
+                gate.go.set()
+            await pool.drain()
+            # A call has ended a moment before its thread waits for the next one.
+            while len(pool._idle) < 2:
+                await deferLater(reactor, 0.01)
+
+    async def test_a_call_that_gets_on_may_get_stuck_all_the_same(self):
+        """It has the time of its last step; only one that says that it waits for its client has none."""
+        pool = self.pool(threads=1)
+
+        def step(*, waiting: bool | None = None) -> float:
+            pool.progress(**({} if waiting is None else {"waiting": waiting}))
+            return pool._workers[0].progressed
+
+        before = time()
+        assert before <= await pool.run(step) <= time()
+        assert await pool.run(step, waiting=True) == inf
+
+    def test_what_need_not_be_done_any_more_is_counted(self):
+        """A call whose client left while it waited is one that was not made."""
+        pool = self.pool()
+        pool.skipped()
+        (counted,) = [each for each in pool.metrics() if each.name == "workers_refused"]
+        told = {sample.labels["reason"]: sample.value for sample in counted.samples}
+        assert (pool.refused, told["left"]) == (1, 1)
+
+    def test_a_call_is_critical_only_when_it_is_said(self):
+        """Others would go before it in vain."""
+        for given, critical in (({}, False), ({"critical": True}, True)):
+            with (
+                mock.patch.object(worker_queue.CallQueue, "add", return_value=False) as add,
+                pytest.raises(Busy),
+            ):
+                self.pool().submit(int, "a call", **given)
+            assert add.call_args.args[0].critical is critical
+
+    def test_each_thread_may_have_a_file_open(self):
+        """So the pool's share of the open files is as large as it is."""
+        assert self.pool(threads=3).open_files() == 3
 
     async def test_where_no_thread_can_be_had(self):
         """The system's refusal is Busy, and leaves no call behind that would be made later."""
@@ -152,7 +206,7 @@ class WorkersTest(TestCase):
         with mock.patch.object(worker_threads.Thread, "start", side_effect=RuntimeError("no more threads")):
             with pytest.raises(Busy), capture_logs():
                 pool.submit(self.fail, "never")
-            assert pool.waiting == 0
+            assert (pool.waiting, pool.refused) == (0, 1)
         assert await pool.run(lambda: "once there is one") == "once there is one"
 
     async def test_stop_discards_what_waits(self):

@@ -21,14 +21,19 @@ def programs() -> dict[str, Traversable]:
     folder = files("halfsync") / "examples"
     if not folder.is_dir():
         folder = Path(__file__).parents[2] / "examples"
+    if not folder.is_dir():
+        return {}
     found = [each for each in folder.iterdir() if each.name.endswith(".py")]
     return {each.name.removesuffix(".py").removesuffix("_app"): each for each in found}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what there is, or one program; return 2 for a name that there is not."""
+    """Print what there is, or one program; return 2 for a name that there is not, 1 where there is none."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     found = programs()
+    if not found:
+        print("halfsync.recipes: the programs are not here, only in the wheel", file=sys.stderr)  # noqa: T201  for a person
+        return 1
     if not words:
         width = max(map(len, found))
         for name in sorted(found):

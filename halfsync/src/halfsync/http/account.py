@@ -3,7 +3,7 @@
 Whatever holds bytes for a client takes room for them first, in the name of its connection, and gives it back.
 What is in buffers before anything can be asked (heads that have come in part, what waits to be sent) is
 weighed instead, as it grows: a connection counts for what it has taken, or for what it weighs, whichever is
-more, as what waits to be sent is mostly an answer for which room was taken.
+more, as what waits to be sent is mostly an answer for which room was taken. What TLS holds comes on top.
 When there is no room, `relief` may make some.
 """
 
@@ -38,6 +38,7 @@ class Account:
         """Told who needs how many bytes; says whether there may be room now. Called in any thread."""
         self._reserved: dict[Holder, int] = {}
         self._buffers: dict[Holder, int] = {}
+        self._tls: dict[Holder, int] = {}
         self._lock = Lock()
 
     @property
@@ -65,6 +66,15 @@ class Account:
             # It is there already, so it may be this one that is cut.
             self.relief(None, 0)
 
+    def weigh_tls(self, holder: Holder, size: int) -> None:
+        """Note what TLS holds for a connection at the moment, beside all else; for the reactor's thread."""
+        with self._lock:
+            self.taken += size - self._tls.pop(holder, 0)
+            if size:
+                self._tls[holder] = size
+        if self.taken > self.limit and self.relief is not None:
+            self.relief(None, 0)
+
     def weighed(self) -> list[Holder]:
         """Return who has something in buffers."""
         return list(self._buffers)
@@ -88,12 +98,13 @@ class Account:
 
     def held_by(self, holder: Holder) -> int:
         """Return how many bytes a connection counts for."""
-        return max(self._reserved.get(holder, 0), self._buffers.get(holder, 0))
+        own = max(self._reserved.get(holder, 0), self._buffers.get(holder, 0))
+        return own + self._tls.get(holder, 0)
 
     def holders(self) -> dict[Holder, int]:
         """Return who holds how many bytes."""
         with self._lock:
-            found = {**self._buffers, **self._reserved}
+            found = {**self._buffers, **self._reserved, **self._tls}
             return {each: self.held_by(each) for each in found if each is not None}
 
     def largest(self, count: int) -> list[tuple[Holder, int]]:

@@ -16,10 +16,12 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 
 from halfsync.endpoints.addresses import address_text
+from halfsync.endpoints.tls_transport import tls_below
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from halfsync.endpoints.addresses import Address
+    from halfsync.endpoints.tls_transport import TlsTransport
     from halfsync.http.account import Account
     from halfsync.http.bounds import Bounds
     from halfsync.http.stream import Stream
@@ -92,6 +94,8 @@ class Connections:
         self._reactor = reactor
         self._open: dict[Connection, bytes | None] = {}
         """With each, by what its client's connections are counted."""
+        self._tls: dict[Connection, TlsTransport] = {}
+        """What is below those that are over TLS."""
         self._clients: dict[bytes, int] = {}
         """How many connections each client has."""
         self._idle: list[Connection] = []
@@ -143,6 +147,10 @@ class Connections:
         if client is not None:
             self._clients[client] = self._clients.get(client, 0) + 1
         self.accepted += 1
+        tls = tls_below(connection.transport)
+        if tls is not None:
+            self._tls[connection] = tls
+            self.memory.weigh_tls(connection, tls.overhead)
         if self._sweeper is None:
             self._sweeper = self._reactor.callLater(self._period, self._sweep)
 
@@ -156,6 +164,11 @@ class Connections:
         if connection in self._open:
             self.memory.weigh(connection, 0)
             self._open[other] = self._open.pop(connection)
+            tls = self._tls.pop(connection, None)
+            if tls is not None:
+                self._tls[other] = tls
+                self.memory.weigh_tls(connection, 0)
+                self.memory.weigh_tls(other, tls.overhead)
         if connection in self._turned_away:
             self._turned_away.remove(connection)
             self._turned_away.add(other)
@@ -164,6 +177,8 @@ class Connections:
         """Forget a connection."""
         self._uncount(connection)
         self._open.pop(connection, None)
+        if self._tls.pop(connection, None) is not None:
+            self.memory.weigh_tls(connection, 0)
         self._turned_away.discard(connection)
         if not self._open:
             if self._sweeper is not None:
@@ -246,6 +261,9 @@ class Connections:
         # A client takes what waits for it without a word.
         for connection in self.memory.weighed():
             connection.weigh()
+        # Records that come in part, or are not taken, are not heard of.
+        for connection, tls in list(self._tls.items()):
+            self.memory.weigh_tls(connection, tls.overhead)
 
 
 def client_key(peer: Address) -> bytes | None:

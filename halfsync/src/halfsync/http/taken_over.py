@@ -6,12 +6,15 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from halfsync.http.context import describe
-from halfsync.http.rate import LINGER, socket_of
+from halfsync.http.rate import LINGER, socket_of, unsent
 
 if TYPE_CHECKING:
     from halfsync.endpoints.addresses import Address
     from halfsync.http.connection import H1Connection
     from halfsync.http.stream import Stream
+
+A_PROTOCOL = 4 * 1024
+"""Bytes of the objects of a protocol that took over, about; so each is weighed again and again."""
 
 
 class TakenOver:
@@ -40,20 +43,28 @@ class TakenOver:
         self.asked = before.asked
         self.deadline = inf
         self._closing = False
-        connections = before.context.connections
-        connections.replaced(before, self)
+        self._ended = False
+        self._context = before.context
+        self._context.connections.replaced(before, self)
         bottom = socket_of(self.transport)
         if bottom is None:
-            connections.lost(self)
+            self._over()
         else:
-            bottom.lost = lambda: connections.lost(self)
+            bottom.lost = self._over
+            self.weigh()
 
     def streams(self) -> list[Stream]:
         """Return nothing: there are no requests."""
         return []
 
     def weigh(self) -> None:
-        """Weigh nothing: what is in buffers is the protocol's that took over."""
+        """Have the account know what is in buffers of it, as far as that can be known."""
+        if not self._ended:
+            self._context.memory.weigh(self, A_PROTOCOL + self.buffered())
+
+    def buffered(self) -> int:
+        """Return how many bytes wait for the client."""
+        return unsent(self.transport)
 
     def wind_down(self, deadline: float) -> None:
         """Go on no longer than that."""
@@ -72,3 +83,9 @@ class TakenOver:
         """Cut it."""
         self.deadline = inf
         self.transport.abortConnection()
+
+    def _over(self) -> None:
+        """Be done with: the transport has ended."""
+        self._ended = True
+        self._context.memory.weigh(self, 0)
+        self._context.connections.lost(self)

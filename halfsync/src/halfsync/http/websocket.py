@@ -14,6 +14,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
 from halfsync.endpoints.addresses import address_text
+from halfsync.endpoints.transport import FULL
 from halfsync.http.rate import unsent
 from halfsync.http.taken_over import TakenOver
 from halfsync.http.websocket_frames import Frames
@@ -106,6 +107,8 @@ class Websocket(TakenOver):
             self._asked_for_life = False
             self.deadline = self._now() + SILENCE
             self.protocol_call(self._protocol.dataReceived, data)
+            if frames.held:
+                self.weigh()
         elif frames.close_seen:
             self._end()
 
@@ -128,6 +131,8 @@ class Websocket(TakenOver):
         if waiting > MOST_WAITING:
             log.info("websocket.client_cut", peer=address_text(self.client), waiting=waiting)
             self.abort()
+        elif waiting > FULL:
+            self.weigh()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Send pieces of a frame."""
@@ -160,6 +165,10 @@ class Websocket(TakenOver):
         return self.transport.getHost()
 
     # The listener calls these.
+
+    def buffered(self) -> int:
+        """Return how many bytes wait for the client, or for the rest of its message."""
+        return self._frames.held + super().buffered()
 
     def wind_down(self, deadline: float) -> None:
         """Tell the client that the service goes away."""

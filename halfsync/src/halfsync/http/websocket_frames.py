@@ -5,7 +5,7 @@ What the frames mean is read by wsproto, which collects a message whatever its l
 
 from __future__ import annotations
 
-CLOSE = 8
+TEXT, CLOSE = 1, 8
 _LENGTHS = {126: 2, 127: 8}
 """Bytes of the longer forms of a length, by what stands in its place."""
 
@@ -21,9 +21,24 @@ class Frames:
         self._max_message = max_message
         self._message = 0
         """Bytes of the present message so far, as its frames declare them."""
+        self._last = True
+        """Whether the present message ends with the present frame."""
+        self._text = False
+        """Whether the present message is text."""
         self._head = bytearray()
         self._left = 0
         """Bytes of the present frame that are still to come, its mask included."""
+
+    @property
+    def held(self) -> int:
+        """Bytes that are kept of a message that has come in part.
+
+        Text is kept as characters, which take four bytes each when one of them is an emoji.
+        """
+        if self._last and not self._left:
+            return 0
+        come = max(0, self._message - self._left)
+        return 4 * come if self._text else come
 
     def feed(self, data: bytes) -> None:
         """Look at more that has arrived."""
@@ -52,8 +67,10 @@ class Frames:
         if opcode & 8:
             self.close_seen = self.close_seen or opcode == CLOSE
         else:
-            self._message += length
+            if opcode:
+                # Else the message goes on.
+                self._text = opcode == TEXT
+            self._message = length + (0 if self._last else self._message)
             self.too_long = self._message > self._max_message
-            if head[0] & 0x80:
-                self._message = 0
+            self._last = bool(head[0] & 0x80)
         head.clear()

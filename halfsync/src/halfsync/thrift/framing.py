@@ -16,6 +16,13 @@ from halfsync.thrift.errors import FrameError
 SHORTEST = 4
 """Bytes of the shortest message there is: in the compact protocol, with an empty name and no arguments."""
 
+OTHERS = {
+    b"\x16\x03": "TLS, which is not spoken here",
+    b"\x01\x00\x00\x00": "a login (SASL), and none is wanted here",
+    **dict.fromkeys((b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"PRI ", b"HTTP"), "HTTP"),
+}
+"""How other protocols begin."""
+
 
 class FrameReader:
     """The frames of one connection."""
@@ -76,4 +83,10 @@ class FrameReader:
             return "the client does not frame its messages"
         if length < SHORTEST:
             return f"a frame of {length} bytes is no message"
-        return f"a frame of {length} bytes is longer than {self._longest}"
+        reason = f"a frame of {length} bytes is longer than {self._longest}"
+        # As a length, the beginning of another protocol is far too great. Which one, helps whoever set it up.
+        head = length.to_bytes(4, "big")
+        for begins, what in OTHERS.items():
+            if head.startswith(begins):
+                return f"{reason}; it looks like {what}"
+        return reason

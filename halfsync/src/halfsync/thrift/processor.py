@@ -9,6 +9,7 @@ and takes trailing bytes, old-style messages and missing required fields.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from inspect import iscoroutinefunction
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -141,6 +142,8 @@ class Processor:
     def returned(self, ready: Ready, value: Any) -> Done:
         """Answer with what the handler returned."""
         method, request, request_id = ready.method, ready.message, ready.call.request_id
+        if hasattr(value, "__await__"):
+            return self._unawaited(ready, value)
         if method.result is None:
             return Done(b"", method.label, "ok", request_id, monotonic() - ready.arrived)
         result = method.result()
@@ -220,6 +223,15 @@ class Processor:
                 "rpc.rule_failed", method=f"{call.service}.{call.method}", request_id=call.request_id
             )
             raise errors.InternalError from error
+
+    def _unawaited(self, ready: Ready, value: Any) -> Done:
+        """Answer for a handler that has only begun its work: a decorator may hide that it is `async`."""
+        method, request_id = ready.method, ready.call.request_id
+        if isinstance(value, Coroutine):
+            value.close()
+        reason = f"it returned a {type(value).__name__}, which nobody awaits; write the method as `async def`"
+        log.error("rpc.wrong_result", method=method.label, request_id=request_id, reason=reason)
+        return self._failed(ready.message, method, request_id, errors.InternalError(), ready.arrived)
 
     def _reply(self, ready: Ready, result: Any, outcome: str) -> Done:
         method, request, request_id = ready.method, ready.message, ready.call.request_id

@@ -10,7 +10,7 @@ from scramp import ScramException
 
 from halfsync.life.errors import StartError, WrongFlagsError
 from halfsync.thrift.listener import FLAGS
-from halfsync.thrift.users import Keys, NoUserError, Users, UsersError
+from halfsync.thrift.users import Keys, Users, UsersError, WrongNameError, check_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +25,8 @@ def rpc_user(arguments: Sequence[str]) -> int:
 
     The password is asked for twice at a terminal; from a pipe it is the first line.
     What lists are made of are names, one a line, and never keys.
-    :raises StartError: when the file or the password cannot be used; WrongFlagsError, when the flag is empty
-        or there is nobody to remove.
+    :raises StartError: when the file or the password cannot be used; WrongFlagsError, when the flag is empty,
+        the name is none, or there is nobody to remove.
     """
     verb, *names = arguments or [""]
     if TAKES_NAME.get(verb) is None or len(names) != TAKES_NAME[verb]:
@@ -37,7 +37,7 @@ def rpc_user(arguments: Sequence[str]) -> int:
     users = Users(FLAGS.users)
     try:
         lines = _do(users, verb, *names)
-    except NoUserError as error:
+    except WrongNameError as error:
         raise WrongFlagsError(str(error)) from error
     except (UsersError, ScramException) as error:
         raise StartError(str(error).partition("\n")[0]) from error
@@ -54,6 +54,8 @@ def _do(users: Users, verb: str, name: str = "") -> list[str]:
     if verb == "remove":
         users.remove(name)
         return [f"{name} may not log in any more; connections that are open stay so"]
+    # Before anybody types a password for nothing.
+    check_name(name)
     password = _password(name)
     if not password:
         raise StartError("an empty password is none")

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scramp import ScramMechanism
+from scramp import ScramException, ScramMechanism
 from scramp.utils import saslprep
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class UsersError(Exception):
     """The file of users cannot be used. One line that names it, for a person."""
 
 
-class NoUserError(UsersError):
-    """The file is well, and there is nobody of that name in it."""
+class WrongNameError(UsersError):
+    """A name is none for a user, or there is nobody of that name. No other try would end better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,21 @@ class Keys:
         salted = hashlib.pbkdf2_hmac("sha256", password.encode(), self.salt, self.iterations)
         client_key = hmac.digest(salted, b"Client Key", "sha256")
         return hmac.compare_digest(hashlib.sha256(client_key).digest(), self.stored_key)
+
+
+def check_name(name: str) -> None:
+    """Find out whether a user may have a name.
+
+    :raises WrongNameError: when none may.
+    """
+    if not name or ":" in name or name.startswith("#") or not name.isprintable() or name != name.strip():
+        raise WrongNameError(f"{name!r} is no name of a user: printable, and without a colon")
+    try:
+        spelled = saslprep(name)
+    except ScramException as error:
+        raise WrongNameError(f"{name!r} is no name of a user: SASLprep (RFC 4013) prohibits it") from error
+    if spelled != name:
+        raise WrongNameError(f"{name!r} is not how SASLprep (RFC 4013) spells it; write {spelled!r}")
 
 
 class Users:
@@ -117,12 +132,9 @@ class Users:
         """Put a user into the file, in the place of the one of the same name.
 
         What root does is done for the service: the file stays its owner's, a new one is the folder's owner's.
-        :raises UsersError: when the name is none, or the file cannot be written.
+        :raises WrongNameError: when the name is none; UsersError, when the file cannot be read or written.
         """
-        if not name or ":" in name or name.startswith("#") or not name.isprintable() or name != name.strip():
-            raise UsersError(f"{name!r} is no name of a user: printable, and without a colon")
-        if saslprep(name) != name:
-            raise UsersError(f"{name!r} is not how SASLprep (RFC 4013) spells it; write {saslprep(name)!r}")
+        check_name(name)
         lines = self._all() if Path(self.path).exists() else [f"# seed {secrets.token_hex(32)}"]
         fields = (keys.salt, keys.stored_key, keys.server_key)
         salt, stored, server = (base64.b64encode(each).decode("ascii") for each in fields)
@@ -132,12 +144,12 @@ class Users:
     def remove(self, name: str) -> None:
         """Take a user out of the file; who is logged in stays so. The file stays its owner's, as with `add`.
 
-        :raises NoUserError: when there is no such user; UsersError, when the file cannot be read or written.
+        :raises WrongNameError: when there is no such user; UsersError, when the file cannot be used.
         """
         lines = self._all()
         kept = [line for line in lines if _name(line) != name]
         if len(kept) == len(lines):
-            raise NoUserError(f"{self.path} has no user {name!r}; `run rpc-user list` says who there is")
+            raise WrongNameError(f"{self.path} has no user {name!r}; `run rpc-user list` says who there is")
         self._replace(kept)
 
     def names(self) -> list[str]:

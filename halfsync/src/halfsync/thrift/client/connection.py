@@ -120,7 +120,7 @@ class ClientConnection(Protocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted has a default
         """Fail what waits."""
-        self.fail(Interrupted(f"{self._peer} ended the connection: {_reason(reason)}"))
+        self.fail(Interrupted(f"{self._peer} ended the connection{self._hint()}: {_reason(reason)}"))
 
     def pauseProducing(self) -> None:
         """Send no more for now: the server does not take it."""
@@ -232,6 +232,16 @@ class ClientConnection(Protocol):
             self.opened.callback(self)
         if rest:
             self.dataReceived(rest)
+
+    def _hint(self) -> str:
+        """Say what may be set up wrongly, if the server has never answered here."""
+        if self._login is not None:
+            return " in the login (does it want one?)"
+        if self._answers or not self._number:
+            return ""
+        if self._credentials is None:
+            return " before any answer (does it want a login, `credentials=`, or TLS?)"
+        return " before any answer"
 
     def _take(self, data: bytes) -> None:
         for frame in self._reader.feed(data):
