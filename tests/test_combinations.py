@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from itertools import product
+from typing import TYPE_CHECKING
 
 import pytest
 
 from hooks.pre_gen_project import CHOICES
 
-from .conftest import BAKED, ROOT, pythons
+from .conftest import BAKED, CACHE, ROOT, alone, pythons
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PAGE = ROOT / "docs" / "combinations.md"
 COLUMNS = {
@@ -34,10 +39,20 @@ def row(combination: tuple[str, ...], by_pants: str = NOT_BUILT) -> str:
 
 def note_pants(combination: tuple[str, ...]) -> None:
     """Write that Pants has built a combination; a page that says so is left alone."""
-    text = PAGE.read_text(encoding="utf-8")
-    told = text.replace(row(combination), row(combination, "yes"))
-    if told != text:
-        PAGE.write_text(told, encoding="utf-8")
+    with rewriting() as page:
+        page.append(page[0].replace(row(combination), row(combination, "yes")))
+
+
+@contextmanager
+def rewriting() -> Iterator[list[str]]:
+    """Give the page's text, and write what is appended to it; others read the old page or the new one."""
+    with alone(CACHE.parent / "combinations.lock"):
+        page = [PAGE.read_text(encoding="utf-8")]
+        yield page
+        if page[-1] != page[0]:
+            part = CACHE.parent / "combinations.md"
+            part.write_text(page[-1], encoding="utf-8")
+            part.replace(PAGE)
 
 
 def of_pants(line: str) -> str:
@@ -51,13 +66,14 @@ def test_the_table_is_what_was_seen() -> None:
     here = {each for each in offered if each[2] in pythons()}
     if {each for each in here if set(COLUMNS.values()) <= BAKED.get(each, set())} != here:
         pytest.skip("not every combination was run before, or one of them failed")
-    text = PAGE.read_text(encoding="utf-8")
-    before = {tuple(re.findall(r"`([^`]+)`", line)): line for line in text.splitlines() if "| yes |" in line}
-    rows = {key: line for key, line in before.items() if key in offered}
-    rows |= {key: row(key, of_pants(before.get(key, row(key)))) for key in here}
-    head = text.partition("| web ")[0]
     table = [f"| web | rpc | Python | {' | '.join([*COLUMNS, PANTS])} |", "|---" * (4 + len(COLUMNS)) + "|"]
-    PAGE.write_text(head + "\n".join([*table, *(rows[key] for key in sorted(rows))]) + "\n", encoding="utf-8")
+    with rewriting() as page:
+        lines = [line for line in page[0].splitlines() if "| yes |" in line]
+        before = {tuple(re.findall(r"`([^`]+)`", line)): line for line in lines}
+        rows = {key: line for key, line in before.items() if key in offered}
+        rows |= {key: row(key, of_pants(before.get(key, row(key)))) for key in here}
+        head = page[0].partition("| web ")[0]
+        page.append(head + "\n".join([*table, *(rows[key] for key in sorted(rows))]) + "\n")
     assert set(rows) == offered or set(pythons()) < set(CHOICES["python_version"])
 
 
