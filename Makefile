@@ -17,7 +17,7 @@ CORES = --numprocesses auto --maxprocesses 4 --dist loadgroup
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test bench overload rpcbench abuse fuzz mutate newest restarts lint format wheel example release locks clean setup
+.PHONY: help demo test slow bench overload rpcbench abuse fuzz mutate newest restarts lint format wheel example release locks clean setup
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -25,13 +25,16 @@ help: ## list the commands
 demo: setup ## generate a service, build it, run it, look inside, stop it; it is left in ./demo-service
 	@.venv/bin/python scripts/demo.py --python "$(PYTHON)" $(ARGS)
 
-test: setup ## run all tests; one of them: make test ARGS="tests/test_answers.py -k slug"
+test: setup ## run all tests but the slow ones; one of them: make test ARGS="tests/test_answers.py -k slug"
 	@command -v ssh >/dev/null || { echo "There is no ssh client, and some tests need one. Debian, Ubuntu: \
 	apt install openssh-client" >&2; exit 1; }
 	@found=5; for suite in halfsync .; do \
-	  (cd $$suite && "$(CURDIR)/.venv/bin/python" -m pytest --timeout 600 $(CORES) $(ARGS)); code=$$?; \
+	  (cd $$suite && "$(CURDIR)/.venv/bin/python" -m pytest --timeout 600 $(CORES) -m "not slow" $(ARGS)); code=$$?; \
 	  case $$code in 0) found=0;; 4|5) ;; *) exit $$code;; esac; \
 	done; exit $$found
+
+slow: setup ## run the tests that take minutes each: Pants, where there is a Python 3.9 for it
+	@.venv/bin/python -m pytest --timeout 600 -m slow $(ARGS)
 
 bench: setup ## measure ours beside its peers (12 min.): make bench ARGS="--only hello,flask --seconds 4", or --quick
 	@.venv/bin/python -m bench $(ARGS)

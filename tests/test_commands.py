@@ -37,6 +37,7 @@ RUN = {
     r"make abuse": "test_abuse.py::test_an_attack_harms_nobody_else",
     r"make restarts": "test_restarts.py::test_no_request_is_lost",
     r"make test": "test_bakes.py::test_its_tests_pass",
+    r"make slow": "test_pants.py::test_its_tests_pass",
     r"make lint": "test_bakes.py::test_it_lints",
     r"make pex": "test_bakes.py::test_its_pex_serves",
     r"make run( ARGS=.*)?": "test_bakes.py::test_its_pex_serves",

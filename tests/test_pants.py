@@ -20,6 +20,8 @@ from .test_bakes import serves_and_stops
 from .test_combinations import BY_PANTS, note_pants
 from .test_pex import Running
 
+pytestmark = pytest.mark.slow
+
 PANTS = "2.17.1"
 """The newest that is on PyPI; it runs on Python 3.9 only."""
 
