@@ -171,9 +171,13 @@ def _told(results: Results, name: str, what: str) -> str:
         else:
             faster.append(f"{server} is faster ({1 / times.median:.1f} x)")
     text = f"{what}: {_number(mine.median)} requests/s, p99 {_number(p99.median)} ms"
-    pinned = middle(results, name, ONE_CORE[0], "rate")
-    if pinned is not None:
-        text += f" ({_number(pinned.median)} on a core of its own)"
+    pinned = [
+        middle(results, name, each, "rate") if each in results["scenarios"][name] else None
+        for each in ONE_CORE
+    ]
+    if None not in pinned:
+        own, other = (_number(each.median) for each in pinned if each)
+        text += f" (each on a core of its own: {own}, granian {other})"
     if slower:
         text += f": {', '.join(slower)}"
     return ". ".join([text, *([", ".join(faster + even)] if faster + even else [])]) + "."
