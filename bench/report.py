@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .figures import ratios, spread
 from .scenarios import SCENARIOS
-from .servers import OURS
+from .servers import ONE_CORE, OURS
 
 if TYPE_CHECKING:
     from .figures import Spread
@@ -161,7 +161,7 @@ def _told(results: Results, name: str, what: str) -> str:
         return f"{what}: no figures."
     slower, even, faster = [], [], []
     for server in ranked(results, name):
-        times = compared(results, name, server) if server != OURS else None
+        times = compared(results, name, server) if server not in {OURS, *ONE_CORE} else None
         if times is None or failures(results, name, server):
             continue
         if times.low <= 1 <= times.high:
@@ -171,6 +171,13 @@ def _told(results: Results, name: str, what: str) -> str:
         else:
             faster.append(f"{server} is faster ({1 / times.median:.1f} x)")
     text = f"{what}: {_number(mine.median)} requests/s, p99 {_number(p99.median)} ms"
+    pinned = [
+        middle(results, name, each, "rate") if each in results["scenarios"][name] else None
+        for each in ONE_CORE
+    ]
+    if None not in pinned:
+        own, other = (_number(each.median) for each in pinned if each)
+        text += f" (each on a core of its own: {own}, granian {other})"
     if slower:
         text += f": {', '.join(slower)}"
     return ". ".join([text, *([", ".join(faster + even)] if faster + even else [])]) + "."

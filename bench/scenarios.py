@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .load import CONNECTIONS, find_wrk, hold_unread, slow_readers, wrk
 from .memory import group_rss
-from .servers import OURS, SERVE, SERVERS, TLS, VARIANTS, Died
+from .servers import ONE_CORE, OURS, SERVE, SERVERS, TLS, VARIANTS, Died
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -185,7 +185,7 @@ def drain(server: Running, path: str) -> None:
 
 
 P99 = {"p99": "p99, ms"}
-BARE = (*SERVERS, "uwsgi, no router")
+BARE = (*SERVERS, "uwsgi, no router", *ONE_CORE)
 
 SCENARIOS = {
     scenario.name: scenario
@@ -229,12 +229,18 @@ SCENARIOS = {
             connections=0,
         ),
         Scenario(
-            "one", "13 bytes, one connection", _steady("/hello", connections=1), columns=P99, connections=1
+            "one",
+            "13 bytes, one connection",
+            _steady("/hello", connections=1),
+            servers=(*SERVERS, *ONE_CORE),
+            columns=P99,
+            connections=1,
         ),
         Scenario(
             "beside",
             f"13 bytes, two connections beside {BLOCKED} handlers that wait 20 ms",
             beside,
+            servers=(*SERVERS, *ONE_CORE),
             columns=P99,
             connections=2,
         ),

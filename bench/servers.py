@@ -135,6 +135,15 @@ def _granian(environment: Environment, port: int) -> list[str]:
     return [*command, "--backlog=16384", "app:application"]
 
 
+def _on_one_core(command: Command) -> Command:
+    # As one process a core is run: `CPUAffinity=` of systemd, or taskset(1). The other core is the load's.
+    def pinned(environment: Environment, port: int) -> list[str]:
+        core = str(max(os.sched_getaffinity(0)))
+        return ["taskset", "--cpu-list", core, *command(environment, port)]
+
+    return pinned
+
+
 SERVERS = {
     server.name: server
     for server in (
@@ -152,11 +161,16 @@ VARIANTS = {
     variant.name: variant
     for variant in (
         Server("ours, access log", _ours("--web.access_log=true", "--log.format=json")),
+        Server("ours, one core", _on_one_core(_ours("--web.access_log=false"))),
+        Server("granian, one core", _on_one_core(_granian), "granian"),
         Server("uwsgi, no router", _uwsgi(router=False), "uwsgi"),
         Server("waitress, poll", _script("waitress_wsgi.py", THREADS, "poll"), "waitress"),
     )
 }
 """What only some scenarios run."""
+
+ONE_CORE = ("ours, one core", "granian, one core")
+"""Of these: what may run on one processor only. Ours is the first."""
 
 
 TLS = {

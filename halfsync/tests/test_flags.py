@@ -291,6 +291,11 @@ def test_missing_file(web, capsys):
     ]
 
 
+def test_a_file_without_an_end(web, capsys):
+    """It is read as far as any such file goes, and no further."""
+    assert refused(capsys, ["--config=/dev/zero"]) == ["--config: '/dev/zero': larger than 1048576 bytes"]
+
+
 def test_a_folder_and_bytes_for_a_file(web, capsys, tmp_path):
     assert refused(capsys, [f"--config={tmp_path}"]) == [f"--config: '{tmp_path}': is a directory"]
     (tmp_path / "a.ini").write_bytes(b"[web]\nthreads=\xff\n")
@@ -305,7 +310,7 @@ def test_a_file_that_may_not_be_read(web, capsys, tmp_path, monkeypatch):
     def refuse(*_args, **_keywords):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(pathlib.Path, "read_text", refuse)  # root may read everything
+    monkeypatch.setattr(pathlib.Path, "open", refuse)  # root may read everything
     assert refused(capsys, [f"--config={tmp_path}/a.ini"]) == [
         f"--config: '{tmp_path}/a.ini': permission denied"
     ]

@@ -100,6 +100,14 @@ import sys, time
 from halfsync import About, get_logger, serve_wsgi
 log = get_logger("app")
 
+def events(deadline):
+    try:
+        while time.monotonic() < deadline:
+            yield b"data: tick\\n\\n"
+            time.sleep(0.01)
+    finally:
+        log.info("app.closed")
+
 def app(environ, start_response):
     path, deadline = environ["PATH_INFO"], time.monotonic() + 60
     gone, draining = environ["halfsync.client_gone"], environ["halfsync.draining"]
@@ -112,6 +120,9 @@ def app(environ, start_response):
         while not draining() and time.monotonic() < deadline:
             time.sleep(0.01)
         log.info("app.draining", draining=draining())
+    elif path == "/events":
+        start_response("200 OK", [("Content-Type", "text/event-stream; charset=utf-8")])
+        return events(deadline)
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [repr({k: v for k, v in environ.items() if k.startswith("SSL_")}).encode()]
 
@@ -148,6 +159,23 @@ def test_a_handler_hears_of_a_client_that_left_and_of_a_drain(command):
             service.signal(signal.SIGTERM)
             assert service.wait_for("app.draining")["draining"]
             assert stays.recv(4096).startswith(b"HTTP/1.1 200 ")
+        code, _, errors = service.end()
+        assert (code, errors) == (0, "")
+
+
+def test_a_stream_of_events_that_asks_nobody_ends_with_the_drain(command):
+    """At its next piece, as a whole response, whose client asks again; its `finally` runs. So 0, and not 3."""
+    with running([*command, "--web.listen=tcp:0:interface=127.0.0.1"]) as service:
+        with socket.create_connection(("127.0.0.1", port(service)), PATIENCE) as client:
+            client.sendall(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
+            received = b""
+            while b"tick" not in received:
+                received += client.recv(4096)
+            service.signal(signal.SIGTERM)
+            while data := client.recv(4096):
+                received += data
+        assert received.endswith(b"\r\n0\r\n\r\n")
+        service.wait_for("app.closed")
         code, _, errors = service.end()
         assert (code, errors) == (0, "")
 

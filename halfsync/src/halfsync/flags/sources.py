@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MAX_SECRET = 65_536
 """Bytes of a file with a secret."""
 
+MAX_FILE = 1_048_576
+"""Bytes of the file that `--config` names; one of /dev/zero has no end."""
+
 _SWALLOWED = re.compile(r"\n([A-Za-z][\w.]*)\s*=")
 """A line in the middle of a value that was meant to be a key: configparser joins what is indented."""
 
@@ -153,7 +156,13 @@ def read_file(registry: Registry, path: str, errors: list[FlagError]) -> Iterato
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case; so documented
     try:
         full = os.path.expanduser(path)  # noqa: PTH111  that of pathlib raises where there is no such user
-        parser.read_string(Path(full).read_text(encoding="utf-8-sig"), source=path)
+        # It may be a pipe of the shell's: `--config=<(...)`.
+        with Path(full).open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+        if len(data) > MAX_FILE:
+            errors.append(FlagError(f"--config: {shorten(path)}: larger than {MAX_FILE} bytes"))
+            return
+        parser.read_string(data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n"), source=path)
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         errors.append(FlagError(f"--config: {shorten(path)}: {_why(error)}"))
         return

@@ -161,7 +161,8 @@ class Exchange(AppCalls):
             result = blocks_of(result.filelike, SLICE)
         for data in result:
             self._send(data)
-            if self._trimmed or (self._complete and not self._has_body()):
+            over = self.draining() and self._require_head().is_endless()
+            if over or self._trimmed or (self._complete and not self._has_body()):
                 # What is never sent need not be made; it may be endless.
                 break
         self._end()
@@ -288,7 +289,7 @@ class Exchange(AppCalls):
         self._abort()
 
     def share(self) -> Hashable:
-        """Return by what the client is told from others that wait for threads, too; None when it is not."""
+        """Return by what the client is told from others; None when it is not."""
         return client_key(self._stream.client) if self.share_of is None else self.share_of()
 
     def expire(self) -> None:

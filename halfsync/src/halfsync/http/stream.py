@@ -100,6 +100,13 @@ class ResponseHead:
         self.length = length
         """The body's in bytes, when it is known: becomes the header Content-Length."""
 
+    def is_endless(self) -> bool:
+        """Say whether a stream of events follows (HTML section 9.2): its client asks again when it ends."""
+        return any(
+            name.lower() == "content-type" and value.lower().startswith("text/event-stream")
+            for name, value in self.fields
+        )
+
     def with_length(self, length: int) -> ResponseHead:
         """Return another one like it whose body has this length; they share the headers."""
         other = ResponseHead.__new__(ResponseHead)
