@@ -164,7 +164,7 @@ def test_a_handler_hears_of_a_client_that_left_and_of_a_drain(command):
 
 
 def test_a_stream_of_events_that_asks_nobody_ends_with_the_drain(command):
-    """At its next piece, as a whole response, whose client asks again; its `finally` runs. So 0, and not 3."""
+    """At its next piece, as a whole response, whose client asks again; its `finally` runs. So exit code 0."""
     with running([*command, "--web.listen=tcp:0:interface=127.0.0.1"]) as service:
         with socket.create_connection(("127.0.0.1", port(service)), PATIENCE) as client:
             client.sendall(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
