@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from sdists import CACHE
+from sdists import CACHE, keep
 
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 OLD_SOURCES = Path("/etc/apt/sources.list")
@@ -39,7 +39,7 @@ def unpack(name: str, version: str, upstream: str, sha256: str) -> Path:
             with tarfile.open(archive) as tar:
                 tar.extractall(folder, filter="data")
             (inner,) = Path(folder).iterdir()
-            inner.replace(target)
+            keep(inner, target)
     return target
 
 

@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,10 @@ def fetch(name: str, version: str, sha256: str) -> Path:
             pytest.skip(f"the source distribution of {name} {version} cannot be fetched: {said}")
         Path(folder, path.name).replace(path)
     return path
+
+
+def keep(made: Path, target: Path) -> None:
+    """Put a folder that is whole where the tests look for it; those of another process may have been faster."""
+    with suppress(OSError):
+        made.rename(target)
+    assert target.is_dir()

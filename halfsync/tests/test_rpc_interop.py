@@ -18,7 +18,7 @@ import pytest
 from children import SOURCES, until
 from debian_sources import unpack
 from rpc_tools import serving
-from sdists import CACHE
+from sdists import CACHE, keep
 
 THRIFT = ("thrift", "0.17.0-2", "thrift_0.17.0.orig.tar.gz")
 THRIFT_SHA256 = "f5888bcd3b8de40c2c2ab86896867ad9b18510deb412cba3e5da76fb4c604c29"
@@ -249,7 +249,7 @@ def pinned(name: str, requirements: str) -> Path:
         if run.returncode:
             said = (run.stderr.strip() or "pip said nothing").splitlines()[-1]
             pytest.skip(f"{name} cannot be installed here: {said}")
-        Path(folder, "made").replace(target)
+        keep(Path(folder, "made"), target)
     return target
 
 
