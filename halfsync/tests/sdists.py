@@ -35,7 +35,7 @@ def fetch(name: str, version: str, sha256: str) -> Path:
 
 
 def keep(made: Path, target: Path) -> None:
-    """Put a folder that is whole where the tests look for it; those of another process may have been faster."""
+    """Put a whole folder where the tests look for it; another process may have been faster."""
     with suppress(OSError):
         made.rename(target)
     assert target.is_dir()
