@@ -31,6 +31,7 @@ TOGETHER = {"test_combinations.py": "test_bakes.py"}
 """Files whose tests need what those of another have seen."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have one process run all of a file's tests: they share what takes long to make."""
     for item in items:

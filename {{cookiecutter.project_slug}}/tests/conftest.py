@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PYTHON = Path(__file__).parent.parent / ".venv" / "bin" / "python"
-COMMAND = [str(PYTHON) if PYTHON.exists() else sys.executable, "-m", "{{ cookiecutter.package_name }}"]
+PACKAGE = "{{ cookiecutter.package_name }}"
+COMMAND = [str(PYTHON) if PYTHON.exists() else sys.executable, "-m", PACKAGE]
 # Without .venv (under Pants) the service stands where the tests do.
-PATHS = {} if PYTHON.exists() else {"PYTHONPATH": os.pathsep.join(sys.path)}
+PATHS = {} if PYTHON.exists() else {"PYTHONPATH": ":".join(sys.path)}
 
 
 @pytest.fixture
