@@ -13,7 +13,7 @@ LINTED = halfsync hooks local_extensions.py needs_cookiecutter_2_1_or_newer.py s
 STYLE = --config pyproject.toml
 ARGS =
 # Tests take all cores, but each process of them makes some things of its own.
-CORES = --numprocesses auto --maxprocesses 4 --dist loadgroup
+CORES = --numprocesses auto --maxprocesses 4 --dist loadfile
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
 
 .DEFAULT_GOAL = help

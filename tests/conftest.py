@@ -27,22 +27,12 @@ Make = Callable[..., "subprocess.CompletedProcess[str]"]
 BAKED: dict[tuple[str, ...], set[str]] = {}
 """The tests of test_bakes.py that have passed in this run, by combination: web, rpc, Python."""
 
-TOGETHER = {"test_combinations.py": "test_bakes.py"}
-"""Files whose tests need what those of another have seen."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have one process run all of a file's tests: they share what takes long to make."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(item.path.name, item.path.name)))
-
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note what has passed for each combination of answers; test_combinations.py writes it down."""
-    found = re.search(r"test_bakes\.py::(\w+)\[(\w+)-(\w+)-([\d.]+)\](@|$)", report.nodeid)
+    """Note what has passed for each combination of answers; combinations.py writes it down."""
+    found = re.search(r"test_bakes\.py::(\w+)\[(\w+)-(\w+)-([\d.]+)\]$", report.nodeid)
     if found and report.when == "call" and report.passed:
-        BAKED.setdefault(found.groups()[1:4], set()).add(found[1])
+        BAKED.setdefault(found.groups()[1:], set()).add(found[1])
 
 
 @cache

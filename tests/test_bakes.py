@@ -10,6 +10,7 @@ import pytest
 from halfsync.testing import ServiceProcess
 from rpc_tools import connect
 
+from . import combinations
 from .conftest import CACHE, Bake, furnish, make, pythons
 from .rpc_calls import call_hello
 from .test_pex import path_for
@@ -154,3 +155,13 @@ def test_make_alone_prints_help(project: Project) -> None:
     for command in ("help", "run", "test", "lint", "lock", "pex", "clean"):
         assert f"make {command} " in told
     assert ("make thrift " in told) == (project.rpc == "thrift")
+
+
+def test_the_table_of_combinations_is_what_was_seen() -> None:
+    """docs/combinations.md is written here, after all others: by one process, as a file's tests are."""
+    combinations.write_page()
+
+
+def test_the_table_has_no_other_combination() -> None:
+    """Each line is of answers that are offered today, and is there once."""
+    combinations.check_page()

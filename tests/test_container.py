@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
+import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,23 +86,25 @@ class Podman:
 
 
 @pytest.fixture(scope="module")
-def podman(pex: Path, tmp_path_factory: pytest.TempPathFactory) -> Podman:
+def podman(pex: Path) -> Iterator[Podman]:
     """The image of the default project, built as the Containerfile says at its top."""
     if reason := lacking():
         pytest.skip(reason)
-    podman = Podman(tmp_path_factory.mktemp("podman"))
     project = pex.parents[1]
     (base,) = [
         line.removeprefix("FROM ")
         for line in (project / "deploy" / "Containerfile").read_text().splitlines()
         if line.startswith("FROM ")
     ]
-    podman.base(f"docker.io/library/{base}")
-    podman.run(
-        *("build", "--isolation=chroot", "--volume=/usr:/usr:ro", "--pull=never", "--layers=false"),
-        *("-f", f"{project}/deploy/Containerfile", "-t", NAME, str(project)),
-    )
-    return podman
+    # podman takes no folder of more than 50 characters for what it runs.
+    with tempfile.TemporaryDirectory(prefix="podman", ignore_cleanup_errors=True) as folder:
+        podman = Podman(Path(folder))
+        podman.base(f"docker.io/library/{base}")
+        podman.run(
+            *("build", "--isolation=chroot", "--volume=/usr:/usr:ro", "--pull=never", "--layers=false"),
+            *("-f", f"{project}/deploy/Containerfile", "-t", NAME, str(project)),
+        )
+        yield podman
 
 
 class Pod:

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from . import test_pex
+from .combinations import BY_PANTS, note_pants
 from .conftest import CACHE, ROOT, Bake, furnish, pythons
 from .test_bakes import serves_and_stops
-from .test_combinations import BY_PANTS, note_pants
 from .test_pex import Running
 
 pytestmark = pytest.mark.slow

@@ -16,13 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have one process run all of a file's tests: they share what takes long to make."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.name))
-
-
 @pytest.fixture(autouse=True)
 def _flags_have_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a test, flags can be read and declared whenever it likes."""

@@ -1,4 +1,4 @@
-"""docs/combinations.md: what test_bakes.py, which runs before, has seen of every combination of answers."""
+"""docs/combinations.md: what test_bakes.py and test_pants.py have seen of every combination of answers."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def of_pants(line: str) -> str:
     return line.rsplit(" | ", maxsplit=1)[-1].removesuffix(" |")
 
 
-def test_the_table_is_what_was_seen() -> None:
-    """The page is written here: a line for each combination of this run, the others as they were."""
+def write_page() -> None:
+    """Write a line for each combination of this run; the others stay as they were."""
     offered = set(product(*(CHOICES[key] for key in ("web", "rpc", "python_version"))))
     here = {each for each in offered if each[2] in pythons()}
     if {each for each in here if set(COLUMNS.values()) <= BAKED.get(each, set())} != here:
@@ -77,8 +77,8 @@ def test_the_table_is_what_was_seen() -> None:
     assert set(rows) == offered or set(pythons()) < set(CHOICES["python_version"])
 
 
-def test_the_page_has_no_other_combination() -> None:
-    """Each line is of answers that are offered today, and is there once."""
+def check_page() -> None:
+    """Hold that each line is of answers that are offered today, and is there once."""
     lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     offered = list(product(*(CHOICES[key] for key in ("web", "rpc", "python_version"))))
     assert lines
