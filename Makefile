@@ -36,7 +36,7 @@ test: setup ## run all tests but the slow ones; one of them: make test ARGS="tes
 slow: setup ## run the tests that take minutes each: Pants, where there is a Python 3.9 for it
 	@.venv/bin/python -m pytest --timeout 600 -m slow $(ARGS)
 
-bench: setup ## measure ours beside its peers (12 min.): make bench ARGS="--only hello,flask --seconds 4", or --quick
+bench: setup ## measure ours beside its peers (18 min.): make bench ARGS="--only hello,flask --seconds 4", or --quick
 	@.venv/bin/python -m bench $(ARGS)
 
 overload: setup ## ours beside its peers under 1 to 10 times what they can do (12 min.); or ARGS=--quick
