@@ -163,7 +163,7 @@ class WorkersTest(TestCase):
                 gate.go.set()
             await pool.drain()
             # A call has ended a moment before its thread waits for the next one.
-            while len(pool._idle) < 2:
+            while len(pool._idle) < len(pool._workers):
                 await deferLater(reactor, 0.01)
 
     async def test_a_call_that_gets_on_may_get_stuck_all_the_same(self):
