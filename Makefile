@@ -12,8 +12,8 @@ SKELETON = {{cookiecutter.project_slug}}
 LINTED = halfsync hooks local_extensions.py needs_cookiecutter_2_1_or_newer.py scripts bench tests
 STYLE = --config pyproject.toml
 ARGS =
-# Tests take all cores, but each process of them makes some things of its own.
-CORES = --numprocesses auto --maxprocesses 4 --dist loadfile
+# Tests take all cores, and one process more, as many wait; but each process makes some things of its own.
+CORES = --numprocesses $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4))) --dist loadfile
 source = { "$(PYTHON)" -VV; cat requirements-dev.lock; }
 
 .DEFAULT_GOAL = help
@@ -33,7 +33,7 @@ test: setup ## run all tests but the slow ones; one of them: make test ARGS="tes
 	  case $$code in 0) found=0;; 4|5) ;; *) exit $$code;; esac; \
 	done; exit $$found
 
-slow: setup ## run the tests that take minutes each: Pants, where there is a Python 3.9 for it
+slow: setup ## run the tests that take minutes: Pants, where there is a Python 3.9 for it, and files for every platform
 	@.venv/bin/python -m pytest --timeout 600 -m slow $(ARGS)
 
 bench: setup ## measure ours beside its peers (18 min.): make bench ARGS="--only hello,flask --seconds 4", or --quick

@@ -20,6 +20,8 @@ from .conftest import Bake, furnish, make, pythons
 from .test_build import OFFLINE
 from .test_update import commit, git
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def project(bake: Bake) -> Path:
