@@ -34,7 +34,7 @@ test: setup ## run all tests but the slow ones; one of them: make test ARGS="tes
 	done; exit $$found
 
 slow: setup ## run the tests that take minutes: Pants, where there is a Python 3.9 for it, and files for every platform
-	@.venv/bin/python -m pytest --timeout 600 -m slow $(ARGS)
+	@.venv/bin/python -m pytest --timeout 600 $(CORES) -m slow $(ARGS)
 
 bench: setup ## measure ours beside its peers (18 min.): make bench ARGS="--only hello,flask --seconds 4", or --quick
 	@.venv/bin/python -m bench $(ARGS)
