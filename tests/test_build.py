@@ -146,7 +146,9 @@ def test_the_lock_is_audited(baked: Path) -> None:
     command = ["make", "--no-print-directory", f"PYTHON={next(iter(pythons().values()))}", "audit"]
     with ThreadingHTTPServer(("127.0.0.1", 0), Advisories) as database:
         threading.Thread(target=database.serve_forever, daemon=True).start()
-        there = {**os.environ, "PIP_AUDIT_OSV_URL": f"http://127.0.0.1:{database.server_port}/v1/query"}
+        # The ARGS of a make that runs the tests are not this one's.
+        ours = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL"}}
+        there = {**ours, "PIP_AUDIT_OSV_URL": f"http://127.0.0.1:{database.server_port}/v1/query"}
 
         def audit(*more: str) -> subprocess.CompletedProcess[str]:
             return subprocess.run(

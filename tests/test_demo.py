@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -33,6 +35,7 @@ def without_numbers(text: str) -> str:
     return re.sub(r"(kill -USR2 |127\.0\.0\.1:|127\.0\.0\.1 port )\d+", r"\1N", text)
 
 
+@pytest.mark.slow
 def test_the_demo_works_from_a_bare_clone_and_the_readme_shows_what_it_does(tmp_path):
     """It ends well, twice in a row, and what it puts into the README is what stands there."""
     clone = bare_clone(tmp_path / "clone")
