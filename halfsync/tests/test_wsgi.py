@@ -353,6 +353,54 @@ class TestResponse:
         assert len(closed) == 4
 
 
+class Noting(Inline):
+    """Workers that note whose each call is."""
+
+    def __init__(self):
+        self.clients = []
+
+    def submit(self, call, label, **how):
+        self.clients.append(call.share())
+        super().submit(call, label, **how)
+
+
+class TestShares:
+    """Whose request is whose, where clients take turns."""
+
+    @staticmethod
+    def ask(rule, *keys):
+        """Send a request with each key, on a connection of its own; return the answers, and the clients."""
+        workers = Noting()
+        gateway = Gateway(hello, workers, share_of=rule)
+        request = b"GET / HTTP/1.1\r\nHost: a\r\nX-Key: %b\r\n\r\n"
+        answers = [Connection(resource=gateway).send(request % key) for key in keys]
+        return [int(each.split()[1]) for each in answers], workers.clients
+
+    def test_a_rule_names_whose_it_is(self):
+        """By headers and target; those of which it says None are one client."""
+        rule = {"one": "first", "two": "second"}
+        codes, clients = self.ask(
+            lambda headers, _target: rule.get(headers["HTTP_X_KEY"]), b"one", b"two", b"x"
+        )
+        assert (codes, clients) == ([200] * 3, ["first", "second", None])
+
+    def test_without_a_rule_it_is_the_address(self):
+        """Of IPv4 as it is."""
+        assert self.ask(None, b"one") == ([200], [bytes((192, 168, 1, 1))])
+
+    @pytest.mark.parametrize("named", [[].pop, list], ids=["raises", "no hash"])
+    def test_a_rule_that_fails_fails_its_request_alone(self, named):
+        """In the reactor, with 500 and a traceback in the log: later, in a thread, it would end that one."""
+        with capture_logs() as logs:
+            codes, clients = self.ask(
+                lambda headers, _target: named() if headers["HTTP_X_KEY"] == "bad" else "good",
+                b"bad",
+                b"fine",
+            )
+        assert (codes, clients) == ([500, 200], ["good"])
+        assert [each["event"] for each in logs] == ["http.handler_failed"]
+
+
 class TestErrors:
     """What an application does wrong."""
 

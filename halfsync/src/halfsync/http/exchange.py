@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+BY_ADDRESS = object()
 COUNTED = 8 * 1024
 """Bytes of a body from which on room is taken for it."""
 
@@ -50,8 +51,7 @@ class Exchange(AppCalls):
     _sent = 0
     _flow: Flow | None = None
     """Of a response that is not handed over in one piece."""
-    share_of: Callable[[], Hashable] | None = None
-    """The rule of the service by which clients are told apart; None for their addresses."""
+    client: Hashable = BY_ADDRESS  # or whose request it is, as a rule of the service says
 
     def __init__(  # noqa: PLR0917  one call a request, which names would make slower
         self,
@@ -290,7 +290,7 @@ class Exchange(AppCalls):
 
     def share(self) -> Hashable:
         """Return by what the client is told from others; None when it is not."""
-        return client_key(self._stream.client) if self.share_of is None else self.share_of()
+        return client_key(self._stream.client) if self.client is BY_ADDRESS else self.client
 
     def expire(self) -> None:
         """Give up, because no worker was free for too long."""

@@ -11,7 +11,6 @@ and a response that breaks off may look complete.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from halfsync import flag, flags
@@ -98,7 +97,8 @@ class Gateway:
         :param is_critical: says by a request's headers (`HTTP_X_...`, as in the environ) and its target
             whether it is served before all others; called in the reactor.
         :param share_of: names by the same whose request it is, as clients take turns when requests wait for
-            threads; those of which it says None are one. Without a rule it is the client's address.
+            threads; those of which it says None are one. Without a rule it is the client's address. Called in the
+            reactor; where it raises, the request is answered 500.
         :param refuse_body: says by the same with which status (400 to 599) a client is refused that asks, by
             `Expect: 100-continue`, whether to send its body; None for those that are told to send it.
         """
@@ -133,7 +133,9 @@ class Gateway:
             self.app, self.workers, stream, head, body, environ, self.workers.client_waits, depth, deadline
         )
         if self._share_of is not None:
-            exchange.share_of = partial(self._share_of, head.variables, head.target)
+            # Now: a rule that raises, or names what has no hash, fails this request, and no thread.
+            exchange.client = self._share_of(head.variables, head.target)
+            hash(exchange.client)
         stream.responder = exchange
         critical = self._is_critical is not None and self._is_critical(head.variables, head.target)
         try:
