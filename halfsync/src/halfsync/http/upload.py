@@ -246,7 +246,7 @@ class InMemory(io.BufferedIOBase):
     """A body in memory, as an application reads it: what it asks for is copied once.
 
     A BufferedReader copies in pieces of its own size, by several calls each: 1 MB in blocks of 64 KiB took
-    150 microseconds, and takes 70. It is needed for lines, and then for the rest.
+    150 microseconds, and takes 50. It is needed for lines, and then for the rest.
     """
 
     def __init__(self, upload: Upload) -> None:

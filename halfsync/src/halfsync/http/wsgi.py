@@ -97,8 +97,8 @@ class Gateway:
         :param is_critical: says by a request's headers (`HTTP_X_...`, as in the environ) and its target
             whether it is served before all others; called in the reactor.
         :param share_of: names by the same whose request it is, as clients take turns when requests wait for
-            threads; those of which it says None are one. Without a rule it is the client's address. Called in the
-            reactor; where it raises, the request is answered 500.
+            threads; those of which it says None are one. Without a rule it is the client's address.
+            Called in the reactor; where it raises, the request is answered 500.
         :param refuse_body: says by the same with which status (400 to 599) a client is refused that asks, by
             `Expect: 100-continue`, whether to send its body; None for those that are told to send it.
         """
