@@ -164,6 +164,24 @@ def test_hup_reloads_and_the_process_lives_on():
         assert service.end()[0] == 0
 
 
+def test_a_reload_that_comes_once_all_has_stopped_is_none():
+    """The kernel delivers signals in any order: the last that the log has of a process is that it stopped."""
+    code = """
+    import os, signal
+    class Both(Part):
+        async def start(self):
+            reactor.callLater(0, self.told)
+        def told(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGHUP)
+    from twisted.internet import reactor
+    main(lambda process: process.add(Both("both")))
+    """
+    with child(code) as service:
+        service.wait_for("service.started")
+        assert service.end() == (0, ["service.draining", "service.stopped"], "")
+
+
 def test_hup_reads_the_file_again(tmp_path):
     """Live flags change, others are named; what is wrong in the file is told, and changes nothing."""
     file = tmp_path / "conf.ini"

@@ -287,6 +287,9 @@ class Run:
         self.reactor.callFromThread(self._toggle)
 
     def _reload(self) -> None:
+        if self._over.called:
+            # Two signals at once come in any order; what has stopped says nothing any more.
+            return
         running = self.process.state == "running"
         if running:
             self.systemd.reloading()
