@@ -32,7 +32,7 @@ LONGEST_NAME = 256
 LENGTH_DIGITS = 18
 """Of a Content-Length; more of them is no length of anything."""
 
-_PLAIN = bytes([9, *range(32, 127), *range(128, 256)])
+PLAIN = bytes([9, *range(32, 127), *range(128, 256)])
 """What a head is made of, apart from its line ends: tab, printable ASCII, and what is not ASCII."""
 
 _REQUEST_LINE = re.compile(r"([!$%&'*+.^_`|~0-9A-Z-]+) ([!-\"$-~]+) HTTP/1\.([0-9])\Z")
@@ -96,7 +96,7 @@ def read(data: bytes, max_headers: int) -> RequestHead:
         and target.isprintable()
         and "#" not in target
     ):
-        if raw.translate(None, _PLAIN):
+        if raw.translate(None, PLAIN):
             raise Refused(400)
         method, target, version = read_request_line(line)
     fields = _blocks.get(block) or _fields(block)
@@ -139,7 +139,7 @@ class Fields:
 
 def _fields(block: bytes) -> Fields:  # noqa: C901  one pass: calls would cost more
     lines = block.decode("latin-1").split("\r\n")
-    if block.translate(None, _PLAIN) != b"\r\n" * (len(lines) - 1):
+    if block.translate(None, PLAIN) != b"\r\n" * (len(lines) - 1):
         # Something that is neither plain nor one of the line ends just found.
         raise Refused(400)
     del lines[0]

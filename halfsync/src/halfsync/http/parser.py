@@ -20,12 +20,11 @@ What is wrong raises `Refused` with the status that says so; after that there is
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from halfsync.http.body import MAX_EXTRA, MAX_LINE, read_size, read_trailer
-from halfsync.http.head import Refused, read_request_line
+from halfsync.http.head import PLAIN, Refused, read_request_line
 from halfsync.http.head import read as read_head
 from halfsync.http.stream import RequestHead
 
@@ -34,9 +33,7 @@ if TYPE_CHECKING:
 
     from halfsync.http.bounds import Bounds
 
-_FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)|(?<!\r)\n")
-"""In any head: control characters, bare CR, and bare LF."""
-
+_ALLOWED = PLAIN + b"\r\n"
 
 A_TRAILER = 200
 """Bytes of memory that one takes besides its own."""
@@ -186,7 +183,7 @@ class Parser:
         line_end = start.find(b"\r\n", 0, most + 2)
         if len(start) > most + 3:
             raise Refused(414 if line_end < 0 else 431)
-        if _FORBIDDEN.search(start, max(self._seen - self._at - 1, 0)):
+        if _is_wrong(start, max(self._seen - self._at - 1, 0)):
             raise Refused(400)
         if line_end >= 0 and not self._line_read:
             read_request_line(start[:line_end].decode("latin-1"))
@@ -272,6 +269,20 @@ class Parser:
         self._extra += size
         if self._extra > MAX_EXTRA:
             raise Refused(431)
+
+
+def _is_wrong(start: bytes, at: int) -> bool:
+    """Say whether part of a head has a control character, a bare CR, or a bare LF, from a place on.
+
+    A regular expression takes ten times as long: 0.3 ms for 15 KB, and thousands may send as much.
+    """
+    if at and start[at] == 10:
+        at -= 1
+    part = start[at:]
+    lines = part.count(b"\r\n")
+    # The LF after the last CR may be still to come.
+    returns = part.count(b"\r") - part.endswith(b"\r")
+    return returns != lines or part.count(b"\n") != lines or bool(part.translate(None, _ALLOWED))
 
 
 _STEPS: tuple[Callable[[Parser], Event | None], ...] = (
