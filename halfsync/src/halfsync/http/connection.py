@@ -57,7 +57,7 @@ class H1Connection(H1Ends):
             if connections.flooded:
                 self.abort()
             elif getattr(self.transport, "negotiatedProtocol", None) == b"h2":
-                self.closing = True
+                self.give_way()
                 self.context.speak_h2(self).turn_away()
             else:
                 self.refuse(503)
@@ -65,6 +65,7 @@ class H1Connection(H1Ends):
     def handshakeCompleted(self) -> None:
         """Make room for HTTP/2 when TLS has agreed on it (ALPN, RFC 7301)."""
         if self.transport.negotiatedProtocol == b"h2" and not self.closing:
+            self.give_way()
             self.context.speak_h2(self)
 
     def dataReceived(self, data: bytes) -> None:

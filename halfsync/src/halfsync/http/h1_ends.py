@@ -48,6 +48,15 @@ class H1Ends(Ends):
         """Whether the client is gone for both directions, after it has closed its side; for any thread."""
         return self._half_closed is not None and self._half_closed.gone
 
+    def give_way(self) -> None:
+        """Let go of what has this, and of what has come: another protocol has the transport now.
+
+        A cycle would keep both until the garbage is collected, tens of KB for each connection.
+        """
+        self.closing = True
+        self.weigh_nothing()
+        del self.outgoing, self.parser
+
     def abort(self) -> None:
         """Cut the connection, so that the client cannot take what it has for the whole."""
         self.closing = True

@@ -20,7 +20,7 @@ class Actor(Protocol):
     def request_came(self, number: int, fields: Fields, *, ended: bool) -> None:
         """Begin a stream with a head."""
 
-    def data_came(self, number: int, data: bytes, cost: int) -> None:
+    def data_came(self, number: int, data: bytes | memoryview, cost: int) -> None:
         """Take a piece of a body; `cost` is what it takes of the windows."""
 
     def trailers_came(self, number: int, fields: Fields) -> None:

@@ -81,7 +81,7 @@ class H2Stream(H2Response):
             self._continue = True
             self.connection.ready(self)
 
-    def receive_data(self, data: bytes, cost: int) -> bool:
+    def receive_data(self, data: bytes | memoryview, cost: int) -> bool:
         """Take a piece of the body; say whether the client may send more instead of it.
 
         :param cost: what it takes of the window.
