@@ -222,6 +222,8 @@ def test_what_overload_writes():
     found = overload.markdown(
         {
             "machine": "a machine",
+            "commit": "1234567",
+            "versions": {"granian": "2.8.7"},
             "seconds": 8,
             "servers": {"ours": [row, tenfold]},
             "ours": {"2 threads, 20 ms": [row, tenfold]},
@@ -229,7 +231,8 @@ def test_what_overload_writes():
         }
     )
     assert "| 10 x | 80% |" in found
-    assert "| 2 threads, 20 ms | 91% | 40 ms, 90 ms | 100% |" in found
+    assert "| 2 threads, 20 ms | 10 x | 91% | 40 ms, 90 ms | 100% |" in found
+    assert "granian 2.8.7;\nours at 1234567." in found
     assert "| 2 | 700, 640 | 40 ms, - |" in found
     assert "| 64 | 700, 0 | 40 ms, - |" in found
 
