@@ -43,7 +43,7 @@ def read_host_key(path: str) -> bytes:
     :raises KeyFileError: when it is no ed25519 private key, or not a secret.
     """
     try:
-        # A FIFO would block the reactor. An opener: `open` does not close the number of a folder that it refuses.
+        # A FIFO would block the reactor. An opener, as `open` leaves the number of a folder open.
         with open(path, "rb", opener=_at_once) as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
