@@ -135,9 +135,8 @@ class Load:
             if self._waiting:
                 next_one = min(next_one, self._waiting[0].since + self.deadline)
             for fd, _ in self._epoll.poll(min(max(next_one - now, 0), LONGEST_SLEEP)):
-                connection = self._connections.get(fd)
-                if connection is not None:
-                    self._act(connection)
+                if (ready := self._connections.get(fd)) is not None:
+                    self._act(ready)
 
     def _arrive(self, now: float, *, critical: bool) -> None:
         if self._idle:
