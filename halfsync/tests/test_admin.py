@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import treq
@@ -21,6 +22,7 @@ from children import child
 from halfsync import flags
 from halfsync.admin import Admin
 from halfsync.admin.body import LONGEST
+from halfsync.admin.token import check_token_file
 from halfsync.life.about import About
 from halfsync.life.errors import StartError
 from halfsync.life.facts import RunningRequest
@@ -520,6 +522,33 @@ def test_a_token_that_has_become_unusable_lets_nobody_in(token):
     [event] = [event for event in events if event["event"] == "admin.token_unusable"]
     assert "chmod 600" in event["problem"]
     assert service.manhole.said == []
+
+
+def test_a_file_that_is_no_token_is_named(token):
+    """Its mode, its kind, or that it is not there; one line. Others may read it."""
+    assert check_token_file(str(token)) is None
+    token.chmod(0o755)
+    assert check_token_file(str(token)) is None
+    for mode in (0o620, 0o602):
+        token.chmod(mode)
+        assert f"can write it (mode {mode:04o}): chmod 600 {token}" in check_token_file(str(token))
+    folder = token.parent
+    assert check_token_file(str(folder)) == (
+        f"{str(folder)!r}: not a file; wanted is one whose first line is the token"
+    )
+    fifo = folder / "fifo"
+    os.mkfifo(fifo, 0o600)
+    assert "not a file" in check_token_file(str(fifo))
+    assert check_token_file(f"{folder}/none") == f"'{folder}/none': no such file or directory"
+    assert "input/output error" in check_token_file("/proc/self/mem")
+
+
+def test_looking_at_a_token_leaves_no_file_open(token):
+    """It is read at each request."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        check_token_file(str(token))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,10 @@ def test_a_reactor_that_is_stuck_is_stopped_by_the_second_signal():
         service.signal(signal.SIGTERM)
         service.wait_for("stuck")
         service.signal(signal.SIGTERM)
+        forced = service.wait_for("service.forced")
+        assert "reactor is stuck" in forced["reason"]
+        assert forced["unfinished"] == ["stuck"]
+        assert any(" drain: " in line for line in forced["stack"])
         assert service.end()[0] == 3
 
 

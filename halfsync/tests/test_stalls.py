@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import pytest
@@ -75,6 +76,28 @@ def test_a_stall_that_goes_on_is_told_again(watch, monkeypatch):
         until(lambda: len(events) >= 3)
     assert [each["event"] for each in events[:3]] == ["reactor.stalled"] * 3
     assert watch.count == 1
+
+
+def test_the_end_of_a_stall_is_told_before_the_end_of_the_process():
+    """What stopped a moment ago says nothing any more."""
+    code = """
+    import time
+    class Slow(Part):
+        async def stop(self):
+            deadline = time.monotonic() + 20
+            while not process.stalls.count and time.monotonic() < deadline:
+                time.sleep(0.01)
+    def parts(started):
+        global process
+        process = started
+        process.add(Slow("slow"))
+    main(parts)
+    """
+    with child(code, "--service.stall=0.05") as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGTERM)
+        service.wait_for("reactor.stalled")
+        assert service.end() == (0, ["reactor.resumed", "service.stopped"], "")
 
 
 @pytest.mark.parametrize("kind", ["epoll", "asyncio"])

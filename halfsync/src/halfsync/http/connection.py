@@ -213,7 +213,7 @@ class H1Connection(H1Ends):
             self._take_events()
         except Refused as refused:
             if refused.code != 505 or not may_be_h2(self):
-                self.refuse(refused.code)
+                self.refuse(refused.code, refused.reason)
         except NoRoom as error:
             # What the client did was right.
             log.warning("http.spool_failed", problem=str(error))
@@ -261,7 +261,7 @@ class H1Connection(H1Ends):
         elif self.begun is None:
             self._lose()
         else:
-            self.refuse(400)
+            self.refuse(400, "the client has closed its side within it")
 
     def _begin(self, head: RequestHead) -> None:
         """Have a request answered, or prepare for its body."""

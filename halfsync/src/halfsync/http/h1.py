@@ -84,5 +84,5 @@ class H1(Connection, Protocol):
     def resumed(self) -> None:
         """Go on: the client has taken what was written."""
 
-    def refuse(self, code: int) -> None:
+    def refuse(self, code: int, reason: str = "") -> None:
         """Answer a request that cannot be read to its end, and close."""

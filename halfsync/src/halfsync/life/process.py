@@ -198,7 +198,7 @@ class Process:
         await defer.DeferredList([defer.Deferred.fromCoroutine(self._drain(part)) for part in self])
 
     def unfinished(self) -> list[str]:
-        """Name the parts that have not finished their drain."""
+        """Name the parts that have not finished their drain, or the one that does not stop."""
         return sorted(self._unfinished)
 
     async def close(self) -> None:
@@ -226,11 +226,16 @@ class Process:
 
     async def _undo(self, steps: Iterable[tuple[Part, Callable[[], Awaitable[None]]]]) -> None:
         for part, step in steps:
+            self._unfinished = {part.label}
             try:
                 await step()
+            except defer.CancelledError:
+                # It had its time; `service.forced` names it.
+                continue
             except Exception:
                 # One part's bug must not leave the others running.
                 log.exception("part.stop_failed", part=part.label)
+        self._unfinished = set()
 
     def _stop(self, reason: str) -> None:
         if not self.told_to_stop.called:
