@@ -371,6 +371,13 @@ def test_changes_from_elsewhere_are_refused(service, headers, status):
     assert service.manhole.said == []
 
 
+@pytest.mark.parametrize("header", ["Via", "Forwarded", "X_Forwarded_For", "CF_Connecting_IP"])
+def test_a_refusal_names_the_header_of_the_proxy(service, header):
+    """Of a dozen that proxies add, the operator hears which one was there."""
+    answer = service.ask(*CHANGE, **{header: "1.1 proxy"})
+    assert answer[2]["error"] == f"{header.lower().replace('_', '-')}: changes are not made by way of a proxy"
+
+
 @pytest.mark.parametrize(
     "headers",
     [
