@@ -84,9 +84,10 @@ class FrameReader:
         if length < SHORTEST:
             return f"a frame of {length} bytes is no message"
         # As a length, the beginning of another protocol is far too great.
-        return f"a frame of {length} bytes is longer than {self._longest}{resemblance(length.to_bytes(4, 'big'))}"
+        other = resemblance(length.to_bytes(4, "big"))
+        return f"a frame of {length} bytes is longer than {self._longest}{other}"
 
 
 def resemblance(data: bytes) -> str:
-    """Return the end of a reason that says which other protocol bytes begin, for whoever set its client up."""
+    """Return the end of a reason: which other protocol bytes look like; it helps who set the client up."""
     return next((f"; it looks like {what}" for begins, what in OTHERS.items() if data.startswith(begins)), "")
