@@ -155,7 +155,7 @@ def test_a_signal_during_a_start_that_awaits_nothing_abandons_it():
     """
     with child(starting) as service:
         service.wait_for("stopped")
-        service.wait_for("service.start_abandoned")
+        assert service.wait_for("service.start_abandoned")["reason"] == "SIGTERM"
         assert service.end()[0] == 0
 
 

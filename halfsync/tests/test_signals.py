@@ -51,7 +51,7 @@ main(parts)
 def test_a_stop_during_the_imports_is_obeyed(name):
     """It is not lost, and nothing of the service is started."""
     with child(ME.format(name) + PRELUDE + BUILT, prelude=HOLD) as service:
-        service.wait_for("service.start_abandoned")
+        assert service.wait_for("service.start_abandoned")["reason"] == name
         assert service.end() == (0, ["service.stopped"], "")
 
 
@@ -328,6 +328,40 @@ def test_a_start_that_cannot_be_undone_ends_all_the_same():
         service.signal(signal.SIGTERM)
         assert service.wait_for("service.forced")["unfinished"] == ["hangs"]
         assert service.end()[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("how", "code"), [("process.stop('licence expired')", 0), ("process.give_up('licence expired')", 3)]
+)
+def test_who_ends_the_start_is_in_the_log(how, code):
+    """With the reason; one that gives up wants to be started again, and the exit code says so."""
+    source = f"""
+    class Slow(Part):
+        async def start(self):
+            await Deferred()
+    def parts(process):
+        process.add(Slow("slow"))
+        {how}
+    main(parts)
+    """
+    with child(source) as service:
+        assert service.wait_for("service.start_abandoned")["reason"] == "licence expired"
+        assert service.end() == (code, ["service.stopped"], "")
+
+
+def test_one_that_gives_up_while_it_stops_has_stopped():
+    """The first reason counts, which is the one in the log."""
+    code = """
+    class Fails(Part):
+        async def drain(self):
+            self.give_up("cannot drain")
+    main(lambda process: process.add(Fails("fails")))
+    """
+    with child(code) as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGTERM)
+        assert service.wait_for("service.draining")["reason"] == "SIGTERM"
+        assert service.end() == (0, ["service.stopped"], "")
 
 
 def test_a_reactor_that_crashes_is_no_clean_end():

@@ -20,6 +20,7 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from halfsync.http.h2_fields import Fields
     from halfsync.http.h2_parts import H2
 
 log = get_logger(__name__)
@@ -46,11 +47,12 @@ class H2Stream(H2Response):
 
     # The connection calls these.
 
-    def receive_head(self, headers: Iterable[tuple[bytes, bytes]], *, bodiless: bool) -> None:
+    def receive_head(self, fields: Fields, *, bodiless: bool) -> None:
         """Begin a request, or refuse it."""
         bounds = self.context.bounds
         try:
-            head = self._read = H2Head.read(headers)
+            head: H2Head = fields.head or H2Head.read(fields)
+            self._read = fields.head = head
         except Malformed as reason:
             self._malformed(reason)
             return

@@ -148,8 +148,8 @@ class Run:
             reason = await self.process.told_to_stop
             await self._drain(reason)
             await self._close()
-            if self.process.given_up:
-                self.exit_code = FORCED
+        if self.process.given_up:
+            self.exit_code = FORCED
         if self.process.stalls:
             self.process.stalls.stop()
         self._allow(None)
@@ -166,7 +166,7 @@ class Run:
             self.exit_code = _refuse(self.process.about, error)
             self.systemd.tell(f"STATUS=not started: {error}")
         except defer.CancelledError:
-            log.info("service.start_abandoned")
+            log.info("service.start_abandoned", reason=self.process.stop_reason)
         except Exception:
             self.exit_code = FAILED_TO_START
             log.exception("service.start_failed")
@@ -242,7 +242,7 @@ class Run:
     def _reactor_stopping(self) -> defer.Deferred[None]:
         """Have the reactor run on until the process has drained, whoever stops it."""
         self._reactor_stops = True
-        self._stop("reactor.stop() was called")
+        self.process.stop_now("reactor.stop() was called")
         return self._over
 
     def _leave(self) -> None:
@@ -251,10 +251,6 @@ class Run:
         self._over.callback(None)
         if not self._reactor_stops:
             self.reactor.stop()
-
-    def _stop(self, reason: str) -> None:
-        if not self.process.told_to_stop.called:
-            self.process.told_to_stop.callback(reason)
 
     def _fail(self, failure: Failure) -> None:
         self.exit_code = FAILED_TO_START if self.process.state == "starting" else FORCED
@@ -275,7 +271,8 @@ class Run:
         self._stop_signals += 1
         self.process.stop_signalled = True
         if self._stop_signals == 1:
-            self.reactor.callFromThread(self._stop, name)
+            self.process.stop_reason = self.process.stop_reason or name
+            self.reactor.callFromThread(self.process.stop_now, name)
             return
         # A reactor that is stuck in someone's code would not hear of it.
         self._last_resort.arm()
