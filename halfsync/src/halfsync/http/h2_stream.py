@@ -32,17 +32,18 @@ HEAD_COPIES = 2
 class H2Stream(H2Response):
     """One request, which is answered by what it inherits."""
 
+    _read: H2Head | None = None
+    _body: Upload | None = None
+    _received = 0
+    _aside: bytes | memoryview = b""
+    """What has to wait until the disk has taken what came before it."""
+    _flushing = False
+    _unacknowledged = 0
+
     def __init__(self, connection: H2, number: int) -> None:
         H2Response.__init__(self, connection, number)
-        self._read: H2Head | None = None
-        self._body: Upload | None = None
-        self._received = 0
         self._arriving = Pace(self.context.bounds)
         """How the client sends the body."""
-        self._aside: bytes | memoryview = b""
-        """What has to wait until the disk has taken what came before it."""
-        self._flushing = False
-        self._unacknowledged = 0
 
     # The connection calls these.
 

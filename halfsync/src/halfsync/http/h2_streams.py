@@ -84,6 +84,11 @@ class Streams:
         self._incoming = CONNECTION_WINDOW
         self._initial_window = DEFAULT_WINDOW
         self._wrote_fields = False
+        self._resets: tuple[int, ...] = ()
+        """Streams that we ended before the client did: it may not know yet.
+
+        To a client those are open for as long, and of open ones it has no more.
+        """
         self._taken: dict[int, int] = {}
         """Bytes taken, by stream, of which the client does not know yet; 0 is the connection."""
         self._seconds = seconds
@@ -160,7 +165,9 @@ class Streams:
 
     def reset_stream(self, number: int, code: ErrorCode) -> None:
         """End a stream with an error."""
-        self._streams.pop(number, None)
+        stream = self._streams.pop(number, None)
+        if stream is None or not stream.ended:
+            self._resets = (*self._resets[1 - MAX_STREAMS :], number)
         self._send(frame(Kind.RST_STREAM, 0, number, code.to_bytes(4)))
 
     def local_flow_control_window(self, number: int) -> int:
