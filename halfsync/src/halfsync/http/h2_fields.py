@@ -55,8 +55,9 @@ _STATIC_NAMES = {
 _STATUSES = {b"200": 8, b"204": 9, b"206": 10, b"304": 11, b"400": 12, b"404": 13, b"500": 14}
 """Indices of the static table (RFC 7541 appendix A)."""
 
-_NO_TABLE = b"\x20"
-"""A dynamic table of size 0 (section 6.3): holds whatever the client allows."""
+NO_TABLE = b"\x20"
+"""How the first block of a connection begins: a dynamic table of size 0 (section 6.3), which holds whatever
+the client allows."""
 
 
 class Fields(list[tuple[bytes, bytes]]):
@@ -158,13 +159,10 @@ class FieldWriter:
     def __init__(self) -> None:
         self._pairs: dict[tuple[bytes, bytes], bytes] = {}
 
-    def write(self, fields: Iterable[tuple[bytes, bytes]], *, first: bool) -> bytes:
-        """Return a block.
-
-        :param first: whether it is the first of its connection, which says that there is no table.
-        """
+    def write(self, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """Return a block, or a part of one."""
         pairs = self._pairs
-        written = [_NO_TABLE] if first else []
+        written = []
         for pair in fields:
             encoded = pairs.get(pair)
             if encoded is None:
@@ -174,6 +172,9 @@ class FieldWriter:
             written.append(encoded)
         return b"".join(written)
 
+
+WRITER = FieldWriter()
+"""There is one for all connections."""
 
 _EACH_ITS_OWN = frozenset((b"date", b"etag", b"set-cookie", b"x-request-id"))
 """Headers whose values do not repeat."""
