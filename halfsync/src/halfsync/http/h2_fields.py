@@ -81,11 +81,8 @@ class FieldReader:
         self._held = 0
         """Bytes of memory of what is remembered."""
         self._table = 0
-
-    @property
-    def size(self) -> int:
+        self.size = 0
         """Bytes of memory that the table and what is remembered take, at most."""
-        return self._table + self._held
 
     def read(self, block: bytes) -> Fields:
         """Return what a block says.
@@ -112,6 +109,7 @@ class FieldReader:
                 self._forget()
             self._known[block] = fields
             self._held += size
+        self.size = self._table + self._held
         return fields
 
     def _forget(self) -> None:
