@@ -146,12 +146,6 @@ def run(scenario: Scenario, chosen: argparse.Namespace, settings: Settings) -> d
 def describe(chosen: argparse.Namespace, settings: Settings) -> Results:
     """Return results without any yet: what they are taken on and with."""
     environment = settings.environment
-    commit = subprocess.run(
-        ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
         "machine": {
             "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -159,7 +153,7 @@ def describe(chosen: argparse.Namespace, settings: Settings) -> Results:
             "cores": len(os.sched_getaffinity(0)),
             "system": f"{platform.system()} {platform.release()}",
             "python": platform.python_version(),
-            "commit": commit.stdout.strip() or "unknown",
+            "commit": commit(),
             "load": os.getloadavg()[0],
         },
         "run": {"rounds": chosen.rounds, "seconds": chosen.seconds, "idle_connections": settings.connections},
@@ -176,6 +170,12 @@ def versions(environment: Environment, servers: Sequence[str]) -> dict[str, str]
         *environment.missing,
     }
     return {name: environment.version(name) for name in sorted({"flask", "twisted", *filter(None, packages)})}
+
+
+def commit() -> str:
+    """Return which code it is."""
+    command = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def cpu() -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import environment, memory, overload, packed, servers
+from bench import environment, memory, openloop, overload, packed, servers
 from bench.__main__ import RESULTS, arguments, describe, write
 from bench.environment import Environment, locked_versions, split
 from bench.figures import Spread, order, ratios, spread
@@ -222,6 +223,8 @@ def test_what_overload_writes():
     found = overload.markdown(
         {
             "machine": "a machine",
+            "commit": "1234567",
+            "versions": {"granian": "2.8.7"},
             "seconds": 8,
             "servers": {"ours": [row, tenfold]},
             "ours": {"2 threads, 20 ms": [row, tenfold]},
@@ -229,7 +232,8 @@ def test_what_overload_writes():
         }
     )
     assert "| 10 x | 80% |" in found
-    assert "| 2 threads, 20 ms | 91% | 40 ms, 90 ms | 100% |" in found
+    assert "| 2 threads, 20 ms | 10 x | 91% | 40 ms, 90 ms | 100% |" in found
+    assert "granian 2.8.7;\nours at 1234567." in found
     assert "| 2 | 700, 640 | 40 ms, - |" in found
     assert "| 64 | 700, 0 | 40 ms, - |" in found
 
@@ -260,3 +264,36 @@ def test_starts_are_told_beside_the_first_way_s():
         "| first start | - | 3000 ms |",
         "| later starts | 400 ms | 420 ms, 1.05 x |",
     ]
+
+
+def test_an_answer_is_read_in_any_pieces():
+    """The open loop knows when an answer is whole, with which status, and whether it is the last one."""
+    answer = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        for size in (1, 7, 1000):
+            connection = openloop.Connection(server.getsockname())
+            pieces = [answer[at : at + size] for at in range(0, len(answer), size)]
+            assert [connection.read(piece) for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+            assert (connection.status, connection.last) == ("503", True)
+            connection.socket.close()
+
+
+def test_requests_arrive_whether_those_before_are_answered_or_not():
+    """A server that answers none gets as many as any other: each client gives up at its deadline."""
+    with socket.create_server(("127.0.0.1", 0), backlog=500) as server:
+        load = openloop.Load(f"http://127.0.0.1:{server.getsockname()[1]}/", 200, 1, 0.1)
+        found = load.run()
+    assert list(found["outcomes"]) == ["late"]
+    assert found["goodput"] == 0
+    # A second's arrivals, always by the same draws.
+    assert 150 < load.opened < 250
+
+
+def test_the_open_loop_keeps_connections(here):
+    """What was answered is counted as answered, and its connection takes the next request."""
+    with running(servers.SERVERS["ours"], here) as ours:
+        load = openloop.Load(ours.url("/hello"), 100, 1, 30)
+        found = load.run()
+    assert list(found["outcomes"]) == ["200"]
+    assert found["critical"] == 1
+    assert load.opened < found["outcomes"]["200"]

@@ -47,6 +47,7 @@ def named(repository: Path, heading: str) -> str:
     return git(repository, "rev-parse", "HEAD")
 
 
+@pytest.mark.slow
 def test_it_has_version_date_locks_and_a_checked_wheel(repository: Path) -> None:
     """One commit and a tag; the locks pin the new version; the wheel is one that twine lets pass."""
     before = named(repository, "## 9.8.7 (unreleased)")

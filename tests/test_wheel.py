@@ -130,6 +130,7 @@ def test_lock_works_offline_with_what_is_pinned(baked: Path, bake: Bake) -> None
     assert (project / "requirements.lock").read_text() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

@@ -316,6 +316,8 @@ def test_the_disk_of_the_log_is_read_only_at_a_reload(disk: Path):
         with seen_by(service.process.pid, disk / "log").open() as log:
             mount_over(service.process.pid, disk, "ro")
             service.signal(signal.SIGHUP)
+            # Two signals at once would come in any order.
+            until(lambda: "service.reloaded" in os.pread(log.fileno(), 1 << 20, 0).decode())
             service.signal(signal.SIGTERM)
             assert service.end()[0] == 0
             events = {event["event"]: event for event in map(json.loads, log)}

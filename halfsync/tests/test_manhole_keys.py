@@ -250,6 +250,14 @@ def test_a_host_key_that_cannot_be_made(tmp_path):
         host_key.load_host_key(str(tmp_path / "file" / "host"))
 
 
+def test_a_folder_in_the_place_of_the_key_costs_no_descriptor(tmp_path):
+    """Each opening of the manhole reads it again."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(keys.KeyFileError, match="is a directory"):
+        host_key.read_host_key(str(tmp_path))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [

@@ -134,3 +134,31 @@ def test_one_empty_line_may_come_before_a_request():
     request = b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"
     assert refusal(Bounds(), request * 3) is None
     assert refusal(Bounds(), request + b"\r\n" + request) == 400
+
+
+@pytest.mark.parametrize("wrong", [b"\x00", b"\x0b", b"\x1f", b"\x7f", b"\na", b"\ra", b"\r\ra", b"\n\r\n"])
+@pytest.mark.parametrize("at", [40, 15_000])
+def test_a_head_is_refused_before_its_end(wrong, at):
+    """A control character, a bare CR and a bare LF are found when they come, wherever the bytes are cut."""
+    begin = b"GET / HTTP/1.1\r\nHost: x\r\nX: a\r\n".ljust(at, b"a") + b"\r\nY: b"
+    for cut in (0, 1, 2, 3, 4):
+        parser = Parser(Bounds())
+        parser.feed(begin[: len(begin) - cut])
+        assert parser.next() is None
+        parser.feed(begin[len(begin) - cut :] + b"\r\n")
+        assert parser.next() is None
+        assert refusal(Bounds(), begin + b"\r\nZ: c" + wrong + b"d") == 400
+        parser.feed(b"Z: c" + wrong + b"d")
+        with pytest.raises(Refused):
+            parser.next()
+
+
+def test_a_head_that_comes_byte_by_byte_is_not_refused():
+    """A CR at the end of what has come may be followed by its LF, and an LF may have had its CR before."""
+    parser = Parser(Bounds())
+    head = b"GET / HTTP/1.1\r\nHost: x\r\nX: \xe4\tb\r\n\r\n"
+    for each in head[:-1]:
+        parser.feed(bytes([each]))
+        assert parser.next() is None
+    parser.feed(head[-1:])
+    assert isinstance(parser.next(), RequestHead)

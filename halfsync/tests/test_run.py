@@ -64,6 +64,10 @@ def test_a_reactor_that_is_stuck_is_stopped_by_the_second_signal():
         service.signal(signal.SIGTERM)
         service.wait_for("stuck")
         service.signal(signal.SIGTERM)
+        forced = service.wait_for("service.forced")
+        assert "reactor is stuck" in forced["reason"]
+        assert forced["unfinished"] == ["stuck"]
+        assert any(" drain: " in line for line in forced["stack"])
         assert service.end()[0] == 3
 
 
@@ -151,7 +155,7 @@ def test_a_signal_during_a_start_that_awaits_nothing_abandons_it():
     """
     with child(starting) as service:
         service.wait_for("stopped")
-        service.wait_for("service.start_abandoned")
+        assert service.wait_for("service.start_abandoned")["reason"] == "SIGTERM"
         assert service.end()[0] == 0
 
 
@@ -162,6 +166,24 @@ def test_hup_reloads_and_the_process_lives_on():
         service.wait_for("service.reloaded")
         service.signal(signal.SIGTERM)
         assert service.end()[0] == 0
+
+
+def test_a_reload_that_comes_once_all_has_stopped_is_none():
+    """The kernel delivers signals in any order: the last that the log has of a process is that it stopped."""
+    code = """
+    import os, signal
+    class Both(Part):
+        async def start(self):
+            reactor.callLater(0, self.told)
+        def told(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGHUP)
+    from twisted.internet import reactor
+    main(lambda process: process.add(Both("both")))
+    """
+    with child(code) as service:
+        service.wait_for("service.started")
+        assert service.end() == (0, ["service.draining", "service.stopped"], "")
 
 
 def test_hup_reads_the_file_again(tmp_path):

@@ -24,6 +24,9 @@ from halfsync.http.listener import WebListener
 from halfsync.testing import flags_set
 from http_tools import GET, Connection, ServerCase, hello, parse, until
 
+POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
 
 class Waiting(Resource):
     """Answers when it is told to."""
@@ -397,6 +400,53 @@ class TestAccessLog:
                 "agent": "\\xff[31m",
             }
         ]
+
+    @pytest.mark.parametrize(
+        ("reason", "request_bytes"),
+        [
+            ("no Host", b"GET / HTTP/1.1\r\n\r\n"),
+            ("Host is no host", b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n"),
+            ("host twice", b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
+            ("a header without a colon", b"GET / HTTP/1.1\r\nHost: a\r\nx\r\n\r\n"),
+            ("a header's name that is none", b"GET / HTTP/1.1\r\nHost : a\r\n\r\n"),
+            (
+                "a header's name that is too long",
+                b"GET / HTTP/1.1\r\nHost: a\r\n" + b"x" * 300 + b": 1\r\n\r\n",
+            ),
+            ("a control character, or a line end that is not CR LF", b"GET / HTTP/1.1\nHost: a\n\n"),
+            ("a control character, or a line end that is not CR LF", b"GET / HTTP/1.1\r\nHost: a\0\r\n\r\n"),
+            ("no request line of HTTP/1.1", b"get / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            ("another version of HTTP", b"GET / HTTP/3.0\r\nHost: a\r\n\r\n"),
+            ("a target that this method does not have", b"GET * HTTP/1.1\r\nHost: a\r\n\r\n"),
+            ("CONNECT is not served", b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"),
+            ("no request line of HTTP/1.1", b"\r\n\r\n"),
+            ("longer than max_head", b"GET /" + b"x" * 20000),
+            (
+                "more headers or trailers than max_headers",
+                b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: 1\r\n" * 100 + b"\r\n",
+            ),
+            ("a body longer than max_body", POST + b"Content-Length: 10485761\r\n\r\n"),
+            ("Content-Length is no length", POST + b"Content-Length: +1\r\n\r\n"),
+            ("both Content-Length and Transfer-Encoding", CHUNKED[:-2] + b"Content-Length: 1\r\n\r\n"),
+            ("Transfer-Encoding is not chunked alone", POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n"),
+            ("Transfer-Encoding in HTTP/1.0", CHUNKED.replace(b"1.1", b"1.0", 1)),
+            ("a chunk that is not framed as one", CHUNKED + b"x\r\n"),
+            ("a chunk that is not framed as one", CHUNKED + b"1\r\nabc"),
+            ("a trailer that is none, or is forbidden there", CHUNKED + b"0\r\nHost: b\r\n\r\n"),
+            (
+                "too much in extensions and trailers of chunks",
+                CHUNKED + (b"1;" + b"x" * 1000 + b"\r\na\r\n") * 20,
+            ),
+        ],
+    )
+    def test_the_log_says_why_a_request_was_refused(self, reason, request_bytes):
+        """The client has only the status, and the id by which its event is found."""
+        connection = Connection(access_log=True)
+        with capture_logs() as logs:
+            reply = parse(connection.send(request_bytes))
+        assert [each["reason"] for each in logs] == [reason]
+        assert reply.headers["X-Request-Id"] == logs[0]["request_id"]
+        assert not connection.open
 
     def test_off(self):
         """Without the flag there is none."""

@@ -6,6 +6,7 @@ import os
 import zipfile
 from email.utils import formatdate
 from io import SEEK_END, BufferedReader, FileIO
+from pathlib import Path
 
 import pytest
 from flask import Flask, send_file
@@ -114,6 +115,26 @@ def test_who_has_it_is_told_so(client):
         assert bool(answer.body) == (status == 200)
 
 
+def test_a_file_is_sent_only_if_it_is_the_one_that_is_meant(client):
+    """If-Match by strong tags, or If-Unmodified-Since where there is none (RFC 9110, 13.2.2)."""
+    tag = client.get("/page.html").headers["ETag"]
+    earlier, later = formatdate(TIME - 1, usegmt=True), formatdate(TIME, usegmt=True)
+    for headers, status in (
+        ({"If-Match": tag}, 200),
+        ({"If-Match": f'"other", {tag}'}, 200),
+        ({"If-Match": "*"}, 200),
+        ({"If-Match": '"other"'}, 412),
+        ({"If-Match": f"W/{tag}"}, 412),
+        ({"If-Match": '"other"', "Range": "bytes=0-1"}, 412),
+        ({"If-Match": '"other"', "If-None-Match": tag}, 412),
+        ({"If-Match": tag, "If-Unmodified-Since": earlier}, 200),
+        ({"If-Unmodified-Since": later}, 200),
+        ({"If-Unmodified-Since": earlier}, 412),
+        ({"If-Unmodified-Since": "some day"}, 200),
+    ):
+        assert client.get("/page.html", headers=headers).status == status, headers
+
+
 def test_a_changed_file_has_another_tag(client, folder):
     """Though its size and time are those of before: files of a pex all have one time."""
     before = client.get("/page.html").headers["ETag"]
@@ -180,6 +201,25 @@ def test_what_is_not_below_the_root_is_not_there(client, path):
     """404, whatever else there is under that name, and never a wait."""
     answer = client.get(path)
     assert (answer.status, answer.text) == (404, "Not Found\n")
+
+
+def test_a_folder_without_an_index_costs_no_descriptor(folder):
+    """It is not there, and a client that asks for it again and again takes nothing from anybody."""
+    (folder / "empty").mkdir()
+    client = Client(StaticFiles(folder))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for path in ("/empty", "/empty/", "/fifo", "/"):
+        assert client.get(path).status == 404, path
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_where_it_is_mounted_is_no_file(folder):
+    """The bare path of the mount is a folder like any other: links in its index are below its slash."""
+    root = Mount({"/static": Gateway(StaticFiles(folder), InlineWorkers())})
+    reply = parse(Connection(resource=root).send(b"GET /static HTTP/1.1\r\nHost: a\r\n\r\n"))
+    assert (reply.status, reply.headers["Location"]) == (301, "/static/")
+    reply = parse(Connection(resource=root).send(b"GET /static/ HTTP/1.1\r\nHost: a\r\n\r\n"))
+    assert reply.status == 404
 
 
 def test_other_methods_are_refused(client):

@@ -128,14 +128,19 @@ def read_credentials(
                 errors.append(error)
 
 
+def _at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for what may be at the other end of it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def read_secret(path: str, named_by: str) -> str:
     """Return what is in a file, without the end of its last line.
 
     :raises FlagError: naming the variable and the file, and nothing of what is in it.
     """
     try:
-        # O_NONBLOCK: a FIFO would block the start.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123  a descriptor
+        # A FIFO would block the start.
+        with open(path, "rb", opener=_at_once) as file:
             data = file.read(MAX_SECRET + 1)
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()

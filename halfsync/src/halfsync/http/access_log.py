@@ -107,9 +107,11 @@ def log_answer(stream: Stream, seconds: float, *, aborted: bool = False) -> None
     emit(_log, "http.request", fields)
 
 
-def log_refusal(peer: str, code: int, request_id: str, asked: Asked) -> None:
+def log_refusal(peer: str, code: int, request_id: str, asked: Asked, reason: str) -> None:
     """Log what was refused before there was a whole request."""
     fields: dict[str, object] = {"status": code, "peer": peer, "request_id": request_id}
+    if reason:
+        fields["reason"] = reason
     if asked.method:
         fields["method"] = asked.method
         fields["path"] = asked.path

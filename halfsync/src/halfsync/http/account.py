@@ -3,7 +3,8 @@
 Whatever holds bytes for a client takes room for them first, in the name of its connection, and gives it back.
 What is in buffers before anything can be asked (heads that have come in part, what waits to be sent) is
 weighed instead, as it grows: a connection counts for what it has taken, or for what it weighs, whichever is
-more, as what waits to be sent is mostly an answer for which room was taken. What TLS holds comes on top.
+more, as what waits to be sent is mostly an answer for which room was taken. What TLS holds comes on top, and
+what HTTP/2 has not read yet.
 When there is no room, `relief` may make some.
 """
 
@@ -39,6 +40,7 @@ class Account:
         self._reserved: dict[Holder, int] = {}
         self._buffers: dict[Holder, int] = {}
         self._tls: dict[Holder, int] = {}
+        self._ahead: dict[Holder, int] = {}
         self._lock = Lock()
 
     @property
@@ -68,10 +70,17 @@ class Account:
 
     def weigh_tls(self, holder: Holder, size: int) -> None:
         """Note what TLS holds for a connection at the moment, beside all else; for the reactor's thread."""
+        self._weigh_beside(self._tls, holder, size)
+
+    def weigh_ahead(self, holder: Holder, size: int) -> None:
+        """Note how much has come on a connection that is not read yet, beside all else; likewise."""
+        self._weigh_beside(self._ahead, holder, size)
+
+    def _weigh_beside(self, sums: dict[Holder, int], holder: Holder, size: int) -> None:
         with self._lock:
-            self.taken += size - self._tls.pop(holder, 0)
+            self.taken += size - sums.pop(holder, 0)
             if size:
-                self._tls[holder] = size
+                sums[holder] = size
         if self.taken > self.limit and self.relief is not None:
             self.relief(None, 0)
 
@@ -99,13 +108,20 @@ class Account:
     def held_by(self, holder: Holder) -> int:
         """Return how many bytes a connection counts for."""
         own = max(self._reserved.get(holder, 0), self._buffers.get(holder, 0))
-        return own + self._tls.get(holder, 0)
+        return own + self._tls.get(holder, 0) + self._ahead.get(holder, 0)
 
     def holders(self) -> dict[Holder, int]:
         """Return who holds how many bytes."""
         with self._lock:
-            found = {**self._buffers, **self._reserved, **self._tls}
-            return {each: self.held_by(each) for each in found if each is not None}
+            found = dict(self._reserved)
+            # There may be thousands.
+            known = found.get
+            found.update({each: size for each, size in self._buffers.items() if size > known(each, 0)})
+            for sums in (self._tls, self._ahead):
+                for each, size in sums.items():
+                    found[each] = known(each, 0) + size
+        found.pop(None, None)
+        return found
 
     def largest(self, count: int) -> list[tuple[Holder, int]]:
         """Return those that hold most, the worst first."""

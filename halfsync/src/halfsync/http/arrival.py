@@ -53,7 +53,7 @@ class Arrival:
             if head.version == "HTTP/1.1" and head.special.get("expect", "").lower() == "100-continue":
                 code = connection.context.refusal(head, connection.client)
                 if code is not None:
-                    raise Refused(code)
+                    raise Refused(code, "the application does not want the body")
                 connection.outgoing.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._read_into()
 

@@ -10,6 +10,9 @@ import re
 
 from halfsync.http.head import FRAMING, Refused
 
+CHUNK = "a chunk that is not framed as one"
+"""A reason for more than one refusal."""
+
 MAX_LINE = 1024
 """Bytes of a line that gives a chunk's size."""
 
@@ -84,7 +87,7 @@ def read_size(line: bytes) -> tuple[int, int]:
     """
     match = _SIZE_LINE.match(line)
     if match is None:
-        raise Refused(400)
+        raise Refused(400, CHUNK)
     return int(match[1], 16), len(match[2])
 
 
@@ -95,7 +98,7 @@ def read_trailer(line: bytes) -> tuple[str, str] | None:
     """
     match = _TRAILER.match(line)
     if match is None or is_forbidden(name := match[1].decode("ascii")):
-        raise Refused(400)
+        raise Refused(400, "a trailer that is none, or is forbidden there")
     return None if is_no_trailer(name) else (name, match[2].decode("latin-1").strip("\t "))
 
 

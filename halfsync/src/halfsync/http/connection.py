@@ -48,16 +48,19 @@ class H1Connection(H1Ends):
     def connectionMade(self) -> None:
         """Start waiting for a request, or answer at once that there is no room for it."""
         connections = self.context.connections
-        connections.opened(self, self.context.limited_client(self.transport.getPeer()))
+        client = self.context.limited_client(self.transport.getPeer())
+        connections.opened(self, client)
         self.since = self.context.seconds()
         self.deadline = connections.idle_deadline()
         self.outgoing = Outgoing(self)
+        if self.outgoing.socket is not None:
+            self.outgoing.socket.share = client
         if not connections.find_place(self):
             connections.turned_away(self)
             if connections.flooded:
                 self.abort()
             elif getattr(self.transport, "negotiatedProtocol", None) == b"h2":
-                self.closing = True
+                self.give_way()
                 self.context.speak_h2(self).turn_away()
             else:
                 self.refuse(503)
@@ -65,6 +68,7 @@ class H1Connection(H1Ends):
     def handshakeCompleted(self) -> None:
         """Make room for HTTP/2 when TLS has agreed on it (ALPN, RFC 7301)."""
         if self.transport.negotiatedProtocol == b"h2" and not self.closing:
+            self.give_way()
             self.context.speak_h2(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -209,7 +213,7 @@ class H1Connection(H1Ends):
             self._take_events()
         except Refused as refused:
             if refused.code != 505 or not may_be_h2(self):
-                self.refuse(refused.code)
+                self.refuse(refused.code, refused.reason)
         except NoRoom as error:
             # What the client did was right.
             log.warning("http.spool_failed", problem=str(error))
@@ -257,7 +261,7 @@ class H1Connection(H1Ends):
         elif self.begun is None:
             self._lose()
         else:
-            self.refuse(400)
+            self.refuse(400, "the client has closed its side within it")
 
     def _begin(self, head: RequestHead) -> None:
         """Have a request answered, or prepare for its body."""

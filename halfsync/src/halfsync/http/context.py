@@ -196,12 +196,15 @@ class Context:
             log_answer(stream, seconds, aborted=aborted)
         return now
 
-    def refused(self, client: Address, code: int, asked: Asked) -> str:
-        """Account for what was refused before there was a whole request; return what it is called."""
+    def refused(self, client: Address, code: int, asked: Asked, reason: str = "") -> str:
+        """Account for what was refused before there was a whole request; return what it is called.
+
+        :param reason: for the log, where the status does not tell it.
+        """
         self.counts.refused[code] = self.counts.refused.get(code, 0) + 1
         name = request_id.made()
         if self.access_log:
-            log_refusal(address_text(client), code, name, asked)
+            log_refusal(address_text(client), code, name, asked, reason)
         return name
 
     def _ask_proxies(self, proxies: Proxies, stream: Stream) -> None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from wsgiref.types import WSGIApplication
 
-    from halfsync.client_waits import ClientWaits
     from halfsync.http.file_body import OpenFile
     from halfsync.http.flow import Workers
     from halfsync.http.stream import RequestHead, ResponseHead, Stream
@@ -61,12 +60,10 @@ class Exchange(AppCalls):
         request: RequestHead,
         body: IO[bytes],
         environ: dict[str, Any],
-        waits: ClientWaits,
         depth: int = 0,
         deadline: float | None = None,
     ) -> None:
         self._app = app
-        self._waits = waits
         self._deadline = deadline
         self._workers = workers
         self._stream = stream
@@ -139,20 +136,21 @@ class Exchange(AppCalls):
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         head = self._require_head()
         if head.length is None and not self._started and head.code not in NO_CONTENT:
-            head = self._head = head.with_length(len(data))
-        if type(data) is bytes and head.length == len(data) <= COUNTED and self._may_answer():
-            # What `_send` and `_end` would do, without their looks: so are most responses.
-            self._sent = len(data)
-            self._complete = self._started = True
-            self._workers.in_reactor(self._answer, data, None)
-            return
-        if data:
-            self._send(data)
-        self._end()
+            self._head = head.with_length(len(data))
+        if not self._answer_at_once(data):
+            self._send_each((data,))
 
-    def _may_answer(self) -> bool:
-        """Say whether it has a body and nothing else, of which nothing has been sent, and a client."""
-        return not (self._started or self._gone or self._trailers) and self._has_body()
+    def _answer_at_once(self, data: bytes) -> bool:
+        """Hand over what is a whole response, as most are: without the looks of `_send` and `_end`."""
+        head = self._head
+        if type(data) is not bytes or head is None or head.length != len(data) or len(data) > COUNTED:
+            return False
+        if self._started or self._gone or self._trailers or not self._has_body():
+            return False
+        self._sent = len(data)
+        self._complete = self._started = True
+        self._workers.in_reactor(self._answer, data, None)
+        return True
 
     def _send_each(self, result: Iterable[bytes]) -> None:
         if isinstance(result, FileWrapper):
@@ -160,6 +158,8 @@ class Exchange(AppCalls):
                 return
             result = blocks_of(result.filelike, SLICE)
         for data in result:
+            if self._answer_at_once(data):
+                continue
             self._send(data)
             over = self.draining() and self._require_head().is_endless()
             if over or self._trimmed or (self._complete and not self._has_body()):
@@ -195,7 +195,6 @@ class Exchange(AppCalls):
         if not self._started and self._complete and self._answer_whole(data):
             return
         flow = self._flow or self._begin_flow(head)
-        self._started = True
         for start in range(0, len(data), SLICE):
             flow.send(data[start : start + SLICE])
         if self._complete:
@@ -204,7 +203,8 @@ class Exchange(AppCalls):
     def _begin_flow(self, head: ResponseHead) -> Flow:
         if self._trailers is not None:
             head = self._head = head.with_trailers(self._trailers.names)
-        self._flow = Flow(self._stream, self._workers, head, self._waits)
+        self._started = True
+        self._flow = Flow(self._stream, self._workers, head, self._workers.client_waits)
         return self._flow
 
     def _fitting(self, data: bytes, head: ResponseHead) -> bytes:
@@ -233,9 +233,8 @@ class Exchange(AppCalls):
     def _end(self) -> None:
         if self._complete:
             return
-        head, trailers = self._require_head(), None
-        if self._trailers is not None and self._has_body():
-            trailers = self._trailers.fields()
+        head = self._require_head()
+        trailers = self._trailers.fields() if self._trailers is not None and self._has_body() else None
         self._complete = True
         if head.length is not None and self._sent < head.length and self._has_body():
             log.error("wsgi.body_short", request=self.describe(), declared=head.length, sent=self._sent)

@@ -78,11 +78,11 @@ class H1(Connection, Protocol):
     def weigh(self) -> None:
         """Have the account know what is in buffers of it at the moment."""
 
-    def weigh_nothing(self) -> None:
-        """Have the account know that nothing is."""
+    def give_way(self) -> None:
+        """Let go of what has this: another protocol has the transport now."""
 
     def resumed(self) -> None:
         """Go on: the client has taken what was written."""
 
-    def refuse(self, code: int) -> None:
+    def refuse(self, code: int, reason: str = "") -> None:
         """Answer a request that cannot be read to its end, and close."""

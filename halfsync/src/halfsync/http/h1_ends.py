@@ -48,6 +48,15 @@ class H1Ends(Ends):
         """Whether the client is gone for both directions, after it has closed its side; for any thread."""
         return self._half_closed is not None and self._half_closed.gone
 
+    def give_way(self) -> None:
+        """Let go of what has this, and of what has come: another protocol has the transport now.
+
+        A cycle would keep both until the garbage is collected, tens of KB for each connection.
+        """
+        self.closing = True
+        self.weigh_nothing()
+        del self.outgoing, self.parser
+
     def abort(self) -> None:
         """Cut the connection, so that the client cannot take what it has for the whole."""
         self.closing = True
@@ -62,11 +71,14 @@ class H1Ends(Ends):
         self.context.answered(stream, aborted=True)
         self._lose()
 
-    def refuse(self, code: int) -> None:
-        """Answer a request that cannot be read to its end, and close."""
+    def refuse(self, code: int, reason: str = "") -> None:
+        """Answer a request that cannot be read to its end, and close.
+
+        :param reason: for the log, where the status does not tell it.
+        """
         if self.closing:
             return
-        self.outgoing.send(self._refusal(code, self._arrival.head if self._arrival else None))
+        self.outgoing.send(self._refusal(code, reason, self._arrival.head if self._arrival else None))
         self._lose_request()
         if self.outgoing.socket is not None and self._half_closed is None:
             self.closing = True
@@ -96,14 +108,14 @@ class H1Ends(Ends):
             self.context.answered(stream, aborted=True)
             stream.lose()
 
-    def _refusal(self, code: int, read: RequestHead | None) -> bytes:
+    def _refusal(self, code: int, reason: str, read: RequestHead | None) -> bytes:
         """Account for what is no request, and return a short response to it, the last one here.
 
         :param read: its head, when it was whole.
         """
         context = self.context
         asked = Asked.of(read.method, read.target) if read else Asked.begun(self.parser.waiting)
-        name = context.refused(self.client, code, asked)
+        name = context.refused(self.client, code, asked, reason)
         head, body = context.plain(code)
         lines = [f"HTTP/1.1 {code} {head.reason}\r\n", head.block(), f"Content-Length: {head.length}\r\n"]
         lines += [f"Date: {context.date()}\r\n", f"X-Request-Id: {name}\r\n", "Connection: close\r\n\r\n"]

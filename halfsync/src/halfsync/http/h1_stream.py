@@ -34,9 +34,9 @@ class H1Stream(Stream):
         )
         self.connection = connection
         options = head.special.get("connection")
-        self.persistent = head.version == "HTTP/1.1"
+        self.persistent = head.version == "HTTP/1.1" or options == "keep-alive"
         """Whether the connection goes on after the response (RFC 9112 section 9.3)."""
-        if options is not None:
+        if options is not None and options != "keep-alive":
             found = {option.strip("\t ").lower() for option in options.split(",")}
             self.persistent = "close" not in found and (self.persistent or "keep-alive" in found)
 

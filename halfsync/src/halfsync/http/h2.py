@@ -33,9 +33,6 @@ log = get_logger(__name__)
 
 NO_LAST_STREAM = 2**31 - 1
 
-A_LOOK = 0.1
-"""Seconds between two looks at what is in buffers while frames come."""
-
 
 @implementer(IPushProducer)
 class H2Connection(H2Turns):
@@ -53,7 +50,6 @@ class H2Connection(H2Turns):
         self._last_word = inf
         """When streams that are still to come are refused, in a drain."""
         self._last_stream = NO_LAST_STREAM
-        self._next_look = 0.0
         self._reading_on = False
         """Whether it waits for its turn to be read."""
 
@@ -89,9 +85,7 @@ class H2Connection(H2Turns):
         self._flush()
         if self.session.unread and not self.closing:
             self._read_soon()
-        if (now := self.context.seconds()) >= self._next_look:
-            self._next_look = now + A_LOOK
-            self.weigh()
+        self._look()
 
     def _read_soon(self) -> None:
         self.transport.pauseProducing()
@@ -245,7 +239,7 @@ class H2Connection(H2Turns):
         stream = self._streams[number] = H2Stream(self, number)
         stream.receive_head(fields, bodiless=ended)
 
-    def data_came(self, number: int, data: bytes, cost: int) -> None:
+    def data_came(self, number: int, data: bytes | memoryview, cost: int) -> None:
         """Take a piece of a body."""
         stream = self._streams.get(number)
         if self.closing:

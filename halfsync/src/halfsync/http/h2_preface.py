@@ -16,9 +16,7 @@ def may_be_h2(connection: H1) -> bool:
     if connection.asked:
         return False
     if begin.startswith(PREFACE):
-        # The connection is another's now.
-        connection.closing = True
-        connection.weigh_nothing()
+        connection.give_way()
         connection.context.speak_h2(connection).dataReceived(begin)
         return True
     return PREFACE.startswith(begin)

@@ -43,6 +43,12 @@ if TYPE_CHECKING:
     from halfsync.http.bounds import Bounds
     from halfsync.http.h2_control import Actor
 
+GAPS = 16
+"""Of the numbers that a client passes over, so many ranges are remembered, for the code of an error."""
+
+A_PIECE = 1024
+"""Bytes of a frame of data, at least, that are taken before its end."""
+
 
 class Session(Control):
     """A server's end: what arrives."""
@@ -61,21 +67,27 @@ class Session(Control):
         self._block_size = 0
         self._heads = 0
         """That may still be read at present."""
+        self.unread = False
+        """Whether a whole head is left that `receive_data` might not read."""
+        self._left = 0
+        """Bytes that are to come of a frame of data that is taken in pieces."""
+        self._taking = (0, 0, 0)
+        """Of that frame: flags, stream, and what it takes of the windows."""
 
     @property
-    def unread(self) -> bool:
-        """Whether whole frames may be left that `receive_data` did not get to."""
-        return self._heads <= 0 and len(self._buffer) >= HEAD
+    def ahead(self) -> int:
+        """Bytes of frames and heads that came in part, or wait for their turn."""
+        return len(self._buffer) + self._block_size
 
     @property
     def held(self) -> int:
-        """Bytes of frames and heads that came in part, of what is known of heads, and of what is to go."""
-        return len(self._buffer) + self._block_size + self._reader.size + self.waiting
+        """Bytes of what is known of heads, and of what is to go."""
+        return self._reader.size + self.waiting
 
     def receive_data(self, data: bytes, heads: int = HEADS) -> int:
         """Read frames, and tell the actor what they bring; return how many heads there were.
 
-        :param heads: that may be read at most, before `unread` says whether more is there.
+        :param heads: that may be read at most; what follows the next one is `unread`.
         :raises H2Error: when the connection cannot go on.
         """
         data = self._buffer + data if self._buffer else data
@@ -89,14 +101,22 @@ class Session(Control):
             self._preface = True
             at = len(PREFACE)
         self._heads = heads
-        while end - at >= HEAD and self._actor is not None and self._heads > 0:
+        self.unread = False
+        if self._left:
+            at = self._take_more(memoryview(data))
+        while end - at >= HEAD and self._actor is not None:
             length = int.from_bytes(data[at : at + 3])
             if length > MAX_FRAME:
                 raise H2Error(ErrorCode.FRAME_SIZE_ERROR, "a frame is longer than it may be")
-            if end - at < HEAD + length:
-                break
             kind, flags = data[at + 3], data[at + 4]
             number = int.from_bytes(data[at + 5 : at + HEAD]) & MAX_WINDOW
+            if end - at < HEAD + length:
+                if kind == _DATA and end - at >= A_PIECE and self._take_part(flags, number, length):
+                    at += HEAD + self._take_more(memoryview(data)[at + HEAD :])
+                break
+            if self._heads <= 0 and kind in _HEADS:
+                self.unread = True
+                break
             at += HEAD
             payload, at = data[at : at + length], at + length
             self._receive(kind, flags, number, payload)
@@ -168,9 +188,11 @@ class Session(Control):
                 actor.end_came(number)
             return
         if number <= self.highest_inbound_stream_id:
-            # It was closed, perhaps by us a moment ago; the client pays for what it makes us read.
-            self.spend(RESET_COST)
+            self._check_reset(number)
             return
+        if number > self.highest_inbound_stream_id + 2:
+            passed = range(self.highest_inbound_stream_id + 1, number)
+            self._passed_over = (*self._passed_over[1 - GAPS :], passed)
         self.highest_inbound_stream_id = number
         if len(self._streams) >= MAX_STREAMS:
             # An error of that stream only (section 5.1.2): the client may not have read our settings yet.
@@ -202,6 +224,11 @@ class Session(Control):
             raise H2Error(ErrorCode.FLOW_CONTROL_ERROR, "more data than the stream's window allows")
         if not (data or flags & END_STREAM):
             self.spend(1)
+        self._hand_on(flags, number, stream, data, cost)
+
+    def _hand_on(
+        self, flags: int, number: int, stream: OpenStream, data: bytes | memoryview, cost: int
+    ) -> None:
         actor = self._actor
         if flags & END_STREAM:
             self._end(number, stream)
@@ -210,11 +237,53 @@ class Session(Control):
             if flags & END_STREAM:
                 actor.end_came(number)
 
+    def _take_part(self, flags: int, number: int, length: int) -> bool:
+        """Begin to take a frame of data before its end; say whether that can be.
+
+        A thousand connections might keep 16 KiB each of what has to be copied again and again meanwhile.
+        The windows know the whole frame from here on; the client may send as much again after its end.
+        """
+        stream = self._streams.get(number)
+        if (
+            stream is None
+            or stream.ended
+            or flags & PADDED
+            or self._block is not None
+            or length > min(stream.incoming, self._incoming)
+        ):
+            return False
+        stream.incoming -= length
+        self._incoming -= length
+        self._left = length
+        self._taking = (flags, number, length)
+        return True
+
+    def _take_more(self, data: memoryview) -> int:
+        """Take the next piece of a frame of data; return how long it is."""
+        piece = data[: self._left]
+        if piece:
+            self._left -= len(piece)
+            flags, number, length = self._taking
+            stream = self._streams.get(number)
+            if self._left:
+                if stream is not None:
+                    self._hand_on(0, number, stream, piece, 0)
+            elif stream is not None:
+                self._hand_on(flags, number, stream, piece, length)
+            else:
+                # It was closed meanwhile.
+                self.spend(1)
+                self.acknowledge_received_data(length, 0)
+        return len(piece)
+
     def _end(self, number: int, stream: OpenStream) -> None:
         stream.ended = True
         if stream.finished:
             del self._streams[number]
 
+
+_DATA = int(Kind.DATA)
+_HEADS = (int(Kind.HEADERS), int(Kind.CONTINUATION))
 
 _READ: dict[int, Callable[[Session, int, int, bytes], None]] = {
     Kind.DATA: Session._data,  # noqa: SLF001  its own

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 AT_ONCE = 64 * 1024
 """Bytes of frames handed to the transport in one piece."""
 
+A_CHANGE = 256
+"""Bytes of what is not read; of less the account is not told."""
+
+A_LOOK = 0.1
+"""Seconds between two looks at what is in buffers while frames come."""
+
 
 class H2Turns(Ends):
     """A connection, as far as it sends."""
@@ -42,6 +48,9 @@ class H2Turns(Ends):
         """How the client takes what is sent; windows apart, which are their streams' own."""
         self._flushing = False
         self._flush_call: Any = None
+        self._ahead = 0
+        """Bytes that are not read, as the account knows."""
+        self._next_look = 0.0
 
     def ready(self, stream: H2Response) -> None:
         """Give the stream a turn; soon, so that what becomes ready at the same time goes out in one piece."""
@@ -58,8 +67,25 @@ class H2Turns(Ends):
         if self.closing:
             return unsent(self.transport)
         # A bytearray that grows has an eighth to spare.
-        answers = sum(each.buffered for each in self._streams.values()) * 9 // 8
+        answers = sum([each.buffered for each in self._streams.values()]) * 9 // 8
         return self.session.held + answers + A_STREAM * len(self._streams) + unsent(self.transport)
+
+    def _look(self) -> None:
+        """Have the account know what is in buffers: of what has come at once, of the rest now and then."""
+        size = self.session.ahead
+        if abs(size - self._ahead) > A_CHANGE and not self.closing:
+            self._ahead = size
+            self.context.memory.weigh_ahead(self, size)
+        if (now := self.context.seconds()) >= self._next_look:
+            self._next_look = now + A_LOOK
+            self.weigh()
+
+    def weigh_nothing(self) -> None:
+        """Give all of that back."""
+        super().weigh_nothing()
+        if self._ahead:
+            self._ahead = 0
+            self.context.memory.weigh_ahead(self, 0)
 
     def _flush(self) -> None:
         """Give every stream its turns, as long as the client takes what is sent."""

@@ -32,7 +32,7 @@ LONGEST_NAME = 256
 LENGTH_DIGITS = 18
 """Of a Content-Length; more of them is no length of anything."""
 
-_PLAIN = bytes([9, *range(32, 127), *range(128, 256)])
+PLAIN = bytes([9, *range(32, 127), *range(128, 256)])
 """What a head is made of, apart from its line ends: tab, printable ASCII, and what is not ASCII."""
 
 _REQUEST_LINE = re.compile(r"([!$%&'*+.^_`|~0-9A-Z-]+) ([!-\"$-~]+) HTTP/1\.([0-9])\Z")
@@ -63,17 +63,27 @@ KNOWN_SIZE = 2048
 On a connection, most requests have the same lines as the one before: 10 headers take 2 microseconds, not 8.
 """
 
+CONTROL = "a control character, or a line end that is not CR LF"
+LINE = "no request line of HTTP/1.1"
+MANY = "more headers or trailers than max_headers"
+TARGET = "a target that this method does not have"
+"""Reasons for more than one refusal."""
+
 _blocks: dict[bytes, Fields] = {}
 _names: dict[str, tuple[str | None, str | None]] = {}
 _hosts: set[str] = set()
 
 
 class Refused(Exception):  # noqa: N818  the request is, by us
-    """A request that gets a status instead of being served; its connection is closed."""
+    """A request that gets a status instead of being served; its connection is closed.
 
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
+    :param reason: for the log, in words of ours: nothing of what the client sent.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
         self.code = code
+        self.reason = reason
 
 
 def read(data: bytes, max_headers: int) -> RequestHead:
@@ -96,17 +106,17 @@ def read(data: bytes, max_headers: int) -> RequestHead:
         and target.isprintable()
         and "#" not in target
     ):
-        if raw.translate(None, _PLAIN):
-            raise Refused(400)
+        if raw.translate(None, PLAIN):
+            raise Refused(400, CONTROL)
         method, target, version = read_request_line(line)
     fields = _blocks.get(block) or _fields(block)
     if len(fields.lines) > max_headers:
-        raise Refused(431)
+        raise Refused(431, MANY)
     if fields.host is None and version == "HTTP/1.1":
-        raise Refused(400)
+        raise Refused(400, "no Host")
     if fields.length is None and version == "HTTP/1.0":
         # RFC 9112 section 6.1: the two readings of it are how requests are smuggled.
-        raise Refused(400)
+        raise Refused(400, "Transfer-Encoding in HTTP/1.0")
     variables = fields.variables
     if not target.startswith("/"):
         target, variables = _path_of(method, target, variables)
@@ -125,7 +135,7 @@ class Fields:
         self.host = special.get("host")
         # An empty one is what a client sends that has no name for us (RFC 9112 section 3.2).
         if self.host and not is_host(self.host):
-            raise Refused(400)
+            raise Refused(400, "Host is no host")
         self.length = _length(special)
 
     def listed(self) -> list[tuple[str, str]]:
@@ -139,9 +149,9 @@ class Fields:
 
 def _fields(block: bytes) -> Fields:  # noqa: C901  one pass: calls would cost more
     lines = block.decode("latin-1").split("\r\n")
-    if block.translate(None, _PLAIN) != b"\r\n" * (len(lines) - 1):
+    if block.translate(None, PLAIN) != b"\r\n" * (len(lines) - 1):
         # Something that is neither plain nor one of the line ends just found.
-        raise Refused(400)
+        raise Refused(400, CONTROL)
     del lines[0]
     variables: dict[str, str] = {}
     special: dict[str, str] = {}
@@ -149,7 +159,7 @@ def _fields(block: bytes) -> Fields:  # noqa: C901  one pass: calls would cost m
     for line in lines:
         raw, colon, value = line.partition(":")
         if not colon:
-            raise Refused(400)
+            raise Refused(400, "a header without a colon")
         variable, kind = names.get(raw) or variable_of(raw)
         value = value.strip("\t ")
         joint = ", "
@@ -157,7 +167,7 @@ def _fields(block: bytes) -> Fields:  # noqa: C901  one pass: calls would cost m
             if kind not in special:
                 special[kind] = value
             elif kind in SINGLE:
-                raise Refused(400)
+                raise Refused(400, f"{kind} twice")
             elif kind == "cookie":
                 joint = "; "
             else:
@@ -198,25 +208,27 @@ def read_request_line(line: str) -> tuple[str, str, str]:
     """
     match = _REQUEST_LINE.match(line)
     if match is None:
-        raise Refused(505 if _OTHER_VERSION.match(line) and "HTTP/1." not in line else 400)
+        if _OTHER_VERSION.match(line) and "HTTP/1." not in line:
+            raise Refused(505, "another version of HTTP")
+        raise Refused(400, LINE)
     method, target, minor = match.groups()
     if not target.startswith("/"):
         _check_target(method, target)
     elif method == "CONNECT":
-        raise Refused(400)
+        raise Refused(400, TARGET)
     return method, target, "HTTP/1.0" if minor == "0" else "HTTP/1.1"
 
 
 def _check_target(method: str, target: str) -> None:
     if method == "CONNECT":
-        raise Refused(501 if is_host(target) else 400)
+        raise Refused(501, "CONNECT is not served") if is_host(target) else Refused(400, TARGET)
     if target == "*":
         if method != "OPTIONS":
-            raise Refused(400)
+            raise Refused(400, TARGET)
         return
     absolute = _ABSOLUTE.match(target)
     if absolute is None or not is_host(absolute[1]):
-        raise Refused(400)
+        raise Refused(400, TARGET)
 
 
 def _path_of(method: str, target: str, variables: dict[str, str]) -> tuple[str, dict[str, str]]:
@@ -245,9 +257,9 @@ def variable_of(raw: str) -> tuple[str | None, str | None]:
     """
     # Whitespace before the colon, and at the start of a folded line, is no part of a token either.
     if _NAME.match(raw) is None or in_disguise(raw):
-        raise Refused(400)
+        raise Refused(400, "a header's name that is none")
     if len(raw) > LONGEST_NAME:
-        raise Refused(431)
+        raise Refused(431, "a header's name that is too long")
     lower = raw.lower()
     kind = lower if lower in SPECIAL else None
     variable: str | None = "HTTP_" + raw.upper().replace("-", "_")
@@ -266,13 +278,13 @@ def _length(special: dict[str, str]) -> int | None:
     coding = special.get("transfer-encoding")
     if coding is not None:
         if digits is not None:
-            raise Refused(400)
+            raise Refused(400, "both Content-Length and Transfer-Encoding")
         if coding.lower() == "chunked":
             return None
         last = coding.lower().rpartition(",")[2].strip("\t ")
-        raise Refused(501 if last == "chunked" else 400)
+        raise Refused(501 if last == "chunked" else 400, "Transfer-Encoding is not chunked alone")
     if digits is None:
         return 0
     if not (digits.isascii() and digits.isdigit()) or len(digits) > LENGTH_DIGITS:
-        raise Refused(400)
+        raise Refused(400, "Content-Length is no length")
     return int(digits)

@@ -76,7 +76,8 @@ class StaticFiles:
             return _plain(start_response, "404 Not Found")
         if names and names[-1] == "":
             names = [*names[:-1], "index.html"]
-        elif self._is_there([*names, "index.html"]):
+        elif not names or self._is_there([*names, "index.html"]):
+            # A folder, as the place at which this is mounted is.
             place = quote((environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"]).encode("latin-1"))
             return _plain(start_response, "301 Moved Permanently", [("Location", f"{place}/")])
         varies = False
@@ -109,6 +110,9 @@ class StaticFiles:
             headers.append(("Last-Modified", formatdate(found.modified, usegmt=True)))
         if encoding:
             headers.append(("Vary", "Accept-Encoding"))
+        if _is_another(environ, found):
+            found.file.close()
+            return _plain(start_response, "412 Precondition Failed")
         if _has_it(environ, found):
             found.file.close()
             start_response("304 Not Modified", headers)
@@ -163,11 +167,12 @@ class StaticFiles:
             return None
         # A FIFO would be waited for.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        file = os.fdopen(descriptor, "rb")
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            file.close()
+            # Before there is a file object: `fdopen` of a folder raises, and leaves the descriptor open.
+            os.close(descriptor)
             return None
+        file = os.fdopen(descriptor, "rb")
         state = (status.st_size, status.st_mtime_ns, status.st_ino)
         # The file stays open: a newer one in its place is another file.
         return _Found(file, status.st_size, status.st_mtime, self._tag(str(path), state, file))
@@ -241,14 +246,26 @@ def _takes(accepted: str, encoding: str) -> bool:
     return rest
 
 
+def _is_another(environ: WSGIEnvironment, found: _Found) -> bool:
+    """Say whether the client wants a file only if it is one that this is not (RFC 9110 section 13.2.2)."""
+    tags = environ.get("HTTP_IF_MATCH")
+    if tags is not None:
+        return not {"*", found.tag} & _tags(tags)
+    since = _moment(environ.get("HTTP_IF_UNMODIFIED_SINCE", ""))
+    return since is not None and found.modified > EPOCH and int(found.modified) > since
+
+
 def _has_it(environ: WSGIEnvironment, found: _Found) -> bool:
     """Say whether the client has the file already (RFC 9110 section 13.2.2)."""
     tags = environ.get("HTTP_IF_NONE_MATCH")
     if tags is not None:
-        known = {each.strip().removeprefix("W/") for each in tags.split(",")}
-        return "*" in known or found.tag in known
+        return bool({"*", found.tag, f"W/{found.tag}"} & _tags(tags))
     since = _moment(environ.get("HTTP_IF_MODIFIED_SINCE", ""))
     return since is not None and found.modified > EPOCH and int(found.modified) <= since
+
+
+def _tags(text: str) -> set[str]:
+    return {each.strip() for each in text.split(",")}
 
 
 def _may_be_part(environ: WSGIEnvironment, found: _Found) -> bool:

@@ -20,6 +20,8 @@ SEGMENT = 256 * 1024
 START = 16 * 1024
 """The first segment of a body whose length is not known."""
 
+NOTHING = memoryview(b"")
+
 KEPT = 64
 """Segments that are kept for the next bodies: 16 MiB."""
 
@@ -128,6 +130,12 @@ class Upload(io.RawIOBase):
 
     def add(self, data: memoryview) -> memoryview:
         """Take bytes; return what has to wait for a `to_disk`."""
+        if self._parts:
+            last, end = self._parts[-1], self._filled + len(data)
+            if end <= len(last):
+                last[self._filled : end] = data
+                self._filled = end
+                return NOTHING
         while data and (room := self.room()) is not None:
             count = min(len(room), len(data))
             room[:count] = data[:count]

@@ -129,9 +129,7 @@ class Gateway:
             environ = {**environ, **client_variables(certificate)}
         wanted = head.variables.get("HTTP_X_REQUEST_TIMEOUT")
         deadline = None if wanted is None else asked(wanted)
-        exchange = self._exchange(
-            self.app, self.workers, stream, head, body, environ, self.workers.client_waits, depth, deadline
-        )
+        exchange = self._exchange(self.app, self.workers, stream, head, body, environ, depth, deadline)
         if self._share_of is not None:
             # Now: a rule that raises, or names what has no hash, fails this request, and no thread.
             exchange.client = self._share_of(head.variables, head.target)

@@ -31,6 +31,11 @@ def default_host_key(service: str, environ: Mapping[str, str] = os.environ) -> s
     return str(Path(root) / service / "manhole_host_key")
 
 
+def _at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for what may be at the other end of it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def read_host_key(path: str) -> bytes:
     """Return the private key of the file, in OpenSSH's format.
 
@@ -38,8 +43,8 @@ def read_host_key(path: str) -> bytes:
     :raises KeyFileError: when it is no ed25519 private key, or not a secret.
     """
     try:
-        # A FIFO would block the reactor, hence O_NONBLOCK.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123  a descriptor
+        # A FIFO would block the reactor. An opener, as `open` leaves the number of a folder open.
+        with open(path, "rb", opener=_at_once) as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise KeyFileError(f"'{path}': not a file")
@@ -55,6 +60,19 @@ def read_host_key(path: str) -> bytes:
         raise KeyFileError(f"'{path}': {reason(error)}") from None
     _check_private_key(path, data)
     return data
+
+
+def check_host_key(path: str) -> str | None:
+    """Say in one line what is wrong with the host key's file; None when nothing is, or it is to be made."""
+    if not path:
+        return None
+    try:
+        read_host_key(path)
+    except FileNotFoundError:
+        return None
+    except KeyFileError as fault:
+        return str(fault)
+    return None
 
 
 def load_host_key(path: str) -> bytes:
