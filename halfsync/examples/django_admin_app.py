@@ -1,5 +1,6 @@
 """Django with its admin: settings from flags, static files from the package, `run manage` for its commands.
 
+pip install django    # beside halfsync
 python django_admin_app.py --database=/tmp/admin.sqlite3 run manage migrate
 python django_admin_app.py --database=/tmp/admin.sqlite3 run manage createsuperuser
 python django_admin_app.py --database=/tmp/admin.sqlite3 --web.listen=tcp:9000    # /admin/

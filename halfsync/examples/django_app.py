@@ -1,5 +1,6 @@
 """A Django project that adopts halfsync: `make_app` is called once the flags are parsed, for its settings.
 
+pip install django    # beside halfsync
 python django_app.py --web.listen=tcp:9000 --secret_key=...
 """
 

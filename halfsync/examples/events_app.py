@@ -1,5 +1,6 @@
 """Server-sent events and static files beside a Flask application: every page open shows a new price at once.
 
+pip install flask    # beside halfsync
 python events_app.py --web.listen=tcp:9000     # then open http://127.0.0.1:9000/, and:
 curl -d 42.17 http://127.0.0.1:9000/prices/tea
 

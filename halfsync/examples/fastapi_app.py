@@ -1,5 +1,6 @@
 """A FastAPI application, through a2wsgi.
 
+pip install fastapi a2wsgi    # beside halfsync
 python fastapi_app.py --web.listen=tcp:9000
 
 What this gives up: each request has a thread of the pool and an event loop of a2wsgi's beside it,

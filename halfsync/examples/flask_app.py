@@ -1,5 +1,6 @@
 """A Flask application that adopts halfsync: the import, and the last two lines.
 
+pip install flask    # beside halfsync
 python flask_app.py --web.listen=tcp:9000 --greeting="Good evening"
 """
 

@@ -1,5 +1,6 @@
 """A task that runs once in a fleet: the process that holds an advisory lock of PostgreSQL runs it.
 
+pip install "psycopg[binary]"    # beside halfsync
 python fleet_task.py --database=postgresql://...
 
 The lock belongs to a session: when its process or its connection dies, PostgreSQL frees it for another one.

@@ -1,5 +1,6 @@
 """A second web listener: an API for our own other services, on a port that the world does not reach.
 
+pip install flask    # beside halfsync
 python internal_app.py --web.listen=tcp:9000 --internal.listen=tcp:9001:interface=10.0.0.5
 
 Both listeners are drained, bounded and counted, each by itself; metrics and log tell them apart by name.

@@ -1,5 +1,6 @@
 """A klein application that adopts halfsync: it runs in the reactor, and may not block.
 
+pip install klein    # beside halfsync
 python klein_app.py --web.listen=tcp:9000 --service.reactor=asyncio
 """
 

@@ -1,5 +1,6 @@
 """A Flask application that is watched: a metric of its own, a health check, errors reported as to Sentry.
 
+pip install flask    # beside halfsync
 python observed_app.py --web.listen=tcp:9000 --reports=http://127.0.0.1:9100 --disk=/var/lib/shop
 """
 

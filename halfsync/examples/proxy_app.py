@@ -1,5 +1,6 @@
 """A proxy of klein: a call is handed on as it comes, in memory that does not grow with the body.
 
+pip install klein    # beside halfsync
 python proxy_app.py --web.listen=tcp:9000 --upstream=http://127.0.0.1:8000
 """
 

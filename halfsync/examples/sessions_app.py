@@ -1,5 +1,6 @@
 """Sessions of a Flask application that runs in several processes: in signed cookies, or in Redis.
 
+pip install flask redis    # beside halfsync
 python sessions_app.py --secret_key=... --web.listen=tcp:9000    # all of it is in the cookie
 python sessions_app.py --redis_url=redis://127.0.0.1:6379/0      # the cookie has an id and nothing else
 

@@ -1,5 +1,6 @@
 """A Flask shop on PostgreSQL: a pool of connections as large as that of threads, migrations as a command.
 
+pip install flask sqlalchemy "psycopg[binary]"    # beside halfsync
 python shop_app.py --database=postgresql+psycopg:///shop run migrate
 python shop_app.py --database=postgresql+psycopg:///shop --web.listen=tcp:9000
 """

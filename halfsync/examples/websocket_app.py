@@ -1,5 +1,6 @@
 """A chat over websockets beside a Flask application: what one client says, all hear.
 
+pip install flask wsproto    # beside halfsync
 python websocket_app.py --web.listen=tcp:9000     # then open http://127.0.0.1:9000/
 """
 

@@ -1,5 +1,6 @@
 """A consumer of a Redis stream: each message is worked on by a thread, acknowledged when that is done.
 
+pip install redis    # beside halfsync
 python worker_app.py --redis_url=redis://127.0.0.1:6379/0 --stream=orders
 
 A stop takes no new message, finishes the one under way, and leaves the rest to the others of the group.

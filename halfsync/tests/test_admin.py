@@ -5,9 +5,12 @@ import logging
 import os
 import threading
 import time
+from datetime import datetime
+from pathlib import Path
 
 import pytest
 import treq
+from structlog.contextvars import get_contextvars
 from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -21,6 +24,7 @@ from children import child
 from halfsync import flags
 from halfsync.admin import Admin
 from halfsync.admin.body import LONGEST
+from halfsync.admin.token import check_token_file
 from halfsync.life.about import About
 from halfsync.life.errors import StartError
 from halfsync.life.facts import RunningRequest
@@ -237,9 +241,11 @@ def test_log_level_changes_and_returns(service):
     """The level is set, for a time if asked, and what is asked for is in the log."""
     logging.getLogger().setLevel(logging.WARNING)
     with capture_logs() as events:
+        # The reactor's clock is no clock on the wall.
+        service.clock.advance(5000)
         status, _, state = service.ask("PUT", "/log-level", {"level": "debug", "duration": 60})
     assert (status, state["level"]) == (200, "debug")
-    assert state["reverts_at"].endswith("Z")
+    assert abs(datetime.fromisoformat(state["reverts_at"]).timestamp() - time.time() - 60) < 30
     [changed] = [event for event in events if event["event"] == "admin.changed"]
     assert (changed["log_level"], changed["what"], changed["to"]) == ("info", "log level", "debug")
     service.clock.advance(60)
@@ -247,6 +253,31 @@ def test_log_level_changes_and_returns(service):
     service.ask("PUT", "/log-level", {"level": "error", "logger": "shop", "duration": 5})
     assert list(service.ask("GET", "/log-level")[2]["loggers"]) == ["shop"]
     service.clock.advance(5)
+
+
+def test_what_comes_of_a_change_names_who_wanted_it(service, monkeypatch):
+    """Every event that it causes has the client's address."""
+    seen = []
+    opened = service.manhole.open
+
+    async def open_and_log(ttl=None):
+        seen.append(get_contextvars()["peer"])
+        await opened(ttl)
+
+    monkeypatch.setattr(service.manhole, "open", open_and_log)
+    assert service.ask("PUT", "/manhole", {"open": True})[0] == 200
+    assert seen == ["127.0.0.1:40000"]
+    assert "peer" not in get_contextvars()
+
+
+def test_a_process_without_a_manhole_says_so():
+    """To who looks, and to who opens it."""
+    process = Process(ABOUT, Clock())
+    service = Service()
+    service.admin = Admin(process, listen=[])
+    for change in (("GET", "/manhole"), ("PUT", "/manhole", {"open": True})):
+        status, _, answer = service.ask(*change)
+        assert (status, answer) == (404, {"error": "this process has no manhole"})
 
 
 def test_manhole_is_opened_and_closed(service):
@@ -367,6 +398,13 @@ def test_changes_from_elsewhere_are_refused(service, headers, status):
     assert answer[0] == status
     assert list(answer[2]) == ["error"]
     assert service.manhole.said == []
+
+
+@pytest.mark.parametrize("header", ["Via", "Forwarded", "X_Forwarded_For", "CF_Connecting_IP"])
+def test_a_refusal_names_the_header_of_the_proxy(service, header):
+    """Of a dozen that proxies add, the operator hears which one was there."""
+    answer = service.ask(*CHANGE, **{header: "1.1 proxy"})
+    assert answer[2]["error"] == f"{header.lower().replace('_', '-')}: changes are not made by way of a proxy"
 
 
 @pytest.mark.parametrize(
@@ -520,6 +558,33 @@ def test_a_token_that_has_become_unusable_lets_nobody_in(token):
     [event] = [event for event in events if event["event"] == "admin.token_unusable"]
     assert "chmod 600" in event["problem"]
     assert service.manhole.said == []
+
+
+def test_a_file_that_is_no_token_is_named(token):
+    """Its mode, its kind, or that it is not there; one line. Others may read it."""
+    assert check_token_file(str(token)) is None
+    token.chmod(0o755)
+    assert check_token_file(str(token)) is None
+    for mode in (0o620, 0o602):
+        token.chmod(mode)
+        assert f"can write it (mode {mode:04o}): chmod 600 {token}" in check_token_file(str(token))
+    folder = token.parent
+    assert check_token_file(str(folder)) == (
+        f"{str(folder)!r}: not a file; wanted is one whose first line is the token"
+    )
+    fifo = folder / "fifo"
+    os.mkfifo(fifo, 0o600)
+    assert "not a file" in check_token_file(str(fifo))
+    assert check_token_file(f"{folder}/none") == f"'{folder}/none': no such file or directory"
+    assert "input/output error" in check_token_file("/proc/self/mem")
+
+
+def test_looking_at_a_token_leaves_no_file_open(token):
+    """It is read at each request."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        check_token_file(str(token))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 @pytest.mark.parametrize(

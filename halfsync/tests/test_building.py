@@ -8,11 +8,12 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from halfsync import built
-from halfsync.build import audit, distributions, guard, project, sbom, targets, verify
+from halfsync.build import audit, distributions, guard, pex, project, sbom, targets, verify
 from halfsync.build.__main__ import main
 from halfsync.build.errors import BuildError
 
@@ -320,6 +321,34 @@ def test_a_file_that_pex_makes_otherwise_is_not_guarded(tmp_path):
         archive.writestr("__main__.py", "import os\n")
     with pytest.raises(BuildError, match=r"its shell script is not that of pex 2\.105"):
         guard.guard(path, "shop", targets.here())
+
+
+def test_a_build_that_fails_leaves_the_file_that_was_there(service, monkeypatch):
+    """And two at once write to places of their own, so that neither finds half of the other's file."""
+    places = []
+
+    def runs_pex(_project, arguments):
+        place = Path(arguments[arguments.index("--output-file") + 1])
+        places.append(place)
+        with zipfile.ZipFile(place, "w") as archive:
+            archive.writestr("__main__.py", "nothing that can be guarded")
+
+    monkeypatch.setattr(pex, "run_pex", runs_pex)
+    monkeypatch.setattr(
+        distributions, "installed", lambda _name: distributions.read_locked(service, service.wheels)[0]
+    )
+    service.pex().parent.mkdir()
+    service.pex().write_text("the one before")
+    for _ in range(2):
+        with pytest.raises(BuildError, match="its shell script"):
+            pex.compose(service, targets.here(), service.wheels, service.pex(), [])
+    assert service.pex().read_text() == "the one before"
+    assert list(service.pex().parent.iterdir()) == [service.pex()]
+    assert len({*places, service.pex()}) == 3
+    monkeypatch.setattr(pex, "guard", lambda *_: None)
+    assert pex.compose(service, targets.here(), service.wheels, service.pex(), [])[0] == service.pex()
+    assert zipfile.is_zipfile(service.pex())
+    assert len(list(service.pex().parent.iterdir())) == 4
 
 
 def test_the_platforms_are_complete():

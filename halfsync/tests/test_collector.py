@@ -31,7 +31,7 @@ main(parts)
 
 @pytest.mark.parametrize(
     ("argv", "threshold", "frozen"),
-    [((), [5000, 10, 100], True), (("--service.gc=python",), list(gc.get_threshold()), False)],
+    [((), [5000, 2, 300], True), (("--service.gc=python",), list(gc.get_threshold()), False)],
 )
 def test_a_process(argv, threshold, frozen):
     """Tuned, what is alive at the start is frozen; Python's way is left alone; open files are raised."""

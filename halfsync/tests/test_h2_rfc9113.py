@@ -12,6 +12,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from h2_tools import GET, POST, Client, data
+from halfsync.http.h2_streams import MAX_STREAMS
 
 TESTS = Path(__file__).parent
 TABLE = TESTS.parents[1] / "docs" / "http2.md"
@@ -140,15 +141,53 @@ BLOCK = b"\x82\x86\x84\x41\x01a"
 """A whole request: GET http://a/."""
 
 
-def test_a_number_below_an_earlier_one():
-    """Its HEADERS open no stream: it was closed when the later one was opened."""
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_number_below_an_earlier_one(number):
+    """Its stream was closed when the later one was opened."""
     client = Client(resource=Waiting())
     client.send_bytes(wire(1, 5, 5, BLOCK))
-    client.send_bytes(wire(1, 5, 3, BLOCK))
     assert [each.number for each in client.server.streams()] == [5]
+    client.send_bytes(wire(1, 5, number, BLOCK))
+    assert client.goaways == [(5, ErrorCodes.PROTOCOL_ERROR)]
+    assert not client.open
+
+
+@pytest.mark.parametrize("by", ["the end of both", "the client's reset"])
+def test_a_head_on_a_stream_that_is_closed(by):
+    """The client knows that it is: the connection ends."""
+    client = Client(**({} if by == "the end of both" else {"resource": Waiting()}))
+    for _ in range(3):
+        client.request()
+    if by == "the client's reset":
+        client.send_bytes(wire(3, 0, 3, bytes(4)))
     assert client.open
-    client.send_bytes(wire(1, 5, 7, BLOCK))
-    assert [each.number for each in client.server.streams()] == [5, 7]
+    client.send_bytes(wire(1, 5, 3, BLOCK))
+    assert client.goaways == [(5, ErrorCodes.STREAM_CLOSED)]
+    assert not client.open
+
+
+def test_a_head_that_crosses_our_reset():
+    """The client may not know of it: of as many streams as it may have open, the connection goes on."""
+    client = Client(max_body=10)
+    for _ in range(MAX_STREAMS + 1):
+        client.request(POST, b"x" * 11, end=False)
+        client.advance(3)
+    assert all(client.streams[each].reset is not None for each in (1, 3, 2 * MAX_STREAMS + 1))
+    for number in (3, 2 * MAX_STREAMS + 1):
+        assert client.send_bytes(wire(1, 5, number, b"\x00\x01x\x01y")) == []
+        assert client.open
+    client.send_bytes(wire(1, 5, 1, b"\x00\x01x\x01y"))
+    assert [each[1] for each in client.goaways] == [ErrorCodes.STREAM_CLOSED]
+
+
+def test_a_head_of_a_stream_that_was_one_too_many():
+    """Its trailers may be on their way, too."""
+    client = Client(resource=Waiting())
+    for _ in range(MAX_STREAMS):
+        client.request()
+    assert client.request(POST, end=False).reset == ErrorCodes.REFUSED_STREAM
+    assert client.send_bytes(wire(1, 5, 2 * MAX_STREAMS + 1, b"\x00\x01x\x01y")) == []
+    assert client.open
 
 
 def test_error_codes_that_nobody_knows():

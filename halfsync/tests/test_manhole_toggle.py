@@ -113,6 +113,23 @@ class ToggleTests(TestCase):
         assert not manhole.state()["open"]
         assert [(each["event"], each["reason"]) for each in logs] == [("manhole.closed", "its time is over")]
 
+    def test_what_has_stopped_does_not_open(self):
+        """Nobody would close it: by USR2 or the admin interface, which goes on until the very end."""
+        manhole = self.manhole()
+        self.run_now(manhole.start())
+        self.run_now(manhole.stop())
+        assert self.refused(manhole.open()) == "--manhole.open: the process stops"
+        assert not manhole.state()["open"]
+
+    def test_a_start_that_fails_closes_what_usr2_has_opened(self):
+        """It may be opened to see why the start hangs."""
+        manhole = self.manhole()
+        manhole.toggle()
+        assert manhole.state()["open"]
+        self.run_now(manhole.unbind())
+        assert not manhole.state()["open"]
+        assert self.clock.getDelayedCalls() == []
+
     def test_opening_twice_extends(self):
         """The time runs from the second opening, and the log says so; the listener is the same."""
         manhole = self.manhole()

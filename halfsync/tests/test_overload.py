@@ -17,6 +17,7 @@ from h2_tools import POST, PREFACE
 from h2_tools import Client as H2Client
 from halfsync.endpoints.addresses import ip_address
 from halfsync.flags import FlagError
+from halfsync.http import connections
 from halfsync.http.proxies import Proxies
 from halfsync.testing import flags_set
 from http_tools import GET, Connection, ServerCase, parse, resident, until
@@ -151,6 +152,26 @@ class TestShares:
         other = crowd.connect("192.0.2.2")
         other.dataReceived(GET)
         assert b"hello" in other.transport.value()
+
+
+def test_a_sweep_is_of_some_connections_in_a_turn(monkeypatch):
+    """Thousands with deadlines and buffers would hold up all others; each is looked at all the same."""
+    monkeypatch.setattr(connections, "A_SLICE", 2)
+    crowd = Crowd(max_connections=100)
+    many = [crowd.connect("192.0.2.1") for _ in range(5)]
+    for each in many:
+        each.deadline = 0.0
+    found = crowd.site.context.connections
+    found._sweeper.cancel()
+    found._sweep()
+    assert [each.transport.disconnecting for each in many] == [True, True, False, False, False]
+    crowd.clock.advance(0)
+    assert all(each.transport.disconnecting for each in many)
+    found._sweeper.cancel()
+    found._sweep()
+    for each in many:
+        each.connectionLost()
+    assert crowd.clock.getDelayedCalls() == [], "nothing is left of a sweep when nobody is"
 
 
 def endless(_environ, start_response):

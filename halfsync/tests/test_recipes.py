@@ -15,6 +15,7 @@ import threading
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -77,6 +78,29 @@ def test_no_recipe_uses_a_private_name():
                 assert own or node.attr.startswith("__"), (path, node.attr)
             elif isinstance(node, ast.ImportFrom) and node.module == "halfsync":
                 assert {each.name for each in node.names} <= set(halfsync.__all__), path
+
+
+OWN = {"halfsync", "twisted", "zope", "structlog", "prometheus_client", "treq"}
+"""What is there wherever halfsync is."""
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_a_recipe_says_what_to_install_for_it(path):
+    """Who prints one and runs it meets no ImportError: its text names what halfsync does not bring."""
+    tree = ast.parse(path.read_text())
+    modules = {each.module for each in ast.walk(tree) if isinstance(each, ast.ImportFrom) and each.module}
+    modules |= {name.name for each in ast.walk(tree) if isinstance(each, ast.Import) for name in each.names}
+    tops = {each.partition(".")[0] for each in modules} - OWN - sys.stdlib_module_names
+    if "twisted.web.websocket" in modules:
+        tops.add("wsproto")
+    names = {packages_distributions()[each][0].lower() for each in tops}
+    line = next(
+        (each for each in ast.get_docstring(tree).splitlines() if each.startswith("pip install ")), ""
+    )
+    told = {each.strip('"').partition("[")[0] for each in line.partition("#")[0].split()[2:]}
+    # The driver of a database is named in its address, and imported by SQLAlchemy.
+    assert told - {"psycopg"} == names - {"psycopg"}
+    assert ("psycopg" in told) == ("psycopg" in path.read_text().partition(line or "#")[2])
 
 
 def test_the_recipes_are_listed_and_printed(capsys):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from halfsync.thrift.errors import FrameError
 from halfsync.thrift.framing import FrameReader
+from halfsync.thrift.sasl import SaslReader
 from rpc_tools import framed
 
 
@@ -65,6 +66,23 @@ def test_other_protocols_are_told():
             FrameReader(100).feed(begins)
     with pytest.raises(FrameError, match=r"longer than 100$"):
         FrameReader(100).feed(b"\x7f\xff\xff\xff")
+
+
+@pytest.mark.parametrize(
+    ("begin", "said"),
+    [
+        (b"\x16\x03\x01\x02\x00", "; it looks like TLS, which is not spoken here"),
+        (b"GET / HTTP/1.1", "; it looks like HTTP"),
+        (b"\x00\x00\x00\x20\x80\x01", ""),
+    ],
+)
+def test_other_protocols_are_told_in_the_place_of_a_login(begin, said):
+    """Whose client has TLS, and whose listener has none, is not told to log in, which it does."""
+    reader = SaslReader(1000)
+    reader.feed(begin)
+    with pytest.raises(FrameError) as error:
+        reader.next()
+    assert str(error.value) == f"a login (SASL) is wanted first{said}"
 
 
 def test_many_pieces_cost_once():

@@ -51,7 +51,7 @@ main(parts)
 def test_a_stop_during_the_imports_is_obeyed(name):
     """It is not lost, and nothing of the service is started."""
     with child(ME.format(name) + PRELUDE + BUILT, prelude=HOLD) as service:
-        service.wait_for("service.start_abandoned")
+        assert service.wait_for("service.start_abandoned")["reason"] == name
         assert service.end() == (0, ["service.stopped"], "")
 
 
@@ -64,6 +64,45 @@ def test_no_other_signal_during_the_imports_does_harm(name):
         code, _, err = service.end()
         assert code == 0
         assert ("most recent call first" in err) is (name == "SIGUSR1")
+
+
+@pytest.mark.parametrize(("name", "event"), [("SIGHUP", "service.reloaded"), ("SIGUSR2", "signal.ignored")])
+def test_what_came_during_the_imports_is_obeyed(name, event):
+    """The file of flags may have been read before HUP came; who sends USR2 hears what comes of it."""
+    with child(ME.format(name) + PRELUDE + BUILT, prelude=HOLD) as service:
+        service.wait_for(event)
+        service.signal(signal.SIGTERM)
+        assert service.end()[0] == 0
+
+
+def test_signals_after_the_end_change_nothing():
+    """The exit code is the one in the log, and nothing is logged that is not so any more."""
+    code = """
+    import threading
+    def parts(process):
+        process.add(Part("idle"))
+        process.reactor.callWhenRunning(process.reactor.callInThread, threading.Event().wait)
+    main(parts)
+    """
+    with child(code) as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGTERM)
+        assert service.wait_for("service.stopped")["exit_code"] == 0
+        # The thread keeps it from ending for two seconds more.
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2, signal.SIGINT):
+            service.signal(number)
+        assert service.end() == (0, ["service.threads_left"], "")
+
+
+def test_no_signal_kills_a_process_that_ends():
+    """However often it is told to stop while the interpreter ends, its exit code is 0."""
+    with child(BUILT) as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGTERM)
+        service.wait_for("service.stopped")
+        while service.process.poll() is None:
+            service.signal(signal.SIGTERM)
+        assert service.end() == (0, [], "")
 
 
 def test_a_second_stop_ends_imports_that_hang():
@@ -186,6 +225,32 @@ def test_usr2_without_a_manhole_is_a_line():
         assert service.end()[0] == 0
 
 
+def test_usr2_while_parts_stop_is_a_line():
+    """It opens nothing that nobody would close."""
+    code = """
+    import os, signal
+    from twisted.internet import reactor
+    class Manhole(Part):
+        def toggle(self):
+            print("toggled", flush=True)
+    class Asks(Part):
+        async def stop(self):
+            os.kill(os.getpid(), signal.SIGUSR2)
+            heard = Deferred()
+            reactor.callFromThread(heard.callback, None)
+            await heard
+    def parts(process):
+        process.add(Manhole("manhole"))
+        process.add(Asks("asks"))
+    main(parts)
+    """
+    with child(code) as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGTERM)
+        assert service.wait_for("signal.ignored")["reason"] == "the process stops"
+        assert service.end() == (0, ["service.stopped"], "")
+
+
 @pytest.mark.parametrize("kind", ["epoll", "asyncio"])
 @pytest.mark.parametrize(
     ("stop", "reason"),
@@ -218,6 +283,98 @@ def test_the_service_stops_itself(kind, stop, reason):
         service.wait_for("drained")
         service.wait_for("part stopped")
         assert service.end() == (0, ["service.stopped"], "")
+
+
+def test_a_part_that_does_not_stop_holds_up_nothing():
+    """It is named, the others are stopped, and the exit code says that something was cut."""
+    code = """
+    class Below(Part):
+        async def stop(self):
+            print("below stopped", flush=True)
+    class Hangs(Part):
+        async def stop(self):
+            await Deferred()
+    def parts(process):
+        process.add(Below("below"))
+        process.add(Hangs("hangs"))
+        process.add(Part("above"))
+    main(parts)
+    """
+    with child(code, "--service.drain_timeout=0.05") as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGTERM)
+        assert service.wait_for("service.forced")["unfinished"] == ["hangs"]
+        service.wait_for("below stopped")
+        assert service.end() == (3, ["service.stopped"], "")
+
+
+def test_a_start_that_cannot_be_undone_ends_all_the_same():
+    """One signal is enough for a process whose part neither starts nor stops."""
+    code = """
+    class Hangs(Part):
+        async def stop(self):
+            await Deferred()
+    class Slow(Part):
+        async def start(self):
+            print("starting", flush=True)
+            await Deferred()
+    def parts(process):
+        process.add(Hangs("hangs"))
+        process.add(Slow("slow"))
+    main(parts)
+    """
+    with child(code, "--service.drain_timeout=0") as service:
+        service.wait_for("starting")
+        service.signal(signal.SIGTERM)
+        assert service.wait_for("service.forced")["unfinished"] == ["hangs"]
+        assert service.end()[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("how", "code"), [("process.stop('licence expired')", 0), ("process.give_up('licence expired')", 3)]
+)
+def test_who_ends_the_start_is_in_the_log(how, code):
+    """With the reason; one that gives up wants to be started again, and the exit code says so."""
+    source = f"""
+    class Slow(Part):
+        async def start(self):
+            await Deferred()
+    def parts(process):
+        process.add(Slow("slow"))
+        {how}
+    main(parts)
+    """
+    with child(source) as service:
+        assert service.wait_for("service.start_abandoned")["reason"] == "licence expired"
+        assert service.end() == (code, ["service.stopped"], "")
+
+
+def test_one_that_gives_up_while_it_stops_has_stopped():
+    """The first reason counts, which is the one in the log."""
+    code = """
+    class Fails(Part):
+        async def drain(self):
+            self.give_up("cannot drain")
+    main(lambda process: process.add(Fails("fails")))
+    """
+    with child(code) as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGTERM)
+        assert service.wait_for("service.draining")["reason"] == "SIGTERM"
+        assert service.end() == (0, ["service.stopped"], "")
+
+
+def test_a_reactor_that_crashes_is_no_clean_end():
+    """Nothing was drained or stopped: the log says so, and the exit code."""
+    code = """
+    def parts(process):
+        process.add(Part("idle"))
+        process.reactor.callLater(0.01, process.reactor.crash)
+    main(parts)
+    """
+    with child(code) as service:
+        assert "reactor.crash()" in service.wait_for("service.failed")["reason"]
+        assert service.end() == (3, [], "")
 
 
 def test_a_forced_end_names_what_held_it_up():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 
 import pytest
 from structlog.testing import capture_logs
@@ -21,7 +23,8 @@ def watch():
     watch.advance = lambda: clock.advance(1)
     yield watch
     watch.stop()
-    until(lambda: not [each for each in threading.enumerate() if each.name == "stalls"])
+    assert not [each for each in threading.enumerate() if each.name == "stalls"]
+    assert not clock.getDelayedCalls()
 
 
 def hold_the_reactor(until_true):
@@ -30,6 +33,7 @@ def hold_the_reactor(until_true):
 
 def test_a_stall_is_told_while_it_lasts(watch):
     """With the line that the reactor is at; and once more when it is over, with how long it was."""
+    began = time.monotonic()
     with capture_logs() as events:
         watch.start()
         hold_the_reactor(lambda: events)
@@ -46,7 +50,10 @@ def test_a_stall_is_told_while_it_lasts(watch):
         assert events[-1]["event"] == "reactor.resumed"
         assert events[-1]["seconds"] >= stalled["seconds"]
     (stall,) = watch.seen
-    assert stall.seconds >= 0.02
+    assert 0.02 <= stall.seconds <= time.monotonic() - began
+    assert abs(stall.at - time.time()) < 60
+    # A scraper sees the sum of those that are over.
+    until(lambda: watch.seconds == stall.seconds)
 
 
 def test_stalls_are_counted_each_and_logged_seldom(watch):
@@ -75,6 +82,28 @@ def test_a_stall_that_goes_on_is_told_again(watch, monkeypatch):
         until(lambda: len(events) >= 3)
     assert [each["event"] for each in events[:3]] == ["reactor.stalled"] * 3
     assert watch.count == 1
+
+
+def test_the_end_of_a_stall_is_told_before_the_end_of_the_process():
+    """What stopped a moment ago says nothing any more."""
+    code = """
+    import time
+    class Slow(Part):
+        async def stop(self):
+            deadline = time.monotonic() + 20
+            while not process.stalls.count and time.monotonic() < deadline:
+                time.sleep(0.01)
+    def parts(started):
+        global process
+        process = started
+        process.add(Slow("slow"))
+    main(parts)
+    """
+    with child(code, "--service.stall=0.05") as service:
+        service.wait_for("service.started")
+        service.signal(signal.SIGTERM)
+        service.wait_for("reactor.stalled")
+        assert service.end() == (0, ["reactor.resumed", "service.stopped"], "")
 
 
 @pytest.mark.parametrize("kind", ["epoll", "asyncio"])

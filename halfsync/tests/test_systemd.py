@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -123,10 +124,32 @@ def test_whoever_was_succeeded_is_silent(manager: Manager):
 
 
 def test_a_systemd_that_is_gone_is_logged_once_and_harms_nothing(tmp_path: Path):
-    systemd = Systemd(Clock(), f"{tmp_path}/gone")
+    """Until it was there again: that it is gone once more is logged once more."""
+    systemd = Systemd(Clock(), f"{tmp_path}/notify")
     with capture_logs() as events:
-        systemd.ready("well")
-        systemd.stopping("done")
+        for _ in range(3):
+            systemd.ready("well")
+        assert [event["event"] for event in events] == ["systemd.unreachable"]
+        manager = Manager(systemd.address)
+        with manager.socket:
+            systemd.ready("well")
+            assert manager.hear()[0] == "READY=1"
+        for _ in range(3):
+            systemd.stopping("done")
+    assert [event["event"] for event in events] == ["systemd.unreachable"] * 2
+
+
+def test_a_systemd_that_takes_nothing_holds_up_nobody(manager: Manager, monkeypatch: pytest.MonkeyPatch):
+    """Its socket is full: the reactor waits for a moment, and goes on."""
+    monkeypatch.setattr("halfsync.life.systemd.PATIENCE", 0.01)
+    address = "\0" + manager.address[1:] if manager.address.startswith("@") else manager.address
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filling:
+        filling.settimeout(0)
+        with suppress(BlockingIOError):
+            while True:
+                filling.sendto(b"x", address)
+    with capture_logs() as events:
+        Systemd(Clock(), manager.address).stopping("done")
     assert [event["event"] for event in events] == ["systemd.unreachable"]
 
 
@@ -156,6 +179,28 @@ def test_a_life(manager: Manager):
         assert manager.hear() == [ready, status]
         service.signal(signal.SIGTERM)
         assert manager.hear() == ["STOPPING=1", "STATUS=draining for up to 30 s: SIGTERM"]
+        assert service.end()[0] == 0
+
+
+def test_a_reload_during_the_start_does_not_tell_that_it_is_done(manager: Manager):
+    """Ready is told once, when every part is."""
+    code = """
+    import os, signal
+    from twisted.internet import reactor
+    class Late(Part):
+        async def ready(self):
+            os.kill(os.getpid(), signal.SIGHUP)
+            heard = Deferred()
+            reactor.callFromThread(heard.callback, None)
+            await heard
+    main(lambda process: process.add(Late("late")))
+    """
+    with child(code, more_environ={"NOTIFY_SOCKET": manager.address}) as service:
+        service.wait_for("service.reloaded")
+        service.wait_for("service.started")
+        assert manager.hear() == ["READY=1", "STATUS=listening on nothing"]
+        service.signal(signal.SIGTERM)
+        assert manager.hear()[0] == "STOPPING=1"
         assert service.end()[0] == 0
 
 

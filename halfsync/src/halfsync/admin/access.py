@@ -86,9 +86,10 @@ def _check_change(request: AdminRequest) -> None:
     if request.version == "HTTP/1.0":
         # nginx's proxy_pass speaks it, and sends no header that would tell.
         raise RefusedError(403, "HTTP/1.0: changes are made by HTTP/1.1, and not by way of a proxy")
-    if any(_FORWARDING.fullmatch(name) for name, _ in request.headers):
-        # A proxy on this machine is a local client, and its own clients need not be.
-        raise RefusedError(403, "Forwarded: changes are not made by way of a proxy")
+    for name, _ in request.headers:
+        if _FORWARDING.fullmatch(name):
+            # A proxy on this machine is a local client, and its own clients need not be.
+            raise RefusedError(403, f"{name}: changes are not made by way of a proxy")
     origin = request.one("origin")
     if origin is not None and not _ORIGIN.fullmatch(origin):
         raise RefusedError(403, "Origin: changes are not made by pages of other sites")

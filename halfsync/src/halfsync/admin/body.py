@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 LONGEST = 64 * 1024
-"""Bytes."""
+"""Bytes; the listener refuses more."""
 
 LONGEST_TEXT = 200
 """Characters of one value."""
@@ -36,10 +36,8 @@ def read(data: bytes, required: Mapping[str, type], optional: Mapping[str, type]
     """Return the fields of a body; an optional one that is absent or null is None.
 
     :param required: names and types; a type is bool, str, or float for a number of seconds above 0.
-    :raises RefusedError: with 400, naming the field, or 413.
+    :raises RefusedError: with 400, naming the field.
     """
-    if len(data) > LONGEST:
-        raise RefusedError(413, f"body: more than {LONGEST} bytes")
     try:
         body = json.loads(data.decode().strip() or "{}")
     except (ValueError, RecursionError) as error:

@@ -8,7 +8,6 @@ from typing import IO, TYPE_CHECKING, Any
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 
-from halfsync.admin.body import LONGEST
 from halfsync.admin.message import AdminRequest
 from halfsync.endpoints.addresses import address_text
 from halfsync.http import request_id
@@ -32,7 +31,7 @@ class AdminHandler:
     def handle(self, stream: Stream, head: RequestHead, body: IO[bytes]) -> None:
         """Answer any request."""
         with body:
-            request = _read(stream, head, body.read(LONGEST + 1))
+            request = _read(stream, head, body.read())
         client = _Client()
         stream.responder = client
         Deferred.fromCoroutine(self._respond(stream, request, client)).addErrback(_failed)

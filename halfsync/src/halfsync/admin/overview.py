@@ -57,7 +57,7 @@ def overview(process: Process, paths: Mapping[str, tuple[str, Mapping[str, Any]]
         "started": f"{timestamp(process.started)}, {time.time() - process.started:.0f} s ago",
         "listening": ", ".join(each.address for each in process.sockets.open) or "nothing",
         "requests in flight": len(requests),
-        "worker threads": f"{busy} of {len(workers)} busy" if workers else "none",
+        "worker threads": f"{len(workers)} started, {busy} busy" if workers else "none started",
     }
     parts = [
         f"<h1>{escape(about.name)} {escape(about.version)}</h1><p>{escape(about.summary)}</p>{state}",

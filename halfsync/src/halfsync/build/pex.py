@@ -65,7 +65,13 @@ def compose(
     }
     os.umask(0o022)  # the modes of files are in the file that is made
     output.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        # What is there is replaced once the new file is whole: two builds at once do not meet, and one that
+        # fails, or is interrupted, leaves what there was.
+        tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as unfinished,
+    ):
+        made = Path(unfinished) / output.name
         inside = Path(folder) / project.package / built.FOLDER
         inside.mkdir(parents=True)
         for name, text in texts.items():
@@ -77,10 +83,11 @@ def compose(
             *sources,
             *("--sources-directory", folder),
             *("--entry-point", f"{project.package}.__main__:main"),
-            *("--venv", "prepend", "--sh-boot", *arguments, "--output-file", str(output)),
+            *("--venv", "prepend", "--sh-boot", *arguments, "--output-file", str(made)),
         ]
         run_pex(project, command)
-    guard(output, project.slug, aim)
+        guard(made, project.slug, aim)
+        made.replace(output)
     beside = {"build": texts[built.FACTS], "sbom": texts[built.SBOM], "licenses": texts[built.LICENSES]}
     return [output, *(_beside(output, name, text) for name, text in beside.items())]
 

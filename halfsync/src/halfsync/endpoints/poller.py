@@ -8,6 +8,7 @@ so that a reset is noticed at once; with the reactor's own it is not.
 from __future__ import annotations
 
 import select
+from time import monotonic
 from typing import Any
 
 from twisted.internet import error
@@ -16,12 +17,21 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from halfsync.endpoints.turns import Turns
 from halfsync.logs import get_logger
 
 log = get_logger(__name__)
 
 TURN = 512
 """Events that are acted on before others in the reactor have their turn."""
+
+LONGEST = 0.005
+"""Seconds of a turn; what is ready beyond it waits for the next, in which clients take turns."""
+
+STEP = 16
+"""Events between two looks at the time."""
+
+_ALWAYS = select.EPOLLHUP | select.EPOLLERR
 
 
 @implementer(IReadDescriptor, IReactorFDSet)
@@ -32,6 +42,9 @@ class Poller:
         self._reactor = reactor
         self._epoll: Any = None
         self._items: dict[int, Any] = {}
+        self._turns = Turns()
+        self._call: Any = None
+        """In which they go on."""
         self.callLater = reactor.callLater
         self.seconds = reactor.seconds
 
@@ -51,11 +64,47 @@ class Poller:
         self._close()
 
     def doRead(self) -> None:
-        """Act on what is ready."""
-        for fd, event in self._epoll.poll(0, TURN):
+        """Act on what is ready, for a turn."""
+        events = self._epoll.poll(0, TURN)
+        if self._turns:
+            self._wait(events)
+            return
+        ends = monotonic() + LONGEST
+        for at in range(0, len(events), STEP):
+            if at and monotonic() > ends:
+                self._wait(events[at:])
+                return
+            for fd, event in events[at : at + STEP]:
+                item = self._items.get(fd)
+                if item is not None:
+                    self._act(item, fd, event)
+
+    def _wait(self, events: list[tuple[int, int]]) -> None:
+        """Have what is ready wait; the epoll must not tell of it again and again meanwhile."""
+        for fd, event in events:
             item = self._items.get(fd)
             if item is not None:
-                self._act(item, fd, event)
+                # Whose it is may not be known, or not be limited: then it is nobody's but its own.
+                self._turns.add(item.share or fd, fd, event)
+                self._epoll.modify(fd, select.EPOLLONESHOT)
+        if self._turns and self._call is None:
+            self._call = self.callLater(0, self._take_turns)
+
+    def _take_turns(self) -> None:
+        self._call = None
+        ends = monotonic() + LONGEST
+        while (found := self._turns.next()) is not None:
+            fd, event = found
+            item = self._items.get(fd)
+            if item is not None:
+                self._epoll.modify(fd, item.polled)
+                # It may want something else by now.
+                if event := event & (item.polled | _ALWAYS):
+                    self._act(item, fd, event)
+            if monotonic() > ends:
+                break
+        if self._turns:
+            self._call = self.callLater(0, self._take_turns)
 
     # Descriptors call these.
 
@@ -115,6 +164,7 @@ class Poller:
 
     def _forget(self, fd: int) -> None:
         self._items.pop(fd).polled = 0
+        self._turns.forget(fd)
         self._epoll.unregister(fd)
         if not self._items:
             self._close()
@@ -124,6 +174,10 @@ class Poller:
             self._reactor.removeReader(self)
             self._epoll.close()
             self._epoll = None
+            self._turns = Turns()
+            if self._call is not None:
+                self._call.cancel()
+                self._call = None
 
     def _act(self, item: Any, fd: int, event: int) -> None:
         """Do what the reactor does for a descriptor that is ready."""

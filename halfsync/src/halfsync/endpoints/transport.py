@@ -27,7 +27,7 @@ from halfsync.endpoints.tcp_options import TcpOptions
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
 
     from twisted.internet.interfaces import IPushProducer
 
@@ -52,6 +52,7 @@ class SocketTransport(TcpOptions, FileDescriptor):
     connected = 1
     polled = 0
     """What a poller looks for."""
+    share: Hashable = None  # whose it is, where clients take turns; None: nobody else's
     # What a connection does not have of its own costs it no memory, and there may be thousands.
     _queue: SendQueue | None = None
     """None when nothing waits."""

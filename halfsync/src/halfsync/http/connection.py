@@ -48,10 +48,13 @@ class H1Connection(H1Ends):
     def connectionMade(self) -> None:
         """Start waiting for a request, or answer at once that there is no room for it."""
         connections = self.context.connections
-        connections.opened(self, self.context.limited_client(self.transport.getPeer()))
+        client = self.context.limited_client(self.transport.getPeer())
+        connections.opened(self, client)
         self.since = self.context.seconds()
         self.deadline = connections.idle_deadline()
         self.outgoing = Outgoing(self)
+        if self.outgoing.socket is not None:
+            self.outgoing.socket.share = client
         if not connections.find_place(self):
             connections.turned_away(self)
             if connections.flooded:

@@ -20,6 +20,8 @@ from halfsync.endpoints.tls_transport import tls_below
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from halfsync.endpoints.addresses import Address
     from halfsync.endpoints.tls_transport import TlsTransport
     from halfsync.http.account import Account
@@ -35,6 +37,9 @@ A client may just have sent a request on it. Closing at once lost 5 to 12 reques
 closing after this time none.
 """
 
+
+A_SLICE = 200
+"""Connections that are swept in a turn of the reactor: all at once took 30 ms of 9,000 with heads in part."""
 
 AT_A_LOOK = 100
 """Idle connections that are remembered when all are looked at for one to make room."""
@@ -104,6 +109,8 @@ class Connections:
         self._turned_away: set[Connection] = set()
         self._period = min(1.0, *(time / 4 for time in _times(bounds)))
         self._sweeper: Any = None
+        self._looks: Iterator[None] | None = None
+        """The present sweep."""
         self._empty: list[Deferred[None]] = []
 
     def __len__(self) -> int:
@@ -183,7 +190,7 @@ class Connections:
         if not self._open:
             if self._sweeper is not None:
                 self._sweeper.cancel()
-                self._sweeper = None
+                self._sweeper = self._looks = None
             waiting, self._empty = self._empty, []
             for each in waiting:
                 each.callback(None)
@@ -244,26 +251,51 @@ class Connections:
                 del self._clients[client]
 
     def _sweep(self) -> None:
-        """Look at every deadline.
+        """Look at every deadline, of some connections in a turn.
 
         8,000 connections take under a millisecond a sweep, and each connection is spared a timer,
         and each request two resets of it.
         """
         self._sweeper = self._reactor.callLater(self._period, self._sweep)
+        if self._looks is None:
+            self._looks = self._look_at_all()
+        if next(self._looks, self) is self:
+            self._looks = None
+        elif self._sweeper is not None:
+            self._sweeper.reset(0)
+
+    def _look_at_all(self) -> Iterator[None]:
+        for some in _slices(list(self._open)):
+            self._expire(some)
+            if len(some) == A_SLICE:
+                yield
+        # A client takes what waits for it without a word.
+        for some in _slices(self.memory.weighed()):
+            for connection in self._open.keys() & some:
+                connection.weigh()
+            if len(some) == A_SLICE:
+                yield
+        # Records that come in part, or are not taken, are not heard of.
+        for some in _slices(list(self._tls)):
+            for connection in some:
+                if (tls := self._tls.get(connection)) is not None:
+                    self.memory.weigh_tls(connection, tls.overhead)
+            if len(some) == A_SLICE:
+                yield
+
+    def _expire(self, connections: list[Connection]) -> None:
         now = self._reactor.seconds()
-        for connection in [each for each in self._open if each.deadline <= now]:
+        for connection in [each for each in connections if each.deadline <= now]:
             try:
                 connection.expire(now)
             except Exception:
                 # The deadlines of all others are behind it.
                 log.exception("http.expiry_failed", peer=address_text(connection.client))
                 connection.abort()
-        # A client takes what waits for it without a word.
-        for connection in self.memory.weighed():
-            connection.weigh()
-        # Records that come in part, or are not taken, are not heard of.
-        for connection, tls in list(self._tls.items()):
-            self.memory.weigh_tls(connection, tls.overhead)
+
+
+def _slices(connections: list[Connection]) -> Iterator[list[Connection]]:
+    return (connections[at : at + A_SLICE] for at in range(0, len(connections), A_SLICE))
 
 
 def client_key(peer: Address) -> bytes | None:

@@ -22,14 +22,14 @@ class Ends(Protocol):
     _client: Address | None = None
     _local: Address | None = None
     _secure: bool | None = None
-    _weighs = False
-    """Whether something is in buffers of it, as far as that was looked at."""
+    _weighs = 0
+    """Bytes in buffers of it, as far as that was looked at."""
 
     def weigh(self) -> None:
         """Have the account know what is in buffers of it at the moment."""
         size = 0 if self.transport is None else self.buffered()
-        if size or self._weighs:
-            self._weighs = bool(size)
+        if size != self._weighs:
+            self._weighs = size
             self.context.memory.weigh(self, size)
 
     def buffered(self) -> int:
@@ -39,7 +39,7 @@ class Ends(Protocol):
     def weigh_nothing(self) -> None:
         """Give all of that back: the connection is lost."""
         if self._weighs:
-            self._weighs = False
+            self._weighs = 0
             self.context.memory.weigh(self, 0)
 
     @property

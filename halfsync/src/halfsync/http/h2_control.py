@@ -45,6 +45,8 @@ class Control(Streams):
     def __init__(self, bounds: Bounds, seconds: Callable[[], float], actor: Actor) -> None:
         super().__init__(bounds, seconds)
         self._actor: Actor | None = actor
+        self._passed_over: tuple[range, ...] = ()
+        """Numbers of streams that the client has not opened, and cannot any more."""
 
     def dissolve(self) -> None:
         """Let go of the connection, which has this."""
@@ -162,6 +164,18 @@ class Control(Streams):
     def _check_not_idle(self, number: int) -> None:
         if not number % 2 or number > self.highest_inbound_stream_id:
             raise H2Error(ErrorCode.PROTOCOL_ERROR, "a frame of a stream that has not begun")
+
+    def _check_reset(self, number: int) -> None:
+        """Have the client pay for a head on a stream that is closed.
+
+        :raises H2Error: unless it may have crossed our reset of that stream.
+        """
+        self.spend(RESET_COST)
+        if number in self._resets:
+            return
+        if any(number in each for each in self._passed_over):
+            raise H2Error(ErrorCode.PROTOCOL_ERROR, "a stream whose number is below an earlier one's")
+        raise H2Error(ErrorCode.STREAM_CLOSED, "a head on a stream that is closed")
 
 
 _SETTINGS: dict[int, Callable[[Control, int], None]] = {

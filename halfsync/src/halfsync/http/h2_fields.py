@@ -6,7 +6,7 @@ and filled with values that never come again (dates, request ids), at 3 ms an an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hpack import Decoder
 from hpack.exceptions import HPACKError, OversizedHeaderListError
@@ -16,20 +16,20 @@ from halfsync.http.h2_frames import ErrorCode, H2Error
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-KNOWN = 64
-"""Blocks of a connection that are remembered."""
+KNOWN = 4
+"""Blocks of a connection that are remembered: most clients ask for few things again and again."""
 
-MOST_KNOWN = 500
+MOST_KNOWN = 64
 """Headers of all of them."""
 
-A_FIELD = 80
-"""Bytes of memory that one takes, whose name and value are in the table."""
+A_FIELD = 400
+"""Bytes of memory that one takes: as it came, and as handlers get it."""
 
 TABLE = 20 * 1024
 """Bytes of memory that a table takes of 4,096 (section 4.1), each header counted with 32 of its own."""
 
 LONGEST_KNOWN = 100
-"""Bytes of one that is: a browser's takes 10 to 30, and each of them may stand for a header."""
+"""Bytes of a block that is: a browser's takes 10 to 60, and each of them may stand for a header."""
 
 PAIRS = 512
 """Response headers whose encoding is remembered by all connections."""
@@ -53,10 +53,20 @@ _STATIC_NAMES = {
 _STATUSES = {b"200": 8, b"204": 9, b"206": 10, b"304": 11, b"400": 12, b"404": 13, b"500": 14}
 """Indices of the static table (RFC 7541 appendix A)."""
 
-_NO_TABLE = b"\x20"
-"""A dynamic table of size 0 (section 6.3): holds whatever the client allows."""
+NO_TABLE = b"\x20"
+"""How the first block of a connection begins: a dynamic table of size 0 (section 6.3), which holds whatever
+the client allows."""
 
-Fields = list[tuple[bytes, bytes]]
+
+class Fields(list[tuple[bytes, bytes]]):
+    """The headers that a block says; blocks of the same bytes share them: nothing here is changed."""
+
+    __slots__ = ("head",)
+
+    def __init__(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        super().__init__(fields)
+        self.head: Any = None
+        """What a reader has made of them, so that it need not again."""
 
 
 class FieldReader:
@@ -76,7 +86,7 @@ class FieldReader:
         return self._table + A_FIELD * self._fields
 
     def read(self, block: bytes) -> Fields:
-        """Return what a block says. The list is shared with others, and must not be changed.
+        """Return what a block says.
 
         :raises H2Error: when it says nothing; what comes after it could not be read, either.
         """
@@ -85,26 +95,55 @@ class FieldReader:
             return known
         try:
             # Of a block that was read to its end, or the connection ends: the table is the same at both ends.
-            fields = cast("Fields", list(self._decoder.decode(block, raw=True)))
+            decoded = self._decoder.decode(block, raw=True)
+            fields = Fields(cast("Iterable[tuple[bytes, bytes]]", decoded))
         except OversizedHeaderListError as error:
             raise H2Error(ErrorCode.ENHANCE_YOUR_CALM, "the headers are too large") from error
         except HPACKError as error:
             raise H2Error(ErrorCode.COMPRESSION_ERROR, str(error)) from error
-        if _only_looks_up(block):
-            # The same bytes say the same until something is added to the table.
-            if self._fields < MOST_KNOWN and len(self._known) < KNOWN and len(block) <= LONGEST_KNOWN:
-                self._known[block] = fields
-                self._fields += len(fields)
-        else:
-            self._known.clear()
-            self._fields = 0
+        if len(block) > LONGEST_KNOWN or not _adds_nothing(block):
+            self._forget()
             self._table = TABLE
+        elif len(fields) <= MOST_KNOWN:
+            # The same bytes say the same until something is added to the table.
+            if len(self._known) >= KNOWN or self._fields + len(fields) > MOST_KNOWN:
+                self._forget()
+            self._known[block] = fields
+            self._fields += len(fields)
         return fields
 
+    def _forget(self) -> None:
+        self._known.clear()
+        self._fields = 0
 
-def _only_looks_up(block: bytes) -> bool:
-    """Say whether a block is of indices of one byte each (section 6.1): the least byte tells nearly all."""
-    return bool(block) and min(block) >= 0x80 and max(block) < 0xFF
+
+def _adds_nothing(block: bytes) -> bool:
+    """Say whether a block, which could be read, leaves the table as it was.
+
+    So do indices (section 6.1), and literals that are not to be indexed (6.2.2 and 6.2.3): common clients
+    send paths as such. Where a number takes more bytes than is usual, the answer is no.
+    """
+    at, end = 0, len(block)
+    while at < end:
+        first = block[at]
+        at += 1
+        if first >= 0x80:
+            if first == 0xFF:
+                return False
+            continue
+        if first >= 0x20:
+            return False
+        strings = 1 if first & 0x0F else 2
+        if first & 0x0F == 0x0F:
+            if block[at] >= 0x80:
+                return False
+            at += 1
+        for _ in range(strings):
+            length = block[at] & 0x7F
+            if length == 0x7F:
+                return False
+            at += 1 + length
+    return True
 
 
 class FieldWriter:
@@ -113,13 +152,10 @@ class FieldWriter:
     def __init__(self) -> None:
         self._pairs: dict[tuple[bytes, bytes], bytes] = {}
 
-    def write(self, fields: Iterable[tuple[bytes, bytes]], *, first: bool) -> bytes:
-        """Return a block.
-
-        :param first: whether it is the first of its connection, which says that there is no table.
-        """
+    def write(self, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """Return a block, or a part of one."""
         pairs = self._pairs
-        written = [_NO_TABLE] if first else []
+        written = []
         for pair in fields:
             encoded = pairs.get(pair)
             if encoded is None:
@@ -129,6 +165,9 @@ class FieldWriter:
             written.append(encoded)
         return b"".join(written)
 
+
+WRITER = FieldWriter()
+"""There is one for all connections."""
 
 _EACH_ITS_OWN = frozenset((b"date", b"etag", b"set-cookie", b"x-request-id"))
 """Headers whose values do not repeat."""

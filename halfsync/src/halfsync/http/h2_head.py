@@ -7,7 +7,7 @@ what must be there once is there once, and no name passes for one that frames a 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from halfsync.http.body import is_forbidden, is_no_trailer
@@ -42,9 +42,9 @@ class NoAuthority(Malformed):
     """A head that does not say which host it asks; HTTP/1.1 answers that with 400, too."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class H2Head:
-    """What a request begins with."""
+    """What a request begins with; requests of the same bytes share one: nothing here is changed."""
 
     method: bytes
     target: bytes
@@ -53,16 +53,19 @@ class H2Head:
     """Headers; `host` is among them."""
     length: int | None
     """The body's, as declared."""
+    size: int = field(init=False)
+    """How long it is in HTTP/1.1, where a header has four bytes more: a colon, a space, CR and LF."""
+    longest_name: int = field(init=False)
+    """Bytes of the longest name of a header."""
+    _texts: tuple[str, str, dict[str, str], dict[str, str], list[tuple[str, str]]] | None = field(
+        init=False, default=None
+    )
+    """What all requests have in common that it is the beginning of."""
 
-    @property
-    def size(self) -> int:
-        """How long it is in HTTP/1.1, where a header has four bytes more: a colon, a space, CR and LF."""
-        return len(self.target) + sum(len(name) + len(value) + 4 for name, value in self.fields)
-
-    @property
-    def longest_name(self) -> int:
-        """Bytes of the longest name of a header."""
-        return max((len(name) for name, _ in self.fields), default=0)
+    def __post_init__(self) -> None:
+        """Measure it."""
+        self.size = len(self.target) + sum([len(name) + len(value) + 4 for name, value in self.fields])
+        self.longest_name = max([len(name) for name, _ in self.fields], default=0)
 
     @classmethod
     def read(cls, headers: Iterable[tuple[bytes, bytes]]) -> H2Head:
@@ -104,6 +107,12 @@ class H2Head:
 
         :param length: of the body; None when that is not known.
         """
+        if self._texts is None:
+            self._texts = self._as_text()
+        method, target, variables, special, fields = self._texts
+        return RequestHead(method, target, "HTTP/2", variables, special, length, fields.copy)
+
+    def _as_text(self) -> tuple[str, str, dict[str, str], dict[str, str], list[tuple[str, str]]]:
         fields = [(name.decode("ascii"), value.decode("latin-1")) for name, value in self.fields]
         variables: dict[str, str] = {}
         special: dict[str, str] = {}
@@ -113,8 +122,7 @@ class H2Head:
             for found, key in ((variables, variable), (special, kind)):
                 if key is not None:
                     found[key] = f"{found[key]}{joint}{value}" if key in found else value
-        method, target = self.method.decode("ascii"), self.target.decode("ascii")
-        return RequestHead(method, target, "HTTP/2", variables, special, length, lambda: fields)
+        return self.method.decode("ascii"), self.target.decode("ascii"), variables, special, fields
 
 
 def read_trailers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:

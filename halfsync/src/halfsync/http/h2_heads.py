@@ -10,6 +10,7 @@ turns, however many connections they have, and then the connections of a client.
 from __future__ import annotations
 
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ HEADS = 16
 """Heads of a connection in a turn; what follows them is read after the others had theirs."""
 
 ALL_HEADS = 64
-"""Heads of all connections in a turn: 6 to 20 ms."""
+"""Heads of all connections in a turn."""
+
+LONGEST = 0.005
+"""Seconds of a turn after which no other connection is read: with a head there may come 16 KiB of data."""
 
 
 class Reader(Protocol):
@@ -36,9 +40,13 @@ class ReadingOn:
     """The connections of a listener of which more has come than was read in a turn.
 
     :param client_of: says whose a connection is.
+    :param time: in seconds.
     """
 
-    def __init__(self, reactor: Any, client_of: Callable[[Any], Hashable]) -> None:
+    def __init__(
+        self, reactor: Any, client_of: Callable[[Any], Hashable], *, time: Callable[[], float] = monotonic
+    ) -> None:
+        self._time = time
         self._reactor = reactor
         self._client_of = client_of
         self._left = ALL_HEADS
@@ -64,10 +72,11 @@ class ReadingOn:
 
     def _turn(self) -> None:
         self._left = ALL_HEADS
+        ends = self._time() + LONGEST
         try:
             # Not more often than connections wait now: one alone has HEADS, and leaves the reactor to others.
             for _ in range(sum(map(len, self._waiting.values()))):
-                if not self._left:
+                if not self._left or self._time() > ends:
                     break
                 client = next(iter(self._waiting))
                 connections = self._waiting.pop(client)

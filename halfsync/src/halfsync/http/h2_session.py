@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from halfsync.http.bounds import Bounds
     from halfsync.http.h2_control import Actor
 
+GAPS = 16
+"""Of the numbers that a client passes over, so many ranges are remembered, for the code of an error."""
+
 A_PIECE = 1024
 """Bytes of a frame of data, at least, that are taken before its end."""
 
@@ -185,9 +188,11 @@ class Session(Control):
                 actor.end_came(number)
             return
         if number <= self.highest_inbound_stream_id:
-            # It was closed, perhaps by us a moment ago; the client pays for what it makes us read.
-            self.spend(RESET_COST)
+            self._check_reset(number)
             return
+        if number > self.highest_inbound_stream_id + 2:
+            passed = range(self.highest_inbound_stream_id + 1, number)
+            self._passed_over = (*self._passed_over[1 - GAPS :], passed)
         self.highest_inbound_stream_id = number
         if len(self._streams) >= MAX_STREAMS:
             # An error of that stream only (section 5.1.2): the client may not have read our settings yet.

@@ -20,6 +20,7 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from halfsync.http.h2_fields import Fields
     from halfsync.http.h2_parts import H2
 
 log = get_logger(__name__)
@@ -31,25 +32,27 @@ HEAD_COPIES = 2
 class H2Stream(H2Response):
     """One request, which is answered by what it inherits."""
 
+    _read: H2Head | None = None
+    _body: Upload | None = None
+    _received = 0
+    _aside: bytes | memoryview = b""
+    """What has to wait until the disk has taken what came before it."""
+    _flushing = False
+    _unacknowledged = 0
+
     def __init__(self, connection: H2, number: int) -> None:
         H2Response.__init__(self, connection, number)
-        self._read: H2Head | None = None
-        self._body: Upload | None = None
-        self._received = 0
         self._arriving = Pace(self.context.bounds)
         """How the client sends the body."""
-        self._aside: bytes | memoryview = b""
-        """What has to wait until the disk has taken what came before it."""
-        self._flushing = False
-        self._unacknowledged = 0
 
     # The connection calls these.
 
-    def receive_head(self, headers: Iterable[tuple[bytes, bytes]], *, bodiless: bool) -> None:
+    def receive_head(self, fields: Fields, *, bodiless: bool) -> None:
         """Begin a request, or refuse it."""
         bounds = self.context.bounds
         try:
-            head = self._read = H2Head.read(headers)
+            head: H2Head = fields.head or H2Head.read(fields)
+            self._read = fields.head = head
         except Malformed as reason:
             self._malformed(reason)
             return

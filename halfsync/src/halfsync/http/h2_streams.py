@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from halfsync.http.h2_fields import FieldWriter
+from halfsync.http.h2_fields import NO_TABLE
 from halfsync.http.h2_frames import (
     END_HEADERS,
     END_STREAM,
@@ -17,7 +17,7 @@ from halfsync.http.h2_frames import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from halfsync.http.bounds import Bounds
 
@@ -49,8 +49,6 @@ DATA_CREDIT = 2
 
 SETTINGS_A_CREDIT = 30
 """Settings of a frame that cost as much as the frame."""
-
-_WRITER = FieldWriter()
 
 
 class OpenStream:
@@ -86,6 +84,11 @@ class Streams:
         self._incoming = CONNECTION_WINDOW
         self._initial_window = DEFAULT_WINDOW
         self._wrote_fields = False
+        self._resets: tuple[int, ...] = ()
+        """Streams that we ended before the client did: it may not know yet.
+
+        To a client those are open for as long, and of open ones it has no more.
+        """
         self._taken: dict[int, int] = {}
         """Bytes taken, by stream, of which the client does not know yet; 0 is the connection."""
         self._seconds = seconds
@@ -129,12 +132,11 @@ class Streams:
         data, self._out, self._size = b"".join(self._out), [], 0
         return data
 
-    def send_headers(
-        self, number: int, fields: Iterable[tuple[bytes, bytes]], *, end_stream: bool = False
-    ) -> None:
-        """Send a head, or what comes before it (1xx)."""
-        block = _WRITER.write(fields, first=not self._wrote_fields)
-        self._wrote_fields = True
+    def send_headers(self, number: int, block: bytes, *, end_stream: bool = False) -> None:
+        """Send a head, or what comes before it (1xx) or behind the body, as `h2_fields` writes it."""
+        if not self._wrote_fields:
+            self._wrote_fields = True
+            block = NO_TABLE + block
         ending = END_STREAM if end_stream else 0
         most = self.max_outbound_frame_size
         if len(block) <= most:
@@ -163,7 +165,9 @@ class Streams:
 
     def reset_stream(self, number: int, code: ErrorCode) -> None:
         """End a stream with an error."""
-        self._streams.pop(number, None)
+        stream = self._streams.pop(number, None)
+        if stream is None or not stream.ended:
+            self._resets = (*self._resets[1 - MAX_STREAMS :], number)
         self._send(frame(Kind.RST_STREAM, 0, number, code.to_bytes(4)))
 
     def local_flow_control_window(self, number: int) -> int:

@@ -7,6 +7,7 @@ A client that needs room and is the worst itself is refused, and nobody cut for 
 
 from __future__ import annotations
 
+from operator import itemgetter
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -16,19 +17,24 @@ from halfsync.endpoints.seldom import Seldom
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from halfsync.http.account import Account, Holder
     from halfsync.http.connections import Connections
 
 PAUSE = 0.05
-"""Seconds between two looks at all holders: each costs some milliseconds where there are thousands."""
+"""Seconds between two looks at all holders, at least."""
+
+A_HOLDER = 0.000_02
+"""Seconds of the pause for each of them, of which there may be thousands: a look costs a twentieth of it."""
 
 SPARE = 64
 """The part of the limit that is made free at once, for what comes in the pause."""
 
 MOST_CUT = 100
 """Connections that are cut at a look."""
+
+_held: Callable[[tuple[Holder, int]], int] = itemgetter(1)
 
 
 class Relief:
@@ -109,19 +115,25 @@ class Relief:
         now = self._reactor.seconds()
         if now < self._next_look:
             return
-        self._next_look = now + PAUSE
+        cut, client_of = self._cut, self._connections.client_of
+        held_by = self._account.holders()
+        self._next_look = now + max(PAUSE, A_HOLDER * len(held_by))
         found: dict[Hashable, list[tuple[Holder, int]]] = {}
-        for each, held in self._account.holders().items():
-            if each not in self._cut:
-                found.setdefault(self._connections.client_of(each) or each, []).append((each, held))
+        for pair in held_by.items():
+            each = pair[0]
+            if each not in cut:
+                client: Hashable = client_of(each) or id(each)
+                known = found.get(client)
+                if known is None:
+                    found[client] = [pair]
+                else:
+                    known.append(pair)
         self._clients, self._totals = {}, {}
-        for client, connections in found.items():
-            connections.sort(key=lambda pair: pair[1])
+        for whose, connections in found.items():
+            connections.sort(key=_held)
             # Kept until the next look, however far off that is.
-            self._clients[client if isinstance(client, bytes) else id(client)] = [
-                (ref(each), held) for each, held in connections
-            ]
-        self._totals = {client: sum(held for _, held in each) for client, each in self._clients.items()}
+            self._clients[whose] = [(ref(each), held) for each, held in connections[-MOST_CUT:]]
+            self._totals[whose] = sum(map(_held, connections))
 
     def _end(self, connection: Holder, held: int) -> None:
         self._counts[self._kind] += 1

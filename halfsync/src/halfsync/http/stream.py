@@ -82,6 +82,8 @@ class ResponseHead:
     """Whether the connection is to end with this response; not heeded on HTTP/2."""
     trailers: Sequence[str] = ()
     """Names of the fields that `Stream.finish` is given; only for a client that takes them, and a body."""
+    on_h2 = b""
+    """How it is written on HTTP/2, but for Date and X-Request-Id; kept by what writes it."""
     _block: str | None = None
     _beginning: bytes | None = None
 
@@ -110,7 +112,7 @@ class ResponseHead:
     def with_length(self, length: int) -> ResponseHead:
         """Return another one like it whose body has this length; they share the headers."""
         other = ResponseHead.__new__(ResponseHead)
-        other.__dict__.update(self.__dict__, length=length, _beginning=None)
+        other.__dict__.update(self.__dict__, length=length, on_h2=b"", _beginning=None)
         return other
 
     def with_trailers(self, names: Sequence[str]) -> ResponseHead:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import Context
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,29 @@ log = get_asked_logger(__name__)
 
 MOST = 10
 """Requests, tasks and calls that one event names of each; the oldest ones."""
+
+
+class Dumps:
+    """What SIGUSR1 asks for, as often as it comes."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._dumping = self._again = False
+
+    def dump(self, interrupted: FrameType | None) -> None:
+        """Log where everything is; one that comes into the middle of another makes that one more."""
+        if self._dumping:
+            # The stack of the dump that it has interrupted is of no interest.
+            self._again = True
+            return
+        self._dumping = self._again = True
+        try:
+            while self._again:
+                self._again = False
+                # What the interrupted code has in its context is none of this.
+                Context().run(dump, self._process, interrupted)
+        finally:
+            self._dumping = False
 
 
 def dump(process: Process, interrupted: FrameType | None = None) -> None:

@@ -57,6 +57,8 @@ class Process:
         """Fires with the reason when the process is to stop."""
         self.stop_signalled = False
         """Whether a signal to stop has come, of which the reactor may not have heard yet."""
+        self.stop_reason = ""
+        """Why it was told to stop."""
         self.given_up = False
         """Whether it stops because it cannot go on."""
         self.started = time.time()
@@ -96,16 +98,20 @@ class Process:
 
         It returns at once. Only the first reason counts, which the log shows.
         """
-        if threadable.isInIOThread():
-            # Not within the caller's own code, which may be a part's.
-            self.reactor.callLater(0, self._stop, reason)
-        else:
-            self.reactor.callFromThread(self._stop, reason)
+        self._stop_soon(reason, given_up=False)
 
     def give_up(self, reason: str) -> None:
-        """Have the process drain and end with exit code 3, for its supervisor to start it again."""
-        self.given_up = True
-        self.stop(reason)
+        """Have the process drain and end with exit code 3, for its supervisor to start it again.
+
+        One that has been told to stop does so, and the exit code tells how that went.
+        """
+        self._stop_soon(reason, given_up=True)
+
+    def stop_now(self, reason: str, *, given_up: bool = False) -> None:
+        """Begin to stop; for the reactor's thread."""
+        if not self.told_to_stop.called:
+            self.stop_reason, self.given_up = reason, given_up
+            self.told_to_stop.callback(reason)
 
     @property
     def draining(self) -> bool:
@@ -198,7 +204,7 @@ class Process:
         await defer.DeferredList([defer.Deferred.fromCoroutine(self._drain(part)) for part in self])
 
     def unfinished(self) -> list[str]:
-        """Name the parts that have not finished their drain."""
+        """Name the parts that have not finished their drain, or the one that does not stop."""
         return sorted(self._unfinished)
 
     async def close(self) -> None:
@@ -226,15 +232,23 @@ class Process:
 
     async def _undo(self, steps: Iterable[tuple[Part, Callable[[], Awaitable[None]]]]) -> None:
         for part, step in steps:
+            self._unfinished = {part.label}
             try:
                 await step()
+            except defer.CancelledError:
+                # It had its time; `service.forced` names it.
+                continue
             except Exception:
                 # One part's bug must not leave the others running.
                 log.exception("part.stop_failed", part=part.label)
+        self._unfinished = set()
 
-    def _stop(self, reason: str) -> None:
-        if not self.told_to_stop.called:
-            self.told_to_stop.callback(reason)
+    def _stop_soon(self, reason: str, *, given_up: bool) -> None:
+        if threadable.isInIOThread():
+            # Not within the caller's own code, which may be a part's.
+            self.reactor.callLater(0, self.stop_now, reason, given_up=given_up)
+        else:
+            self.reactor.callFromThread(self.stop_now, reason, given_up=given_up)
 
     def _call(self, callback: Callable[[], object]) -> None:
         try:

@@ -1,12 +1,25 @@
-"""SIGHUP for flags: the file is read again, and live flags get what it says now."""
+"""SIGHUP: what may have changed on disk is read again."""
 
 from __future__ import annotations
 
-from halfsync import flags
+from typing import TYPE_CHECKING
+
+from halfsync import flags, logs
 from halfsync.logs import get_audit_logger, get_logger
+
+if TYPE_CHECKING:
+    from halfsync.life.process import Process
 
 audit = get_audit_logger(__name__)
 log = get_logger(__name__)
+
+
+def reload_all(process: Process) -> None:
+    """Read again the file of flags, and what parts have from disk; go on in a new file of the log."""
+    reload_flags()
+    logs.reopen()
+    process.reload()
+    log.info("service.reloaded")
 
 
 def reload_flags() -> None:

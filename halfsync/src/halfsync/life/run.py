@@ -9,8 +9,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
-import threading
-from contextvars import Context
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from halfsync import flag, flags, logs
@@ -18,10 +17,11 @@ from halfsync._later import later
 from halfsync.flags import types as flagtypes
 from halfsync.life import allocator, collector, reactors, signals
 from halfsync.life import open_files as limits
-from halfsync.life.dump import dump, work
+from halfsync.life.dump import Dumps, work
 from halfsync.life.errors import StartError
+from halfsync.life.last_resort import PATIENCE, LastResort, left_behind
 from halfsync.life.process import Process
-from halfsync.life.reload import reload_flags
+from halfsync.life.reload import reload_all
 from halfsync.life.sockets import listening_descriptors, unserved
 from halfsync.life.stalls import Stalls
 from halfsync.life.systemd import Systemd
@@ -41,9 +41,6 @@ else:
 log = get_logger(__name__)
 
 CLEAN, FAILED_TO_START, FORCED = 0, 1, signals.FORCED
-
-LAST_RESORT = 2.0
-"""Seconds that a forced stop may take before the process ends without it."""
 
 
 @flags.declare(flag.namespace("service"), at_start=True)
@@ -104,10 +101,14 @@ class Run:
         self._inherited = listening_descriptors()
         self._services = services
         self._drain_timeout = drain_timeout
+        self._dumps = Dumps(process)
         self._stop_signals = 0
-        self._dumping = self._dump_again = False
         self._under_way: defer.Deferred[None] | None = None
-        """What is cancelled when the process is told to stop: the start; and by force: the drain."""
+        """What is cancelled when the process is told to stop: the start; by force: drain, a part's stop."""
+        self._deadline: Any = None
+        self._serving = False
+        """Whether systemd has been told that the process is ready, and not yet that it stops."""
+        self._last_resort = LastResort(process)
         self._over: defer.Deferred[None] = defer.Deferred()
         """Fires when nothing is left to do but to end the reactor."""
         self._reactor_stops = False
@@ -115,23 +116,29 @@ class Run:
 
     def run(self) -> int:
         """Run the reactor until the process has stopped."""
-        early = signals.held_stops()
+        early = signals.held()
         signals.handle(self)
-        for name in early:
-            self.told_to_stop(name)
+        for number in early:
+            signals.act(self, number)
         self.reactor.callWhenRunning(self._begin)
         self.reactor.addSystemEventTrigger("before", "shutdown", self._reactor_stopping)
         self.reactor.run()
-        if threads := _left_behind():
+        # One that comes while the interpreter ends would kill the process, which has ended well.
+        signals.ignore()
+        if not self._last_resort.ended:
+            self._last_resort.exit_code = self.exit_code = FORCED
+            log.critical(
+                "service.failed", reason="reactor.crash() was called: nothing was drained or stopped"
+            )
+        if left_behind():
             # The interpreter would wait for them for ever. What they do was given its time: the drain.
-            log.warning("service.threads_left", threads=threads)
-            self._end()
+            self._last_resort.end()
         return self.exit_code
 
     def _begin(self) -> None:
         # Twisted installs handlers of its own when the reactor starts.
         signals.handle(self)
-        self.process.told_to_stop.addCallback(self._abandon_start)
+        self.process.told_to_stop.addCallback(self._begin_end)
         life = defer.Deferred.fromCoroutine(self._live())
         life.addErrback(self._fail)
         life.addBoth(lambda _: self._leave())
@@ -140,11 +147,13 @@ class Run:
         if await self._start():
             reason = await self.process.told_to_stop
             await self._drain(reason)
-            await self.process.close()
-            if self.process.given_up:
-                self.exit_code = FORCED
+            await self._close()
+        if self.process.given_up:
+            self.exit_code = FORCED
         if self.process.stalls:
             self.process.stalls.stop()
+        self._allow(None)
+        self._last_resort.exit_code = self.exit_code
         log.info("service.stopped", exit_code=self.exit_code)
 
     async def _start(self) -> bool:
@@ -157,7 +166,7 @@ class Run:
             self.exit_code = _refuse(self.process.about, error)
             self.systemd.tell(f"STATUS=not started: {error}")
         except defer.CancelledError:
-            log.info("service.start_abandoned")
+            log.info("service.start_abandoned", reason=self.process.stop_reason)
         except Exception:
             self.exit_code = FAILED_TO_START
             log.exception("service.start_failed")
@@ -166,6 +175,7 @@ class Run:
             log.info("service.started", name=about.name, version=about.version, pid=os.getpid())
             self._tell_unserved()
             self.systemd.ready(self._status())
+            self._serving = True
             return True
         return False
 
@@ -187,61 +197,64 @@ class Run:
             # What a start does may well take its time.
             self.process.stalls.start()
 
-    def _abandon_start(self, reason: str) -> str:
+    def _begin_end(self, reason: str) -> str:
+        # What has started is stopped; and `ready` of a part is awaited.
+        self._allow(max(self._drain_timeout, PATIENCE))
         if self.process.state == "starting" and self._under_way:
             self._under_way.cancel()
         return reason
 
     async def _drain(self, reason: str) -> None:
         timeout = self._drain_timeout
+        self._serving = False
         log.info("service.draining", reason=reason, timeout=timeout)
         self.systemd.stopping(f"draining for up to {timeout:g} s: {reason}")
-        deadline = self.reactor.callLater(timeout, self._force, "the drain's deadline has passed")
+        self._allow(timeout)
         self._under_way = defer.Deferred.fromCoroutine(self.process.drain())
-        try:
+        with suppress(defer.CancelledError):
             await self._under_way
-        except defer.CancelledError:
-            pass
-        finally:
-            if deadline.active():
-                deadline.cancel()
+
+    async def _close(self) -> None:
+        """Stop the parts, within what is left of the drain's time: one that never ends holds up nothing."""
+        if self._deadline.active():
+            self._allow(max(self._deadline.getTime() - self.reactor.seconds(), PATIENCE))
+        self._under_way = defer.Deferred.fromCoroutine(self.process.close())
+        await self._under_way
+
+    def _allow(self, seconds: float | None) -> None:
+        """Force the end after that time; None is never."""
+        if self._deadline and self._deadline.active():
+            self._deadline.cancel()
+        if seconds is not None:
+            self._deadline = self.reactor.callLater(seconds, self._force, "the drain's deadline has passed")
 
     def _force(self, reason: str) -> None:
+        if self._last_resort.ended:
+            return
+        self._last_resort.forced = True
         self.exit_code = FORCED
         unfinished = self.process.unfinished()
         log.warning("service.forced", reason=reason, unfinished=unfinished, **work(self.process))
-        self._end_soon()
+        self._last_resort.arm()
         if self._under_way:
             self._under_way.cancel()
 
     def _reactor_stopping(self) -> defer.Deferred[None]:
         """Have the reactor run on until the process has drained, whoever stops it."""
         self._reactor_stops = True
-        self._stop("reactor.stop() was called")
+        self.process.stop_now("reactor.stop() was called")
         return self._over
 
     def _leave(self) -> None:
         # From here on only threads can be in the way, those of Twisted's own pool first: it joins them.
-        self._end_soon()
+        self._last_resort.arm()
         self._over.callback(None)
         if not self._reactor_stops:
             self.reactor.stop()
 
-    def _stop(self, reason: str) -> None:
-        if not self.process.told_to_stop.called:
-            self.process.told_to_stop.callback(reason)
-
-    def _end_soon(self) -> None:
-        timer = threading.Timer(LAST_RESORT, self._end)
-        timer.daemon = True
-        timer.start()
-
-    def _end(self) -> None:
-        logs.flush()
-        os._exit(self.exit_code)
-
     def _fail(self, failure: Failure) -> None:
         self.exit_code = FAILED_TO_START if self.process.state == "starting" else FORCED
+        self._last_resort.exit_code = self.exit_code
         log.critical("service.failed", exc_info=(failure.type, failure.value, failure.getTracebackObject()))
 
     def _status(self) -> str:
@@ -253,14 +266,16 @@ class Run:
 
     def told_to_stop(self, name: str) -> None:
         """Stop by draining; at the second signal at once."""
+        if self._last_resort.ended:
+            return
         self._stop_signals += 1
         self.process.stop_signalled = True
         if self._stop_signals == 1:
-            self.reactor.callFromThread(self._stop, name)
+            self.process.stop_reason = self.process.stop_reason or name
+            self.reactor.callFromThread(self.process.stop_now, name)
             return
         # A reactor that is stuck in someone's code would not hear of it.
-        self.exit_code = FORCED
-        self._end_soon()
+        self._last_resort.arm()
         self.reactor.callFromThread(self._force, f"{name} once more")
 
     def told_to_reload(self) -> None:
@@ -269,47 +284,31 @@ class Run:
 
     def told_to_dump(self, interrupted: FrameType | None) -> None:
         """Log where every thread, request and task is; at once, as the reactor may be stuck."""
-        if self._dumping:
-            # It has come into the middle of the dump before it, whose stack is of no interest.
-            self._dump_again = True
-            return
-        self._dumping = self._dump_again = True
-        try:
-            while self._dump_again:
-                self._dump_again = False
-                # What the interrupted code has in its context is none of this.
-                Context().run(dump, self.process, interrupted)
-        finally:
-            self._dumping = False
+        self._dumps.dump(interrupted)
 
     def told_to_toggle(self) -> None:
         """Open or close the manhole."""
         self.reactor.callFromThread(self._toggle)
 
     def _reload(self) -> None:
-        if self._over.called:
+        if self._last_resort.ended:
             # Two signals at once come in any order; what has stopped says nothing any more.
             return
-        running = self.process.state == "running"
-        if running:
+        if self._serving:
             self.systemd.reloading()
-        reload_flags()
-        logs.reopen()
-        self.process.reload()
-        log.info("service.reloaded")
-        if running:
+        reload_all(self.process)
+        if self._serving:
             self.systemd.ready(self._status())
 
     def _toggle(self) -> None:
+        if self._last_resort.ended:
+            return
+        reason = "the process stops" if self.process.state == "stopped" else "this process has no manhole"
         try:
-            manhole = self.process.part("manhole")
+            manhole = self.process.part("manhole") if self.process.state != "stopped" else None
         except KeyError:
-            log.warning("signal.ignored", signal="SIGUSR2", reason="this process has no manhole")
+            manhole = None
+        if manhole is None:
+            log.warning("signal.ignored", signal="SIGUSR2", reason=reason)
         else:
             manhole.toggle()
-
-
-def _left_behind() -> list[str]:
-    """Name the threads for which the interpreter would wait."""
-    main = threading.main_thread()
-    return [thread.name for thread in threading.enumerate() if thread is not main and not thread.daemon]

@@ -21,7 +21,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import FrameType
 
 STOP = (signal.SIGTERM, signal.SIGINT)
@@ -52,20 +51,20 @@ class Held:
     """The handler of a process that cannot do anything about a signal yet."""
 
     def __init__(self) -> None:
-        self.stops: list[str] = []
-        """The names of the signals to stop that have come."""
+        self.come: list[int] = []
+        """What has come, and is to be obeyed later."""
 
     def __call__(self, number: int, _frame: FrameType | None = None) -> None:
-        """Keep a signal to stop; end at the second one, as an import may be stuck."""
-        if number not in STOP:
-            return
-        if self.stops:
+        """Keep a signal; end at the second one to stop, as an import may be stuck."""
+        if number in STOP and any(each in STOP for each in self.come):
             os._exit(FORCED)
-        self.stops.append(signal.Signals(number).name)
+        if number != signal.SIGUSR1:
+            # Its bare stacks are on standard error: where the imports were.
+            self.come.append(number)
 
 
 def hold_signals() -> None:
-    """Have signals do no harm until the service runs; one to stop is obeyed then. For the main thread."""
+    """Have signals do no harm until the service runs; they are obeyed then. For the main thread."""
     held = Held()
     for number in ALL:
         signal.signal(number, held)
@@ -73,27 +72,40 @@ def hold_signals() -> None:
     _let_through()
 
 
-def held_stops() -> list[str]:
-    """Return the names of the signals to stop that came while signals were held."""
+def held() -> list[int]:
+    """Return the signals that came while they were held, and those that come until `handle`."""
     handler = signal.getsignal(signal.SIGTERM)
-    return handler.stops if isinstance(handler, Held) else []
+    return handler.come if isinstance(handler, Held) else []
 
 
 def handle(actions: Actions) -> None:
     """Do about each signal what the module's text says. For the main thread."""
-    handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
-        signal.SIGTERM: lambda _number, _frame: actions.told_to_stop("SIGTERM"),
-        signal.SIGINT: lambda _number, _frame: actions.told_to_stop("SIGINT"),
-        signal.SIGHUP: lambda _number, _frame: actions.told_to_reload(),
-        signal.SIGUSR1: lambda _number, frame: actions.told_to_dump(frame),
-        signal.SIGUSR2: lambda _number, _frame: actions.told_to_toggle(),
-    }
     # It does not notice that another handler has taken its place.
     faulthandler.unregister(signal.SIGUSR1)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    for number in ALL:
+        signal.signal(number, lambda number, frame: act(actions, number, frame))
     _dump_in_c()
     _let_through()
+
+
+def act(actions: Actions, number: int, frame: FrameType | None = None) -> None:
+    """Do what a signal asks for."""
+    match number:
+        case signal.SIGHUP:
+            actions.told_to_reload()
+        case signal.SIGUSR1:
+            actions.told_to_dump(frame)
+        case signal.SIGUSR2:
+            actions.told_to_toggle()
+        case _:
+            actions.told_to_stop(signal.Signals(number).name)
+
+
+def ignore() -> None:
+    """Have no signal do anything any more. For the main thread."""
+    faulthandler.unregister(signal.SIGUSR1)
+    for number in ALL:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _dump_in_c() -> None:

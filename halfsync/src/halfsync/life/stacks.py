@@ -47,6 +47,12 @@ def frames_of(frame: FrameType) -> list[str]:
     ]
 
 
+def stack_of(thread: threading.Thread) -> list[str]:
+    """Return where a thread is, as lines, outermost call first; nothing when it has ended."""
+    frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001  the documented way
+    return frames_of(frame) if frame else []
+
+
 def imported_as(file: str) -> str:
     """Return the file without the folder of `sys.path` that it is in: a pex's is wider than a terminal."""
     return min((file.removeprefix(f"{each}/") for each in sys.path if each), key=len, default=file)

@@ -55,6 +55,7 @@ class Stalls:
         self._beat = 0.0
         self._timer: Any = None
         self._over = threading.Event()
+        self._thread: threading.Thread | None = None
         self._unlogged = 0
         self._quiet_until = 0.0
 
@@ -62,11 +63,14 @@ class Stalls:
         """Begin to watch; for the reactor's thread."""
         self._tick()
         ident = threading.get_ident()
-        threading.Thread(target=self._watch, args=(ident,), name="stalls", daemon=True).start()
+        self._thread = threading.Thread(target=self._watch, args=(ident,), name="stalls", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
-        """End the watch; for the reactor's thread."""
+        """End the watch, and have it say the last that it has to say; for the reactor's thread."""
         self._over.set()
+        if self._thread is not None:
+            self._thread.join()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

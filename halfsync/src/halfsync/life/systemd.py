@@ -31,7 +31,7 @@ class Systemd:
         self.address = address
         self.watchdog = watchdog
         self._reactor = reactor
-        self._feeding: Any = None
+        self._feeding = False
         self._unreachable = False
 
     @classmethod
@@ -47,7 +47,8 @@ class Systemd:
     def ready(self, status: str) -> None:
         """Tell that the start, or a reload, is done; from now on the watchdog is fed."""
         self.tell("READY=1", f"STATUS={status}")
-        if self.address and self.watchdog and self._feeding is None:
+        if self.address and self.watchdog and not self._feeding:
+            self._feeding = True
             self._feed()
 
     def reloading(self) -> None:
@@ -62,9 +63,6 @@ class Systemd:
         """Tell that another process is the service from now on; nothing more is sent by this one."""
         self.tell(f"MAINPID={pid}")
         self.address = ""
-        if self._feeding is not None:
-            self._feeding.cancel()
-            self._feeding = None
 
     def tell(self, *assignments: str) -> None:
         """Send assignments in one datagram. That nobody takes it is logged, and no reason to fail."""
@@ -84,5 +82,5 @@ class Systemd:
             self._unreachable = False
 
     def _feed(self) -> None:
-        self._feeding = self._reactor.callLater(self.watchdog / 2, self._feed)
         self.tell("WATCHDOG=1")
+        self._reactor.callLater(self.watchdog / 2, self._feed)

@@ -62,6 +62,19 @@ def read_host_key(path: str) -> bytes:
     return data
 
 
+def check_host_key(path: str) -> str | None:
+    """Say in one line what is wrong with the host key's file; None when nothing is, or it is to be made."""
+    if not path:
+        return None
+    try:
+        read_host_key(path)
+    except FileNotFoundError:
+        return None
+    except KeyFileError as fault:
+        return str(fault)
+    return None
+
+
 def load_host_key(path: str) -> bytes:
     """Return the host key, made first when there is none.
 

@@ -17,7 +17,7 @@ from halfsync.life.facts import counter, gauge
 from halfsync.life.parts import Part
 from halfsync.logs import get_audit_logger, get_logger
 from halfsync.manhole import keys
-from halfsync.manhole.host_key import default_host_key, load_host_key, read_host_key
+from halfsync.manhole.host_key import check_host_key, default_host_key, load_host_key
 from halfsync.manhole.invitation import ssh_command
 from halfsync.manhole.login import ManholeCounts
 
@@ -52,18 +52,6 @@ def _check_authorized_keys(path: str) -> str | None:
     return None
 
 
-def _check_host_key(path: str) -> str | None:
-    if not path:
-        return None
-    try:
-        read_host_key(path)
-    except FileNotFoundError:
-        return None
-    except keys.KeyFileError as fault:
-        return str(fault)
-    return None
-
-
 @flags.declare(flag.namespace("manhole"), at_start=True)
 class FLAGS:
     """The SSH prompt inside the process."""
@@ -78,7 +66,7 @@ class FLAGS:
     host_key = flagtypes.Path(
         "Its own ed25519 key, made when missing; empty is one in the user's state folder.",
         default="",
-        check=_check_host_key,
+        check=check_host_key,
     )
     ttl = flagtypes.Seconds("Closes itself after this time.", default=3600)
     threaded = flag.Bool(
@@ -127,6 +115,8 @@ class Manhole(Part):
         self._listener: Listener | None = None
         self._expiry: Any = None
         self._closes_at: float | None = None
+        self._over = False
+        """Whether the part has stopped: what opened then would be closed by nobody."""
 
     @classmethod
     def from_flags(cls, process: Process) -> Manhole:
@@ -151,11 +141,17 @@ class Manhole(Part):
 
         :raises StartError: when it cannot be opened.
         """
+        self._over = False
         if self._open_at_start:
             await self.open()
 
+    async def unbind(self) -> None:
+        """Close: SIGUSR2 may have opened it while other parts were about to start."""
+        await self.stop()
+
     async def stop(self) -> None:
-        """Close."""
+        """Close, for good."""
+        self._over = True
         await self.close("the process stops")
 
     async def open(self, ttl: float | None = None) -> None:
@@ -237,6 +233,8 @@ class Manhole(Part):
         audit.info(event, ttl=ttl, **self._invitation())
 
     async def _begin(self) -> None:
+        if self._over:
+            raise StartError("--manhole.open: the process stops")
         if not self._listen:
             raise WrongFlagsError(
                 "--manhole.listen: empty; name an endpoint, such as tcp:8022:interface=127.0.0.1"

@@ -83,10 +83,11 @@ class FrameReader:
             return "the client does not frame its messages"
         if length < SHORTEST:
             return f"a frame of {length} bytes is no message"
-        reason = f"a frame of {length} bytes is longer than {self._longest}"
-        # As a length, the beginning of another protocol is far too great. Which one, helps whoever set it up.
-        head = length.to_bytes(4, "big")
-        for begins, what in OTHERS.items():
-            if head.startswith(begins):
-                return f"{reason}; it looks like {what}"
-        return reason
+        # As a length, the beginning of another protocol is far too great.
+        other = resemblance(length.to_bytes(4, "big"))
+        return f"a frame of {length} bytes is longer than {self._longest}{other}"
+
+
+def resemblance(data: bytes) -> str:
+    """Return the end of a reason: which other protocol bytes look like; it helps who set the client up."""
+    return next((f"; it looks like {what}" for begins, what in OTHERS.items() if data.startswith(begins)), "")

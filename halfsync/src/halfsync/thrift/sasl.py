@@ -14,6 +14,7 @@ A mechanism with no challenge (PLAIN) is COMPLETE after the initial response.
 from __future__ import annotations
 
 from halfsync.thrift.errors import FrameError
+from halfsync.thrift.framing import resemblance
 
 START = 1
 OK = 2
@@ -56,7 +57,7 @@ class SaslReader:
             return None
         status = buffer[0]
         if status not in (START, OK, BAD, ERROR, COMPLETE):
-            raise FrameError("a login (SASL) is wanted first")
+            raise FrameError(f"a login (SASL) is wanted first{resemblance(buffer)}")
         if len(buffer) < 5:
             return None
         length = int.from_bytes(buffer[1:5], "big")
