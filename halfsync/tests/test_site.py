@@ -375,6 +375,39 @@ class TestResources:
             b"Method Not Allowed\n",
         )
 
+    @pytest.mark.parametrize(
+        ("code", "line"),
+        [(429, b"HTTP/1.1 429 Too Many Requests"), (451, b"HTTP/1.1 451 Unavailable For Legal Reasons")],
+    )
+    def test_a_status_has_the_reason_of_its_rfc(self, code, line):
+        """twisted.web knows those of 1999, and says `Unknown Status` of what came later."""
+
+        class Answers(Resource):
+            isLeaf = True
+
+            def render_GET(self, request):
+                request.setResponseCode(code)
+                return b""
+
+        assert Connection(resource=Answers()).send(GET).partition(b"\r\n")[0] == line
+
+    def test_a_reason_of_the_resource_stays(self):
+        """Also where the status is one that nobody knows."""
+
+        class Answers(Resource):
+            isLeaf = True
+
+            def render_GET(self, request):
+                request.setResponseCode(*((429, b"Calm down") if request.uri == b"/" else (299, None)))
+                return b""
+
+        assert Connection(resource=Answers()).send(GET).startswith(b"HTTP/1.1 429 Calm down\r\n")
+        assert (
+            Connection(resource=Answers())
+            .send(GET.replace(b" / ", b" /x "))
+            .startswith(b"HTTP/1.1 299 Unknown Status\r\n")
+        )
+
 
 class TestAccessLog:
     """What is known of requests afterwards."""

@@ -259,6 +259,17 @@ def test_what_is_no_handshake_is_told_what_would_be(name):
     assert (answer.status, answer.headers["Sec-WebSocket-Version"]) == (426, "13")
 
 
+@pytest.mark.parametrize(
+    "key", ["", "abc", "dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZSE=", "\u00e4" * 22 + "=="]
+)
+def test_a_key_is_16_bytes_in_base64(key):
+    """Another is 400 (RFC 6455 section 4.2.2), and so is none."""
+    given = {name: value for name, value in HANDSHAKE.items() if name != "Sec-WebSocket-Key"}
+    for headers in (given, {**given, "Sec-WebSocket-Key": key}):
+        answer = Client(WebSockets(None)).get("/", headers=headers)
+        assert (answer.status, answer.text) == (400, "Sec-WebSocket-Key: 16 bytes in base64 are wanted\n")
+
+
 def test_http2_has_none():
     """The answer says so, and the connection goes on."""
     client = h2_tools.Client(resource=WebSockets(None))
@@ -424,5 +435,5 @@ def test_a_message_beyond_the_bound_is_found_by_its_heads(data):
 
 def test_without_wsproto_it_is_told_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "twisted.web.websocket", None)
-    with pytest.raises(ImportError, match=r"pip install halfsync\[websocket\]"):
+    with pytest.raises(ImportError, match=r"pip install wsproto"):
         WebSockets(None)

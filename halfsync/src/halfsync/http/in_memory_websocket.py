@@ -31,12 +31,12 @@ class WebSocket:
         """Open it.
 
         :raises ConnectionRefusedError: when the answer is another one; it says which.
-        :raises ImportError: without wsproto, which `pip install halfsync[websocket]` brings.
+        :raises ImportError: without wsproto, which is an extra (`websocket`).
         """
         try:
             import wsproto  # noqa: PLC0415  an extra
         except ImportError as error:
-            raise ImportError(f"{error}: websockets need `pip install halfsync[websocket]`") from error
+            raise ImportError(f"{error}: websockets need it: `pip install wsproto`") from error
         self._events = wsproto.events
         self._end = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
         self._transport = transport

@@ -8,7 +8,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import cooperate
 from twisted.python.failure import Failure
 
-from halfsync.http.context import describe
+from halfsync.http.context import REASONS, describe
 from halfsync.http.stream import ResponseHead
 from halfsync.http.taken_over import TakenOver
 from halfsync.http.websocket import Websocket
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from halfsync.http.trailers import Trailers
 
 log = get_logger(__name__)
+
+UNKNOWN = b"Unknown Status"
+"""What twisted.web says of a status that is not in its list."""
 
 
 class Channel:
@@ -73,7 +76,11 @@ class Channel:
         """Take the head of a response; it goes out with the first bytes of the body, or soon."""
         del version
         # Of all that a resource may say, only this is not looked at by twisted.web.
-        head = ResponseHead(int(code), b" ".join(reason.splitlines()).decode("latin-1"))
+        text = b" ".join(reason.splitlines()).decode("latin-1")
+        if reason == UNKNOWN:
+            # twisted.web's list is older than 422, 429 and 451.
+            text = REASONS.get(int(code), text)
+        head = ResponseHead(int(code), text)
         head.has_date = head.has_request_id = True
         for name, values in headers.getAllRawHeaders():
             lower = name.lower()

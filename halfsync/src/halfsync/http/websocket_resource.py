@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 VERSION = b"13"
+
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==\Z")
+"""16 bytes in base64 (RFC 6455 section 4.2.1)."""
 
 
 class WebSockets(Resource):
@@ -29,13 +33,13 @@ class WebSockets(Resource):
 
         :param factory: its `buildProtocol(request)` returns a `twisted.web.websocket.WebSocketProtocol`.
         :param origins: others than this host: `https://app.example.com`, or `*` for any.
-        :raises ImportError: without wsproto, which `pip install halfsync[websocket]` brings.
+        :raises ImportError: without wsproto, which is an extra (`websocket`).
         """
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted's own
         try:
             from twisted.web.websocket import WebSocketResource  # noqa: PLC0415  an extra of Twisted's
         except ImportError as error:
-            raise ImportError(f"{error}: websockets need `pip install halfsync[websocket]`") from error
+            raise ImportError(f"{error}: websockets need it: `pip install wsproto`") from error
         self._resource = WebSocketResource(factory)
         self._origins = frozenset(each.lower() for each in origins)
 
@@ -50,6 +54,10 @@ class WebSockets(Resource):
                 request.setHeader(b"upgrade", b"websocket")
                 request.setHeader(b"sec-websocket-version", VERSION)
             return b"a websocket, of version 13 and over HTTP/1.1, is all there is here\n"
+        keys = headers.getRawHeaders(b"sec-websocket-key", [])
+        if len(keys) != 1 or _KEY.match(keys[0]) is None:
+            request.setResponseCode(400)
+            return b"Sec-WebSocket-Key: 16 bytes in base64 are wanted\n"
         origin = request.getHeader("origin")
         if origin is not None and not self._welcome(origin.lower(), request.getHeader("host") or ""):
             request.setResponseCode(403)
