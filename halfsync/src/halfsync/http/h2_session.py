@@ -76,7 +76,7 @@ class Session(Control):
 
     @property
     def kept(self) -> int:
-        """Bytes of frames and heads that came in part or wait for their turn, and of what is known of heads."""
+        """Bytes of frames and heads that came in part, or wait, and of what is known of heads."""
         return len(self._buffer) + self._block_size + self._reader.size
 
     def receive_data(self, data: bytes, heads: int = HEADS) -> int:
