@@ -74,6 +74,30 @@ def test_a_coroutine_runs_in_the_reactor(kind, name):
     assert (done.returncode, done.stdout) == (0, f"fetched on {name}\n")
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2"])
+@pytest.mark.parametrize("command", ["migrate", "fetch"])
+def test_a_signal_during_the_imports_keeps_a_command_from_being_run(command, name):
+    """Ctrl-C is not lost, as the one before a service is not; what would toggle a manhole does no harm."""
+    held = f"""
+from halfsync.life.signals import hold_signals
+hold_signals()
+import os, signal
+os.kill(os.getpid(), signal.{name})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", held + SERVICE, "run", command],
+        env={"PYTHONPATH": str(SOURCES), "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if name == "SIGUSR2":
+        assert (done.returncode, done.stdout != "") == (0, True)
+    else:
+        assert (done.returncode, done.stdout) == (-getattr(signal, name), "")
+
+
 def test_a_command_that_raises():
     """Its traceback is an event of the log, and the exit code is 1."""
     done = call("--log.format=json", "run", "broken")

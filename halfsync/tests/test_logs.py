@@ -537,6 +537,23 @@ class TestLevels:
         clock.advance(100)
         assert logs.level() == "error"
 
+    def test_what_the_flag_says_since_is_kept(self):
+        """SIGHUP may set the level while a temporary one is in force: nothing sets that back, nor says so."""
+        clock = Clock()
+        levels = LogLevels(clock)
+        levels.set("info")
+        levels.set("debug", duration=60)
+        logging.getLogger().setLevel("WARNING")
+        assert levels.state() == {"level": "warning", "reverts_at": None, "loggers": {}}
+        clock.advance(30)
+        levels.set("debug", duration=60)
+        clock.advance(60)
+        assert logs.level() == "warning"
+        levels.set("debug", duration=60)
+        logging.getLogger().setLevel("ERROR")
+        clock.advance(60)
+        assert (logs.level(), clock.getDelayedCalls()) == ("error", [])
+
     def test_single_loggers_inherit_and_return(self):
         """A logger's level holds for those below it, and after its time it has none of its own."""
         clock = Clock()

@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from children import child
 from halfsync.endpoints import handshakes, listener
@@ -38,6 +39,46 @@ def test_no_limit(monkeypatch):
     """Then each has what it wants."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
     assert open_files.shares({"web": 10**9}) == {"web": 10**9}
+
+
+NONE = resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "raised"),
+    [
+        (1024, 4096, 4096),
+        (1024, open_files.ENOUGH + 1, open_files.ENOUGH),
+        (1024, NONE, open_files.ENOUGH),
+        (4096, 4096, None),
+        (open_files.ENOUGH, NONE, None),
+        (open_files.ENOUGH + 1, NONE, None),
+        (NONE, NONE, None),
+    ],
+)
+def test_the_soft_limit_is_raised_as_far_as_it_is_of_use(monkeypatch, soft, hard, raised):
+    """It is never lowered."""
+    done = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: done.append(limits))
+    assert open_files.raise_open_files() == (raised or soft)
+    assert done == ([(raised, hard)] if raised else [])
+
+
+@pytest.mark.parametrize("error", [OSError("no"), ValueError("no")])
+def test_a_limit_that_cannot_be_raised_is_told(monkeypatch, error):
+    """The service works all the same, for fewer clients."""
+
+    def refuse(_, __):
+        raise error
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    with capture_logs() as events:
+        assert open_files.raise_open_files() == 1024
+    (event,) = events
+    assert (event["event"], event["log_level"]) == ("limits.open_files", "warning")
+    assert (event["soft"], event["hard"], event["reason"]) == (1024, 4096, "no")
 
 
 def test_the_number_of_handshakes_is_one_number():

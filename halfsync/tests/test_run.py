@@ -204,6 +204,35 @@ def test_hup_reads_the_file_again(tmp_path):
         assert service.end()[0] == 0
 
 
+def test_a_level_that_was_set_is_what_the_flag_says(tmp_path):
+    """By the admin interface or in the manhole; the file is weaker, and nothing is told as changed."""
+    file = tmp_path / "conf.ini"
+    file.write_text("[log]\nlevel = info\n")
+    code = """
+    def parts(process):
+        class Sets(Part):
+            async def ready(self):
+                process.log_levels.set("debug", duration=60)
+                (state,) = [each for each in flags.states() if each.name == "log.level"]
+                print(state.text, state.source.split()[0], flush=True)
+                process.log_levels.set("warning", source="admin")
+                print(state.text, state.source, flush=True)
+            def reload(self):
+                print("read again", flush=True)
+        process.add(Sets("sets"))
+    main(parts)
+    """
+    with child(code, f"--config={file}", "--log.format=console") as service:
+        service.wait_for("info file")
+        service.wait_for("warning admin")
+        file.write_text("[log]\nlevel = error\n")
+        service.signal(signal.SIGHUP)
+        service.wait_for("read again")
+        service.signal(signal.SIGTERM)
+        assert service.end()[0] == 0
+    assert "flags.reloaded" not in str(service.events)
+
+
 def test_usr1_dumps_every_threads_stack():
     with child(IDLE) as service:
         service.wait_for("service.started")

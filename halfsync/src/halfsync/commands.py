@@ -45,8 +45,13 @@ def run_command(about: About, command: Command, arguments: list[str]) -> int:
 
     A `StartError` is one line on standard error, for a person; any other error is logged.
     """
+    early = signals.held()
     for number in signals.ALL:
         signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+    for come in early:
+        # Ctrl-C during the imports, or a terminal that was closed: what was not begun need not be.
+        if come in (*signals.STOP, signal.SIGHUP):
+            signal.raise_signal(come)
     try:
         logs.start(about, command=True)
         code = _in_reactor(command, arguments) if inspect.iscoroutinefunction(command) else command(arguments)

@@ -205,7 +205,7 @@ class Pages:
     async def _set_log_level(self, data: bytes) -> Answer:
         fields = body.read(data, {"level": str}, {"logger": str, "duration": float})
         try:
-            self._process.log_levels.set(**fields)
+            self._process.log_levels.set(**fields, source="admin")
         except ValueError as error:
             raise RefusedError(400, str(error)) from None
         audit.info(

@@ -150,29 +150,32 @@ def reload() -> Reloaded:
         raise errors[0]
     source = f"file {path}"
     before = {setting.name: (setting.var.value, list(setting.given)) for setting in registry.settings}
-    changed, at_start = {}, []
+    were = {setting.name: setting.var.get() for setting in registry.settings}
+    at_start = []
     try:
         for setting in registry.settings:
             old = [text for said, text in setting.given if said == source]
             new = [wanted[setting.name].text] if setting.name in wanted else []
             if old[-1:] == new:
                 continue
-            if not setting.live:
-                at_start.append(setting.name)
-                continue
             stronger = [(said, text) for said, text in setting.given if said != source]
+            if not setting.live:
+                # Where another source is stronger, no start would take it either.
+                at_start += [] if stronger else [setting.name]
+                continue
             setting.given.clear()
             setting.var.value = flag.UNSET
             for said, text in [*((source, text) for text in new), *stronger]:
                 setting.set(text, said)
-            changed[setting.name] = setting.text
     except FlagError:
         for setting in registry.settings:
             setting.var.value, setting.given[:] = before[setting.name]
         raise
-    for name in changed:
-        registry.find(name).apply()
-    return Reloaded(changed, at_start)
+    # A stronger source may have kept the value what it was.
+    changed = [setting for setting in registry.settings if setting.var.get() != were[setting.name]]
+    for setting in changed:
+        setting.apply()
+    return Reloaded({setting.name: setting.text for setting in changed}, at_start)
 
 
 def chosen(package: str, name: str) -> str | None:

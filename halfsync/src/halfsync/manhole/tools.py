@@ -202,7 +202,7 @@ class Tools:
 
     def log(self, level: str, for_: float | None = None, logger: str | None = None) -> Text:
         """Set the level of the log, of one logger or of all; with `for_`, for so many seconds."""
-        self._process.log_levels.set(level, logger, for_)
+        self._process.log_levels.set(level, logger, for_, source="manhole")
         audit.info("log.level_set", level=level, of=logger, seconds=for_, source="manhole")
         return Text(
             f"{logger or 'everything'} is logged from {level} on" + (f" for {for_} s" if for_ else "")
