@@ -7,11 +7,15 @@ import json
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .servers import Died
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,6 +92,36 @@ def wrk(
         p99=seen["p99"] / 1000,
         failed=seen["failed"] + seen["refused"],
         served=rate * seen["mean"] / 1e6,
+    )
+
+
+def h2load(url: str, *, seconds: float, streams: int) -> Load:
+    """Send requests over HTTP/2 (RFC 9113), so many at a time on each of the connections.
+
+    :raises Died: when there is no answer, or no h2load.
+    """
+    path = shutil.which("h2load")
+    if path is None:
+        raise Died("not measured: it needs h2load (Debian, Ubuntu: apt-get install nghttp2-client)")
+    whole = max(1, round(seconds))
+    with tempfile.NamedTemporaryFile() as log:
+        command = [path, "--duration", str(whole), "--clients", str(CONNECTIONS), "--threads", "1"]
+        command += ["--max-concurrent-streams", str(streams), f"--log-file={log.name}", url]
+        # It waits for ever for a server that takes connections and says nothing.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(command, capture_output=True, check=False, timeout=whole + 30)
+        # When it began (microseconds since the epoch), status, and how long it took (microseconds).
+        requests = [list(map(int, line.split(b"\t"))) for line in log]
+    answered = sorted(took for _, status, took in requests if 0 < status < HTTPStatus.BAD_REQUEST)
+    if not answered:
+        raise Died("no answer")
+    rate = len(answered) / whole
+    return Load(
+        rate=rate,
+        p50=answered[len(answered) // 2] / 1000,
+        p99=answered[int(len(answered) * 0.99)] / 1000,
+        failed=len(requests) - len(answered),
+        served=rate * sum(answered) / len(answered) / 1e6,
     )
 
 

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .load import CONNECTIONS, find_wrk, hold_unread, slow_readers, wrk
+from .load import CONNECTIONS, find_wrk, h2load, hold_unread, slow_readers, wrk
 from .memory import group_rss
 from .servers import ONE_CORE, OURS, SERVE, SERVERS, TLS, VARIANTS, Died
 
@@ -70,6 +70,16 @@ def handshakes(server: Running, settings: Settings) -> Figures:
     """Make a connection over TLS for each request."""
     warm(server)
     return _figures(wrk(server.url("/hello"), seconds=settings.seconds, close=True))
+
+
+STREAMS = 10
+"""Requests under way on each connection of HTTP/2."""
+
+
+def h2(server: Running, settings: Settings) -> Figures:
+    """Ask over HTTP/2."""
+    warm(server)
+    return _figures(h2load(server.url("/hello"), seconds=settings.seconds, streams=STREAMS))
 
 
 BLOCKED = 12
@@ -227,6 +237,14 @@ SCENARIOS = {
             servers=(*TLS,),
             columns=P99,
             connections=0,
+        ),
+        Scenario(
+            "h2",
+            f"13 bytes over HTTP/2 and TLS, 32 connections with {STREAMS} requests at a time each",
+            h2,
+            servers=tuple(name for name in TLS if not name.startswith("gunicorn")),
+            columns=P99,
+            connections=CONNECTIONS * STREAMS,
         ),
         Scenario(
             "one",

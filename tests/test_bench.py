@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import environment, memory, openloop, overload, packed, servers
+from bench import environment, load, memory, openloop, overload, packed, servers
 from bench.__main__ import RESULTS, arguments, describe, write
 from bench.environment import Environment, locked_versions, split
 from bench.figures import Spread, order, ratios, spread
@@ -281,19 +281,38 @@ def test_an_answer_is_read_in_any_pieces():
 def test_requests_arrive_whether_those_before_are_answered_or_not():
     """A server that answers none gets as many as any other: each client gives up at its deadline."""
     with socket.create_server(("127.0.0.1", 0), backlog=500) as server:
-        load = openloop.Load(f"http://127.0.0.1:{server.getsockname()[1]}/", 200, 1, 0.1)
-        found = load.run()
+        arrivals = openloop.Load(f"http://127.0.0.1:{server.getsockname()[1]}/", 200, 1, 0.1)
+        found = arrivals.run()
     assert list(found["outcomes"]) == ["late"]
     assert found["goodput"] == 0
     # A second's arrivals, always by the same draws.
-    assert 150 < load.opened < 250
+    assert 150 < arrivals.opened < 250
 
 
 def test_the_open_loop_keeps_connections(here):
     """What was answered is counted as answered, and its connection takes the next request."""
     with running(servers.SERVERS["ours"], here) as ours:
-        load = openloop.Load(ours.url("/hello"), 100, 1, 30)
-        found = load.run()
+        arrivals = openloop.Load(ours.url("/hello"), 100, 1, 30)
+        found = arrivals.run()
     assert list(found["outcomes"]) == ["200"]
     assert found["critical"] == 1
-    assert load.opened < found["outcomes"]["200"]
+    assert arrivals.opened < found["outcomes"]["200"]
+
+
+@pytest.mark.skipif(not shutil.which("h2load"), reason="needs h2load (nghttp2-client)")
+def test_http2_is_measured(here):
+    """Requests are counted that were answered, with how long they took."""
+    with running(servers.TLS["ours, tls"], here) as ours:
+        found = load.h2load(ours.url("/hello"), seconds=1, streams=2)
+    assert found.rate > 0
+    assert 0 < found.p50 <= found.p99
+    assert found.failed == 0
+    with pytest.raises(Died, match="no answer"):
+        load.h2load("https://127.0.0.1:1/", seconds=1, streams=2)
+
+
+def test_without_h2load_that_row_says_so(monkeypatch):
+    """The other rows are measured all the same."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(Died, match="nghttp2-client"):
+        load.h2load("https://127.0.0.1:1/", seconds=1, streams=2)
