@@ -209,6 +209,90 @@ def cache(tmp_path: Path) -> Path:
     return folder
 
 
+def kept(folder: Path) -> dict[str, bytes]:
+    """Return the files of the one virtual environment in a cache, but for what names its place or Python."""
+    (venv,) = (path.parent for path in folder.glob("venvs/*/*/*/pyvenv.cfg"))
+    place = re.compile(rb"%s/venvs/(\d+/s/\w+/venv|\d+/\w+/\w+)" % str(folder).encode())
+    files = (each for each in rglob(venv) if each.name != "pyvenv.cfg" and each.suffix != ".pyc")
+    texts = {each.relative_to(venv).as_posix(): place.sub(b"", each.read_bytes()) for each in files}
+    # A script that names its place has a hash of its own.
+    return {
+        name: re.sub(rb"(?m)^(\S+/bin/[^,\n]+),.*$", rb"\1,,", text) if name.endswith("/RECORD") else text
+        for name, text in texts.items()
+    }
+
+
+def rglob(folder: Path) -> Iterator[Path]:
+    """Walk the files below a folder, those in linked folders too."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from rglob(path)
+        else:
+            yield path
+
+
+def test_its_first_start_makes_what_pex_makes(pex: Path, tmp_path: Path) -> None:
+    """The same files, in one virtual environment and nothing else beside it; pex goes on with it."""
+    script = """
+        cd $(dirname $PEX)
+        $PEX --version
+        PEX_ROOT=$HOME/own PEX_INTERPRETER=1 ./$(basename $PEX) -c 'print("own")'
+        PEX_INTERPRETER=1 $PEX -c 'print("shared")'
+    """
+    run = in_cache(pex, tmp_path, script)
+    told = [line for line in run.stdout.splitlines() if ": " not in line]
+    assert (run.returncode, told, run.stderr) == (0, [VERSION, "own", "shared"], "")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["venvs"]
+    ours, theirs = kept(tmp_path / "cache"), kept(tmp_path / "own")
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+def test_its_first_start_leaves_nothing_to_compile(pex: Path, tmp_path: Path) -> None:
+    """What is compiled is in the file, and Python takes it for good: a start adds nothing to it."""
+    script = """
+        $PEX --version
+        find $PEX_ROOT | sort >before
+        $PEX --check_config
+        find $PEX_ROOT | sort | diff before -
+    """
+    run = in_cache(pex, tmp_path, f"cd {tmp_path}\n{script}")
+    assert (run.returncode, run.stderr) == (0, ""), run.stdout
+    assert "/flask/__pycache__/app.cpython-" in (tmp_path / "before").read_text()
+
+
+def test_a_source_that_is_changed_is_compiled_again(pex: Path, tmp_path: Path) -> None:
+    """Whoever edits what was unpacked, to find a fault, sees the edit."""
+    script = """
+        $PEX --version
+        echo 'print("edited")' >>$(find $PEX_ROOT -path '*hello_service/__init__.py')
+        $PEX --version
+    """
+    run = in_cache(pex, tmp_path, script)
+    told = [line for line in run.stdout.splitlines() if ": " not in line]
+    assert (run.returncode, told) == (0, [VERSION, "edited", VERSION]), run.stderr
+
+
+def test_several_first_starts_at_once(pex: Path, tmp_path: Path) -> None:
+    """One unpacks, the others wait for it; what one that was killed has left half done is not used."""
+    place = re.search(rb'INSTALLED_PEX="\$\{PEX_ROOT\}/([\w/]+)"', pex.read_bytes())
+    assert place
+    half = tmp_path / "cache" / f"{place[1].decode()}.lck.work"
+    half.mkdir(parents=True)
+    (half / "__main__.py").write_text("raise SystemExit(9)")
+    script = """
+        for each in 1 2 3 4; do $PEX --version >$HOME/$each & pids="$pids $!"; done
+        for pid in $pids; do wait $pid; done
+    """
+    run = in_cache(pex, tmp_path, script)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert {(tmp_path / each).read_text().splitlines()[0] for each in "1234"} == {VERSION}
+    (folder,) = (tmp_path / "cache" / "venvs").glob("*/*")
+    assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == [
+        place[1].decode().rpartition("/")[2]
+    ]
+
+
 @needs_mount
 def test_cache_on_a_read_only_disk(pex: Path, tmp_path: Path, cache: Path) -> None:
     """It costs time at each start and is no reason not to start; pex warns, and nothing is left behind."""

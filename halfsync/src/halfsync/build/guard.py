@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from halfsync.build.errors import BuildError
+from halfsync.build.first_start import MEMBER
 
 if TYPE_CHECKING:
+    from halfsync.build.first_start import Record
     from halfsync.build.targets import Aim
 
 GUARD = Path(__file__).with_name("guard_main.txt")
@@ -27,9 +29,10 @@ READ_ONLY = b': "${_PEX_CACHE_SET_LAST_ACCESS:=0}"; export _PEX_CACHE_SET_LAST_A
 """Else each start is noted in PEX_ROOT, and fails where that is read-only or another user's (venv_pex.py)."""
 
 
-def guard(pex: Path, name: str, aim: Aim) -> None:
+def guard(pex: Path, name: str, aim: Aim, first: Record | None = None) -> None:
     """Write a pex anew, so that it says in a line what it needs.
 
+    :param first: how its first start goes, which is left to pex when there is none.
     :raises BuildError: when the file is not as pex 2.105 makes it.
     """
     data = pex.read_bytes()
@@ -41,7 +44,10 @@ def guard(pex: Path, name: str, aim: Aim) -> None:
         with zipfile.ZipFile(file, "w") as archive:
             for member, content in members:
                 main = member.filename == "__main__.py"
-                archive.writestr(member, _main(content, name, aim) if main else content)
+                archive.writestr(member, _main(content, name, aim, first) if main else content)
+            if first:
+                # Compressed by itself: its own checksum is compared when it is read.
+                archive.writestr(zipfile.ZipInfo(MEMBER), first.data)
     pex.chmod(0o755)
 
 
@@ -54,10 +60,11 @@ def _script(script: bytes, aim: Aim) -> bytes:
     return head + CHANGES_NOTHING + READ_ONLY + before + line.encode()
 
 
-def _main(content: bytes, name: str, aim: Aim) -> bytes:
+def _main(content: bytes, name: str, aim: Aim, first: Record | None) -> bytes:
     before, found, after = content.partition(AHEAD_OF)
     if not found:
         raise BuildError("pex: its __main__.py is not that of pex 2.105, which halfsync.build knows")
     call = f"__guard__({name!r}, {aim.wanted()!r}, {tuple(aim.pythons)!r}, {aim.system!r}, "
     call += f"{tuple(aim.machines)!r}, {aim.glibc!r})\n"
-    return before + b"\n" + GUARD.read_bytes() + call.encode() + found + after
+    ahead = GUARD.read_bytes() + call.encode() + (b"\n\n" + first.code if first else b"")
+    return before + b"\n" + ahead + found + after

@@ -13,6 +13,7 @@ from halfsync import built
 from halfsync.build import distributions, sbom, targets
 from halfsync.build.command import last_words, run
 from halfsync.build.errors import BuildError
+from halfsync.build.first_start import record
 from halfsync.build.guard import guard
 
 if TYPE_CHECKING:
@@ -32,14 +33,23 @@ def build(project: Project, more: Sequence[str] = ()) -> list[Path]:
     # --python-path keeps pex from resolving for every Python it finds on PATH, which would make the file
     # depend on what else is installed; so the constraint names the one minor version that the wheels are for.
     chosen = ["--python-path", str(python), "--interpreter-constraint", f"CPython=={aim.pythons[0]}.*"]
-    return compose(project, aim, project.wheels, project.pex(), [*chosen, *more])
+    # With what a person adds, a start may be anything.
+    first = None if more else python
+    return compose(project, aim, project.wheels, project.pex(), [*chosen, *more], python=first)
 
 
 def compose(
-    project: Project, aim: targets.Aim, wheels: Path, output: Path, arguments: Sequence[str]
+    project: Project,
+    aim: targets.Aim,
+    wheels: Path,
+    output: Path,
+    arguments: Sequence[str],
+    *,
+    python: Path | None = None,
 ) -> list[Path]:
     """Have pex make a file from wheels and the service's source, with its facts, SBOM and licences.
 
+    :param python: the one that it is for, so that what it unpacks itself to is in it as well.
     :raises BuildError: see `build`.
     """
     # What unpacks the file is in the file as well.
@@ -86,7 +96,7 @@ def compose(
             *("--venv", "prepend", "--sh-boot", *arguments, "--output-file", str(made)),
         ]
         run_pex(project, command)
-        guard(made, project.slug, aim)
+        guard(made, project.slug, aim, record(made, python) if python else None)
         made.replace(output)
     beside = {"build": texts[built.FACTS], "sbom": texts[built.SBOM], "licenses": texts[built.LICENSES]}
     return [output, *(_beside(output, name, text) for name, text in beside.items())]

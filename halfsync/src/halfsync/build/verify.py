@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from halfsync import built
 from halfsync.build.command import last_words, run
 from halfsync.build.errors import BuildError
+from halfsync.build.first_start import MEMBER
 
 if TYPE_CHECKING:
     from halfsync.build.project import Project
@@ -112,5 +113,7 @@ def _difference(file: Path, again: Path) -> str:
     names = sorted(name for name in left.keys() | right.keys() if left.get(name) != right.get(name))
     if not names:
         return "the members are the same, and the bytes around them are not"
+    if names == [MEMBER]:
+        return "the sources are the same, and not what is compiled of them: another patch version of Python?"
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{', '.join(names[:SHOWN])}{more} differ"
