@@ -11,7 +11,7 @@ from h2.errors import ErrorCodes
 from structlog.testing import capture_logs
 from twisted.internet.task import Clock
 
-from h2_tools import Client
+from h2_tools import GET, Client
 from halfsync.endpoints.addresses import ip_address
 from halfsync.http import relief
 from halfsync.http.account import Account
@@ -313,8 +313,10 @@ class TestBuffers:
         with capture_logs():
             assert parse(served.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")).status == 503
         client = Client()
-        context = client.site.context
-        context.memory.take(context.memory.limit, client.server)
+        memory = client.site.context.memory
+        # Its head is known then.
+        assert [client.request().status for _ in range(3)] == [200] * 3
+        assert memory.take(memory.limit - memory.taken, client.server)
         assert client.request().reset == ErrorCodes.REFUSED_STREAM
         assert client.open
 
@@ -325,9 +327,28 @@ class TestBuffers:
         before = reader.size
         for number in range(1, 60):
             reader.read(b"\xbe" * 30 + bytes([0x80 + number]))
-            assert reader.size - before <= A_FIELD * MOST_KNOWN
+            assert reader.size - before <= MOST_KNOWN
             reader.read(b"\xbe" * 90 + bytes([0x80 + number]))
         assert reader.size - before >= A_FIELD * 31
+
+    def test_heads_of_long_values_are_not_remembered(self):
+        """A value of 4 KB is a byte on the wire, and three times in memory once handlers were given it."""
+        reader = FieldReader(10**6)
+        reader.read(b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4000)
+        before = reader.size
+        short, long = reader.read(b"\xbe\xbe"), reader.read(b"\xbe\xbe\xbe")
+        assert before + 24_000 < reader.size <= before + MOST_KNOWN
+        assert reader.read(b"\xbe\xbe") is short
+        assert reader.read(b"\xbe\xbe\xbe") is not long
+
+    def test_what_is_known_of_heads_counts_at_once(self):
+        """A client may send nothing more, and keep the connection."""
+        client = Client()
+        client.request([*GET, ("x-long", "a" * 3000)])
+        memory = client.site.context.memory
+        assert memory.taken == client.server.session.kept > 3000
+        client.lose()
+        assert memory.taken == 0
 
     def test_all_connections_share_the_heads_of_a_turn(self):
         """However many send heads at once, no more than ALL_HEADS are read in a turn, and all in the end."""

@@ -4,7 +4,7 @@ Whatever holds bytes for a client takes room for them first, in the name of its 
 What is in buffers before anything can be asked (heads that have come in part, what waits to be sent) is
 weighed instead, as it grows: a connection counts for what it has taken, or for what it weighs, whichever is
 more, as what waits to be sent is mostly an answer for which room was taken. What TLS holds comes on top, and
-what HTTP/2 has not read yet.
+what HTTP/2 has not read yet, or remembers.
 When there is no room, `relief` may make some.
 """
 
@@ -40,7 +40,7 @@ class Account:
         self._reserved: dict[Holder, int] = {}
         self._buffers: dict[Holder, int] = {}
         self._tls: dict[Holder, int] = {}
-        self._ahead: dict[Holder, int] = {}
+        self._kept: dict[Holder, int] = {}
         self._lock = Lock()
 
     @property
@@ -72,9 +72,9 @@ class Account:
         """Note what TLS holds for a connection at the moment, beside all else; for the reactor's thread."""
         self._weigh_beside(self._tls, holder, size)
 
-    def weigh_ahead(self, holder: Holder, size: int) -> None:
-        """Note how much has come on a connection that is not read yet, beside all else; likewise."""
-        self._weigh_beside(self._ahead, holder, size)
+    def weigh_kept(self, holder: Holder, size: int) -> None:
+        """Note what a connection keeps of what has come, beside all else; likewise."""
+        self._weigh_beside(self._kept, holder, size)
 
     def _weigh_beside(self, sums: dict[Holder, int], holder: Holder, size: int) -> None:
         with self._lock:
@@ -108,7 +108,7 @@ class Account:
     def held_by(self, holder: Holder) -> int:
         """Return how many bytes a connection counts for."""
         own = max(self._reserved.get(holder, 0), self._buffers.get(holder, 0))
-        return own + self._tls.get(holder, 0) + self._ahead.get(holder, 0)
+        return own + self._tls.get(holder, 0) + self._kept.get(holder, 0)
 
     def holders(self) -> dict[Holder, int]:
         """Return who holds how many bytes."""
@@ -117,7 +117,7 @@ class Account:
             # There may be thousands.
             known = found.get
             found.update({each: size for each, size in self._buffers.items() if size > known(each, 0)})
-            for sums in (self._tls, self._ahead):
+            for sums in (self._tls, self._kept):
                 for each, size in sums.items():
                     found[each] = known(each, 0) + size
         found.pop(None, None)

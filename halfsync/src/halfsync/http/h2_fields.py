@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 KNOWN = 4
 """Blocks of a connection that are remembered: most clients ask for few things again and again."""
 
-MOST_KNOWN = 64
-"""Headers of all of them."""
+MOST_KNOWN = 32 * 1024
+"""Bytes of memory that all of them take: values of 4 KB may be a byte each on the wire."""
 
 A_FIELD = 400
-"""Bytes of memory that one takes: as it came, and as handlers get it."""
+COPIES = 3
+"""What a header takes of it: bytes of its objects, and how often its value is there, as handlers get it."""
 
-TABLE = 20 * 1024
-"""Bytes of memory that a table takes of 4,096 (section 4.1), each header counted with 32 of its own."""
+TABLE = 4096
+AN_ENTRY = 130
+"""Bytes of memory that a table takes (section 4.1), and the objects of each header in it."""
 
 LONGEST_KNOWN = 100
 """Bytes of a block that is: a browser's takes 10 to 60, and each of them may stand for a header."""
@@ -76,14 +78,11 @@ class FieldReader:
         """Read lists of headers no larger than that, with 32 bytes counted for each header besides."""
         self._decoder = Decoder(max_header_list_size=longest)
         self._known: dict[bytes, Fields] = {}
-        self._fields = 0
-        """How many headers are remembered in all."""
+        self._held = 0
+        """Bytes of memory of what is remembered."""
         self._table = 0
-
-    @property
-    def size(self) -> int:
+        self.size = 0
         """Bytes of memory that the table and what is remembered take, at most."""
-        return self._table + A_FIELD * self._fields
 
     def read(self, block: bytes) -> Fields:
         """Return what a block says.
@@ -103,18 +102,24 @@ class FieldReader:
             raise H2Error(ErrorCode.COMPRESSION_ERROR, str(error)) from error
         if len(block) > LONGEST_KNOWN or not _adds_nothing(block):
             self._forget()
-            self._table = TABLE
-        elif len(fields) <= MOST_KNOWN:
+            self._table = TABLE + AN_ENTRY * len(self._decoder.header_table.dynamic_entries)
+        elif (size := _size(fields)) <= MOST_KNOWN:
             # The same bytes say the same until something is added to the table.
-            if len(self._known) >= KNOWN or self._fields + len(fields) > MOST_KNOWN:
+            if len(self._known) >= KNOWN or self._held + size > MOST_KNOWN:
                 self._forget()
             self._known[block] = fields
-            self._fields += len(fields)
+            self._held += size
+        self.size = self._table + self._held
         return fields
 
     def _forget(self) -> None:
         self._known.clear()
-        self._fields = 0
+        self._held = 0
+
+
+def _size(fields: Fields) -> int:
+    """Return how many bytes of memory headers take."""
+    return A_FIELD * len(fields) + COPIES * sum([len(value) for _, value in fields])
 
 
 def _adds_nothing(block: bytes) -> bool:

@@ -75,14 +75,9 @@ class Session(Control):
         """Of that frame: flags, stream, and what it takes of the windows."""
 
     @property
-    def ahead(self) -> int:
-        """Bytes of frames and heads that came in part, or wait for their turn."""
-        return len(self._buffer) + self._block_size
-
-    @property
-    def held(self) -> int:
-        """Bytes of what is known of heads, and of what is to go."""
-        return self._reader.size + self.waiting
+    def kept(self) -> int:
+        """Bytes of frames and heads that came in part, or wait, and of what is known of heads."""
+        return len(self._buffer) + self._block_size + self._reader.size
 
     def receive_data(self, data: bytes, heads: int = HEADS) -> int:
         """Read frames, and tell the actor what they bring; return how many heads there were.

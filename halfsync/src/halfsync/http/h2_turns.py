@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from halfsync.endpoints.transport import SocketTransport
 from halfsync.http.ends import Ends
 from halfsync.http.h2_response import A_STREAM
 from halfsync.http.rate import Pace, unsent
@@ -24,7 +25,7 @@ AT_ONCE = 64 * 1024
 """Bytes of frames handed to the transport in one piece."""
 
 A_CHANGE = 256
-"""Bytes of what is not read; of less the account is not told."""
+"""Bytes of what a session keeps; of less the account is not told."""
 
 A_LOOK = 0.1
 """Seconds between two looks at what is in buffers while frames come."""
@@ -48,8 +49,8 @@ class H2Turns(Ends):
         """How the client takes what is sent; windows apart, which are their streams' own."""
         self._flushing = False
         self._flush_call: Any = None
-        self._ahead = 0
-        """Bytes that are not read, as the account knows."""
+        self._kept = 0
+        """What the session keeps, as the account knows."""
         self._next_look = 0.0
 
     def ready(self, stream: H2Response) -> None:
@@ -63,19 +64,19 @@ class H2Turns(Ends):
             self._flush_call = self.context.reactor.callLater(0, self._flush_now)
 
     def buffered(self) -> int:
-        """Return how many bytes are in buffers, of frames that came in part and of answers to be sent."""
+        """Return how many bytes there are of answers to be sent, and of requests that are not answered."""
         if self.closing:
             return unsent(self.transport)
         # A bytearray that grows has an eighth to spare.
         answers = sum([each.buffered for each in self._streams.values()]) * 9 // 8
-        return self.session.held + answers + A_STREAM * len(self._streams) + unsent(self.transport)
+        return self.session.waiting + answers + A_STREAM * len(self._streams) + unsent(self.transport)
 
     def _look(self) -> None:
-        """Have the account know what is in buffers: of what has come at once, of the rest now and then."""
-        size = self.session.ahead
-        if abs(size - self._ahead) > A_CHANGE and not self.closing:
-            self._ahead = size
-            self.context.memory.weigh_ahead(self, size)
+        """Have the account know what there is: of what has come at once, of the rest now and then."""
+        size = self.session.kept
+        if abs(size - self._kept) > A_CHANGE and not self.closing:
+            self._kept = size
+            self.context.memory.weigh_kept(self, size)
         if (now := self.context.seconds()) >= self._next_look:
             self._next_look = now + A_LOOK
             self.weigh()
@@ -83,9 +84,9 @@ class H2Turns(Ends):
     def weigh_nothing(self) -> None:
         """Give all of that back."""
         super().weigh_nothing()
-        if self._ahead:
-            self._ahead = 0
-            self.context.memory.weigh_ahead(self, 0)
+        if self._kept:
+            self._kept = 0
+            self.context.memory.weigh_kept(self, 0)
 
     def _flush(self) -> None:
         """Give every stream its turns, as long as the client takes what is sent."""
@@ -119,7 +120,12 @@ class H2Turns(Ends):
         data = self.session.data_to_send()
         if data:
             self._pace.sent(len(data))
-            self.transport.write(data)
+            transport = self.transport
+            if isinstance(transport, SocketTransport):
+                # At once: to wait until the kernel says that it takes more is three system calls.
+                transport.send(data)
+            else:
+                transport.write(data)
 
     @abstractmethod
     def _close(self) -> None:
