@@ -161,6 +161,8 @@ def test_foreign_environment_sets_nothing(web, tasks):
     ("argv", "line"),
     [
         (["--web.thread=4"], "--web.thread: no such flag; did you mean --web.threads?"),
+        (["--web.timeout=4"], "--web.timeout: no such flag; did you mean --web.idle_timeout?"),
+        (["--web.foo=4"], "--web.foo: no such flag; --help lists them"),
         (["--zzz"], "--zzz: no such flag; --help lists them"),
         (["--web.threads=four"], "--web.threads: 'four' is no whole number (command line)"),
         (["--web.threads=0"], "--web.threads: '0' is less than 1; right is 1 to 1000000 (command line)"),
@@ -249,6 +251,14 @@ def test_misspelt_environment_name(web, capsys):
     assert line == (
         "HELLO_SERVICE_WEB_THREAD: no flag has this environment name;"
         " did you mean HELLO_SERVICE_WEB_THREADS? (environment)"
+    )
+
+
+def test_a_name_that_is_like_no_other_gets_no_guess(web, capsys):
+    """That all begin with the service's prefix, and a group's name, makes none of them what was meant."""
+    (line,) = refused(capsys, environ={"HELLO_SERVICE_WEB_NOPE": "4"})
+    assert line == (
+        "HELLO_SERVICE_WEB_NOPE: no flag has this environment name; --help lists them (environment)"
     )
 
 
