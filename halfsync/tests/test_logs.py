@@ -536,6 +536,9 @@ class TestLevels:
         levels.set("error")
         clock.advance(100)
         assert logs.level() == "error"
+        levels.set("debug", duration=0.5)
+        clock.advance(0.5)
+        assert logs.level() == "error"
 
     def test_what_the_flag_says_since_is_kept(self):
         """SIGHUP may set the level while a temporary one is in force: nothing sets that back, nor says so."""

@@ -68,7 +68,12 @@ def test_stalls_are_counted_each_and_logged_seldom(watch):
         until(lambda: watch.count >= 4)
         watch._quiet_until = 0
         until(lambda: len([each for each in events if each["event"] == "reactor.stalled"]) == 2)
-    first, second = (each for each in events if each["event"] == "reactor.stalled")
+        watch._quiet_until = 0
+        until(lambda: len([each for each in events if each["event"] == "reactor.stalled"]) == 3)
+    first, second, third = (each for each in events if each["event"] == "reactor.stalled")
+    # The end is told of those that were told.
+    assert [each["event"] for each in events[:3]] == ["reactor.stalled", "reactor.resumed", "reactor.stalled"]
+    assert third["unlogged"] == 0
     assert first["unlogged"] == 0
     assert second["unlogged"] >= 2
     assert {each.name: each.samples[0].value for each in watch.metrics()}["reactor_stalls"] >= 4
