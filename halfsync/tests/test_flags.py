@@ -148,7 +148,7 @@ def test_foreign_environment_sets_nothing(web, tasks):
         "HELLO_SERVICE_SERVICE_HOST": "10.0.0.1",
         "HELLO_SERVICE_SERVICE_PORT": "80",
         "HELLO_SERVICE_SERVICE_PORT_HTTP": "80",
-        "HELLO_SERVICE_PORT": "tcp://10.0.0.1:80",
+        "HELLO_SERVICE_WORKER_URL": "x",
         "HELLO_SERVICE_PORT_80_TCP": "tcp://10.0.0.1:80",
         "HELLO_SERVICE_PORT_80_TCP_ADDR": "10.0.0.1",
     }
@@ -479,6 +479,23 @@ def test_check_config(web, capsys):
     (line,) = refused(capsys, ["--check_config", "--web.listen=fd:99"])
     assert line.startswith("--web.listen: ")
     assert line.endswith("(command line)")
+
+
+def test_check_config_warns_of_what_a_start_warns_of(own_flags, capsys):
+    """A variable that is no flag, and an old name; neither is wrong."""
+
+    @flags.declare(flag.namespace("hello_service.db"), renamed={"dsn": "url"})
+    class Renamed:
+        url = flag.String("Where.", default="")
+
+    with pytest.raises(SystemExit) as stop:
+        flags.parse(ABOUT, ["--check_config", "--db.dsn=x"], {"HELLO_SERVICE_WORKER_URL": "x"})
+    out, err = capsys.readouterr()
+    assert (stop.value.code, out) == (0, "ok\n")
+    assert err.splitlines() == [
+        "hello-service: HELLO_SERVICE_WORKER_URL: no flag has this environment name; ignored",
+        "hello-service: db.dsn: is called db.url now",
+    ]
 
 
 def test_two_flags_of_one_name_are_a_bug_of_ours(own_flags):
