@@ -32,16 +32,23 @@ LIBRARY = Path(__file__).parents[1] / "halfsync"
 PACKAGE = Path("src/halfsync")
 
 TESTS = {
+    "admin/": ("test_admin",),
     "background": ("test_background",),
     "deadline": ("test_deadline",),
     "flags/": ("test_flags",),
+    "handover/": ("test_handover",),
     "http/head": ("test_head", "test_parser", "test_strict"),
     "http/parser": ("test_parser", "test_strict", "test_wires"),
+    "life/last_resort": ("test_signals",),
+    "life/open_files": ("test_open_files",),
     "life/parts": ("test_lifecycle",),
     "life/process": ("test_lifecycle",),
     "life/run": ("test_run", "test_signals"),
     "life/signals": ("test_signals",),
+    "life/sockets": ("test_run", "test_lifecycle"),
+    "life/stacks": ("test_stacks", "test_signals"),
     "life/stalls": ("test_stalls",),
+    "life/systemd": ("test_systemd",),
     "logs/": ("test_log_lines", "test_logs"),
     "manhole/options": ("test_manhole_options",),
     "periodic": ("test_periodic",),

@@ -117,12 +117,13 @@ def generate(template: Path, answers: dict[str, str], into: Path) -> Path:
 def template_at(commit: str, into: Path) -> Path:
     """Write the template out as it was at a commit."""
     into.mkdir()
-    archive = into.with_suffix(".tar")
+    index = str(into.with_suffix(".index"))
     try:
-        run("git", "archive", "--output", archive, commit, cwd=ROOT)
+        run("git", "read-tree", commit, cwd=ROOT, GIT_INDEX_FILE=index)
     except UpdateError as error:
         raise UpdateError(f"the template has no commit {commit}, which {NOTE} names: {error}") from error
-    shutil.unpack_archive(archive, into, filter="data")
+    # git writes the files: what Python has for archives is not the same before 3.11.4, which Debian 12 has.
+    run("git", "checkout-index", "--all", f"--prefix={into}/", cwd=ROOT, GIT_INDEX_FILE=index)
     return into
 
 

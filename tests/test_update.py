@@ -100,6 +100,20 @@ def test_both_sides_changes_are_kept(template: Path, service: Path) -> None:
     assert git(service, "status", "--porcelain") == ""
 
 
+def test_the_first_python_311_will_do(template: Path, service: Path, tmp_path: Path) -> None:
+    """What 3.11.4 brought for archives is not there in Debian 12's 3.11.2, which README.md lets in."""
+    change(template / SKELETON / "README.md", "## Change it", "## Change it now")
+    commit(template, "new")
+    older = "import tarfile\ndel tarfile.data_filter, tarfile.TarFile.extractall, tarfile.TarFile.extract\n"
+    (tmp_path / "sitecustomize.py").write_text(older)
+    script = [sys.executable, template / "scripts" / "update.py", "--service", service, "--unchecked"]
+    updated = subprocess.run(
+        script, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert updated.returncode == 0, updated.stderr
+    assert "## Change it now" in (service / "README.md").read_text()
+
+
 def test_an_answer_can_be_changed(template: Path, service: Path) -> None:
     """A service without a team's changes gets what a fresh one with that answer has."""
     updated = update(template, service, "web=async")

@@ -43,6 +43,26 @@ def test_a_process(argv, threshold, frozen):
     assert told["threshold"] == threshold
 
 
+GARBAGE = """
+class Cycle:
+    def __init__(self):
+        self.me = self
+    def __del__(self):
+        print("freed", flush=True)
+class Leaves(Part):
+    async def start(self):
+        Cycle()
+main(lambda process: process.add(Leaves("leaves")))
+"""
+
+
+def test_what_a_start_leaves_behind_is_freed():
+    """Before the rest is frozen: a cycle among that is never freed."""
+    with child(GARBAGE) as process:
+        process.wait_for("freed")
+        process.wait_for("service.started")
+
+
 ARENAS = """
 import re, threading
 from ctypes import CDLL, c_void_p

@@ -148,7 +148,7 @@ def test_foreign_environment_sets_nothing(web, tasks):
         "HELLO_SERVICE_SERVICE_HOST": "10.0.0.1",
         "HELLO_SERVICE_SERVICE_PORT": "80",
         "HELLO_SERVICE_SERVICE_PORT_HTTP": "80",
-        "HELLO_SERVICE_PORT": "tcp://10.0.0.1:80",
+        "HELLO_SERVICE_WORKER_URL": "x",
         "HELLO_SERVICE_PORT_80_TCP": "tcp://10.0.0.1:80",
         "HELLO_SERVICE_PORT_80_TCP_ADDR": "10.0.0.1",
     }
@@ -161,6 +161,8 @@ def test_foreign_environment_sets_nothing(web, tasks):
     ("argv", "line"),
     [
         (["--web.thread=4"], "--web.thread: no such flag; did you mean --web.threads?"),
+        (["--web.timeout=4"], "--web.timeout: no such flag; did you mean --web.idle_timeout?"),
+        (["--web.foo=4"], "--web.foo: no such flag; --help lists them"),
         (["--zzz"], "--zzz: no such flag; --help lists them"),
         (["--web.threads=four"], "--web.threads: 'four' is no whole number (command line)"),
         (["--web.threads=0"], "--web.threads: '0' is less than 1; right is 1 to 1000000 (command line)"),
@@ -249,6 +251,14 @@ def test_misspelt_environment_name(web, capsys):
     assert line == (
         "HELLO_SERVICE_WEB_THREAD: no flag has this environment name;"
         " did you mean HELLO_SERVICE_WEB_THREADS? (environment)"
+    )
+
+
+def test_a_name_that_is_like_no_other_gets_no_guess(web, capsys):
+    """That all begin with the service's prefix, and a group's name, makes none of them what was meant."""
+    (line,) = refused(capsys, environ={"HELLO_SERVICE_WEB_NOPE": "4"})
+    assert line == (
+        "HELLO_SERVICE_WEB_NOPE: no flag has this environment name; --help lists them (environment)"
     )
 
 
@@ -469,6 +479,23 @@ def test_check_config(web, capsys):
     (line,) = refused(capsys, ["--check_config", "--web.listen=fd:99"])
     assert line.startswith("--web.listen: ")
     assert line.endswith("(command line)")
+
+
+def test_check_config_warns_of_what_a_start_warns_of(own_flags, capsys):
+    """A variable that is no flag, and an old name; neither is wrong."""
+
+    @flags.declare(flag.namespace("hello_service.db"), renamed={"dsn": "url"})
+    class Renamed:
+        url = flag.String("Where.", default="")
+
+    with pytest.raises(SystemExit) as stop:
+        flags.parse(ABOUT, ["--check_config", "--db.dsn=x"], {"HELLO_SERVICE_WORKER_URL": "x"})
+    out, err = capsys.readouterr()
+    assert (stop.value.code, out) == (0, "ok\n")
+    assert err.splitlines() == [
+        "hello-service: HELLO_SERVICE_WORKER_URL: no flag has this environment name; ignored",
+        "hello-service: db.dsn: is called db.url now",
+    ]
 
 
 def test_two_flags_of_one_name_are_a_bug_of_ours(own_flags):

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
+from twisted.internet.testing import StringTransport
 
-from children import Child, child
+from children import Child, child, until
+from halfsync.handover.peers import Givers, Relief
 from test_systemd import Manager
 
 if TYPE_CHECKING:
@@ -181,6 +184,25 @@ Last.drain = drain
     assert old.end()[0] == 0
 
 
+def test_while_one_drains_the_next_starts_by_itself(processes: Processes):
+    """It was told to stop, and has let go of the path: nobody waits for it, and nobody asks it."""
+    first = """
+async def drain(self):
+    await Deferred()
+Last.drain = drain
+"""
+    old = processes.start(first=first)
+    old.wait_for("service.started")
+    old.signal(signal.SIGTERM)
+    old.wait_for("service.draining")
+    until(lambda: not (processes.folder / "handover.sock").exists())
+    new = processes.start()
+    new.wait_for("service.started")
+    assert "handover.taken" not in [event["event"] for event in new.events]
+    assert processes.both() == {new.process.pid}
+    assert old.process.poll() is None
+
+
 def test_what_the_new_one_does_not_want_ends_with_the_old_one(processes: Processes):
     old = processes.start()
     old.wait_for("service.started")
@@ -312,3 +334,39 @@ def test_a_path_that_cannot_be(processes: Processes):
     processes.folder = Path("/nowhere")
     code, _, err = processes.start().end()
     assert (code, err) == (1, "child: --service.handover: there is no folder /nowhere\n")
+
+
+def test_a_new_process_waits_for_no_old_one_that_is_gone():
+    """It goes on at once, and knows that nobody has told it."""
+    heard: list[bool] = []
+    relief = Relief([0])
+    relief.done.addCallback(heard.append)
+    relief.makeConnection(StringTransport())
+    relief.connectionLost()
+    assert heard == [False]
+    relief.give_up()
+    assert heard == [False]
+
+
+class Busy:
+    """A process that one is taking over from already."""
+
+    taker: int | None = 4711
+
+    def state(self) -> str:
+        return "running"
+
+
+def test_one_that_is_refused_abandons_nothing():
+    """That it leaves is no end of what another one has begun."""
+    busy: Any = Busy()
+    here, there = socket.socketpair()
+    with here, there, capture_logs() as events:
+        transport: Any = StringTransport()
+        transport.socket = here
+        giver = Givers(busy).buildProtocol(None)
+        giver.makeConnection(transport)
+        assert b"process 4711 is taking over already" in transport.value()
+        giver.connectionLost()
+    assert busy.taker == 4711
+    assert [each["event"] for each in events] == ["handover.refused"]

@@ -266,3 +266,20 @@ def test_what_parts_say_is_what_the_process_says():
         assert process.requests() == ["request of a", "request of b"]
         assert process.connections() == ["connection of a", "connection of b"]
         assert process.metrics() == ["figure of a", "figure of b"]
+
+
+def test_a_part_that_says_nothing_of_itself_says_so_quietly():
+    """What it does not override is empty, and no error of a bug is logged for it."""
+    process = Process(ABOUT, Clock())
+    part = process.add(Part("plain"))
+    assert part.open_files() == 0
+    with capture_logs() as events:
+        asked = [process.requests(), process.connections(), process.metrics(), process.problems()]
+        assert (asked, process.workers(), process.tasks()) == (
+            [[], [], [], ["the process is starting"]],
+            {},
+            {},
+        )
+    assert events == []
+    # In no process, nobody hears it.
+    Part("alone").give_up("for a reason")

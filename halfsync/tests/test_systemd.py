@@ -204,15 +204,23 @@ def test_a_reload_during_the_start_does_not_tell_that_it_is_done(manager: Manage
         assert service.end()[0] == 0
 
 
-def test_why_it_did_not_start_is_its_status(manager: Manager):
-    code = """
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ("StartError('--web.listen: taken')", "--web.listen: taken"),
+        ("ZeroDivisionError", "a bug, whose traceback is in the log"),
+    ],
+)
+def test_why_it_did_not_start_is_its_status(manager: Manager, error, status):
+    """What the machine does not allow, or that there is a bug."""
+    code = f"""
     class Taken(Part):
         async def start(self):
-            raise StartError("--web.listen: taken")
+            raise {error}
     main(lambda process: process.add(Taken("taken")))
     """
     with child(code, more_environ={"NOTIFY_SOCKET": manager.address}) as service:
-        assert manager.hear() == ["STATUS=not started: --web.listen: taken"]
+        assert manager.hear() == [f"STATUS=not started: {status}"]
         assert service.end()[0] == 1
 
 

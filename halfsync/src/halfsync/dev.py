@@ -117,7 +117,8 @@ class Dev:
             listening = self._bind(host, int(port))
             self._sockets.append(listening)
             private = private or (flag == "web.listen" and listening.getsockname()[0].startswith("127."))
-            self._say(f"{flag}: http://127.0.0.1:{listening.getsockname()[1]}/")
+            place = f"127.0.0.1:{listening.getsockname()[1]}"
+            self._say(f"{flag}: {place if flag == 'rpc.listen' else f'http://{place}/'}")
             yield f"--{flag}=fd:{listening.fileno()}"
 
     def _bind(self, host: str, port: int) -> socket.socket:

@@ -79,6 +79,7 @@ def parse(
     if FLAGS.print_config:
         _print_and_exit(report.configuration(registry.settings))
     if FLAGS.check_config:
+        _print_warnings(about, registry)
         _print_and_exit("ok")
     _settings.clear()
     _settings.update((setting.name, setting) for setting in registry.settings)
@@ -87,6 +88,14 @@ def parse(
     reading.parsed = True
     _act(registry)
     return command[1:]
+
+
+def _print_warnings(about: About, registry: Registry) -> None:
+    """Tell what keeps no service from starting, and may be meant otherwise; a start has it in its log."""
+    warnings = [f"{name}: no flag has this environment name; ignored" for name in registry.ignored]
+    warnings += [f"{old}: is called {new} now" for old, new in registry.renamed.items()]
+    for warning in warnings:
+        print(f"{about.name}: {warning}", file=sys.stderr)  # noqa: T201  before there is a log
 
 
 def states() -> list[Setting]:

@@ -191,7 +191,7 @@ class Registry:
         if not self._is_almost_ours(name):
             self.ignored.append(name)
             return None
-        hint = _hint(name, self._environment)
+        hint = _hint(name, self._environment, self.prefix if name.startswith(self.prefix) else "")
         raise FlagError(
             f"{shorten(name, quote=False)}: no flag has this environment name{hint} (environment)"
         )
@@ -227,6 +227,10 @@ class Registry:
         return re.fullmatch(link, name.removeprefix(self.prefix)) is not None
 
 
+ALIKE = 0.77
+"""From 0 to 1, how alike (`difflib`) a name must be to be what was meant: guesses send people astray."""
+
+
 def _one_edit_away(one: str, other: str) -> bool:
     """Say whether a letter more, less, or another one makes one word of the other."""
     if abs(len(one) - len(other)) > 1:
@@ -237,6 +241,14 @@ def _one_edit_away(one: str, other: str) -> bool:
     return one[at + 1 :] in {other[at + 1 :], other[at:]} or one[at:] == other[at + 1 :]
 
 
-def _hint(name: str, known: Mapping[str, object], dashes: str = "") -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {dashes}{close[0]}?" if close else "; --help lists them"
+def _hint(name: str, known: Mapping[str, object], begin: str) -> str:
+    """Return the end of a message: which name may have been meant.
+
+    :param begin: what all of them begin with, which makes none of them alike.
+    """
+    close = difflib.get_close_matches(
+        name.removeprefix(begin), [each.removeprefix(begin) for each in known], n=1, cutoff=ALIKE
+    )
+    # Another group's, or none's: what stands behind the dot is what was meant.
+    close = close or [each for each in known if each.rpartition(".")[2] == name.rpartition(".")[2]]
+    return f"; did you mean {begin}{close[0]}?" if close else "; --help lists them"

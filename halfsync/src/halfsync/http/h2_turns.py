@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from halfsync.endpoints.transport import SocketTransport
 from halfsync.http.ends import Ends
 from halfsync.http.h2_response import A_STREAM
 from halfsync.http.rate import Pace, unsent
@@ -119,7 +120,12 @@ class H2Turns(Ends):
         data = self.session.data_to_send()
         if data:
             self._pace.sent(len(data))
-            self.transport.write(data)
+            transport = self.transport
+            if isinstance(transport, SocketTransport):
+                # At once: to wait until the kernel says that it takes more is three system calls.
+                transport.send(data)
+            else:
+                transport.write(data)
 
     @abstractmethod
     def _close(self) -> None:

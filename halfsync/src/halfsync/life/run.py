@@ -170,6 +170,7 @@ class Run:
         except Exception:
             self.exit_code = FAILED_TO_START
             log.exception("service.start_failed")
+            self.systemd.tell("STATUS=not started: a bug, whose traceback is in the log")
         else:
             about = self.process.about
             log.info("service.started", name=about.name, version=about.version, pid=os.getpid())
