@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import urllib.request
+import zipfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -194,10 +195,13 @@ def test_wrong_python_is_told(pex: Path, tmp_path: Path) -> None:
     assert run.stderr.count("\n") == 1
 
 
-def in_cache(pex: Path, folder: Path, script: str, *wrapper: str) -> subprocess.CompletedProcess[str]:
+def in_cache(
+    pex: Path, folder: Path, script: str, *wrapper: str, python: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run a script in which $PEX is the pex, with a folder as its cache, and another for temporary files."""
     (folder / "tmp").mkdir()
-    environ = [f"PATH={path_for(pex)}", f"HOME={folder}", f"PEX_ROOT={folder}/cache", f"TMPDIR={folder}/tmp"]
+    path = python or path_for(pex)
+    environ = [f"PATH={path}", f"HOME={folder}", f"PEX_ROOT={folder}/cache", f"TMPDIR={folder}/tmp"]
     command = ["env", "-i", *environ, f"PEX={pex}", *wrapper, "sh", "-ec", script]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -271,6 +275,21 @@ def test_a_source_that_is_changed_is_compiled_again(pex: Path, tmp_path: Path) -
     run = in_cache(pex, tmp_path, script)
     told = [line for line in run.stdout.splitlines() if ": " not in line]
     assert (run.returncode, told) == (0, [VERSION, "edited", VERSION]), run.stderr
+
+
+@pytest.mark.parametrize("member", [".bootstrap/first-start", "hello_service/__init__.py"])
+def test_a_damaged_file_is_told(pex: Path, tmp_path: Path, member: str) -> None:
+    """A first start that finds other bytes than were built says so in a line, and leaves nothing."""
+    damaged = tmp_path / pex.name
+    data = bytearray(pex.read_bytes())
+    with zipfile.ZipFile(pex) as archive:
+        found = archive.getinfo(member)
+    data[found.header_offset + 30 + len(member) + found.compress_size // 2] ^= 255
+    damaged.write_bytes(data)
+    damaged.chmod(0o755)
+    run = in_cache(damaged, tmp_path, "$PEX --version", python=path_for(pex))
+    assert (run.returncode, run.stderr) == (1, f"{damaged}: the file is damaged: copy it here again\n")
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.stat().st_size] == []
 
 
 def test_several_first_starts_at_once(pex: Path, tmp_path: Path) -> None:

@@ -138,6 +138,20 @@ class TestShares:
         assert asked.transport.disconnecting
         assert not begun.transport.disconnecting
 
+    def test_one_that_was_asked_since_the_look_stays(self):
+        """All are looked at for every hundred that make room; who is asked meanwhile is not idle for long."""
+        crowd = Crowd(max_connections=3, max_connections_per_client=9)
+        first, second, third = [crowd.connect(f"192.0.2.{each}") for each in (1, 2, 3)]
+        crowd.connect("192.0.2.4")
+        assert first.transport.disconnecting
+        second.dataReceived(GET)
+        crowd.connect("192.0.2.5")
+        assert third.transport.disconnecting
+        assert not second.transport.disconnecting
+        for each in (6, 7, 8):
+            assert not refused(crowd.connect(f"192.0.2.{each}"))
+        assert second.transport.disconnecting
+
     def test_nobody_is_idle(self):
         """Then the new one is told so."""
         crowd = Crowd(max_connections=1)

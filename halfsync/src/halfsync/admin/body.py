@@ -26,7 +26,7 @@ _KINDS: dict[type, tuple[str, Callable[[Any], bool]]] = {
         lambda value: isinstance(value, str) and value.isprintable() and 0 < len(value) <= LONGEST_TEXT,
     ),
     float: (
-        f"a number of seconds between 0 and {LONGEST_TIME}",
+        f"a number of seconds above 0, {LONGEST_TIME} at most",
         lambda value: type(value) in {int, float} and 0 < value <= LONGEST_TIME,
     ),
 }

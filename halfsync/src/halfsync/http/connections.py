@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from heapq import nsmallest
 from math import inf
+from operator import itemgetter
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -103,8 +104,8 @@ class Connections:
         """What is below those that are over TLS."""
         self._clients: dict[bytes, int] = {}
         """How many connections each client has."""
-        self._idle: list[Connection] = []
-        """Some that were idle when they were looked for, the longest last."""
+        self._idle: list[tuple[float, Connection]] = []
+        """Some that were idle when they were looked for, by their deadlines then, the longest last."""
         self._none_idle_until = -inf
         self._turned_away: set[Connection] = set()
         self._period = min(1.0, *(time / 4 for time in _times(bounds)))
@@ -228,19 +229,23 @@ class Connections:
         a flood of new connections must not pay for that each time.
         """
         now = self._reactor.seconds()
-        if not self._idle and now >= self._none_idle_until:
-            found = (each for each in self._open if each.idle and each is not new)
-            self._idle = nsmallest(
-                AT_A_LOOK, (each for each in found if each not in self._turned_away), key=_deadline
-            )
+        for _ in range(2):
+            while self._idle:
+                deadline, each = self._idle.pop()
+                # One that was asked since it was looked at is not the longest idle any more.
+                if each.deadline == deadline and each in self._open and self._is_idle(each):
+                    return each
+            if now < self._none_idle_until:
+                break
+            found = ((each.deadline, each) for each in self._open if each is not new and self._is_idle(each))
+            self._idle = nsmallest(AT_A_LOOK, found, key=itemgetter(0))
             self._idle.reverse()
             if not self._idle:
                 self._none_idle_until = now + self._period
-        while self._idle:
-            each = self._idle.pop()
-            if each.idle and each in self._open and each not in self._turned_away:
-                return each
         return None
+
+    def _is_idle(self, connection: Connection) -> bool:
+        return connection.idle and connection not in self._turned_away
 
     def _uncount(self, connection: Connection) -> None:
         client = self._open.get(connection)
@@ -308,10 +313,6 @@ def client_key(peer: Address) -> bytes | None:
     if isinstance(peer, IPv6Address):
         return inet_pton(AF_INET6, peer.host.partition("%")[0])[:8]
     return None
-
-
-def _deadline(connection: Connection) -> float:
-    return connection.deadline
 
 
 def _times(bounds: Bounds) -> tuple[float, ...]:
