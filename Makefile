@@ -33,7 +33,7 @@ test: setup ## run all tests but the slow ones; one of them: make test ARGS="tes
 	  case $$code in 0) found=0;; 4|5) ;; *) exit $$code;; esac; \
 	done; exit $$found
 
-slow: setup ## run the tests that take long: make demo, a release, files for every platform, Pants where there is a Python 3.9
+slow: setup ## run the tests that take long: make demo, a release, other Pythons, files for every platform, Pants where there is a Python 3.9
 	@.venv/bin/python -m pytest --timeout 600 $(CORES) -m slow $(ARGS)
 
 bench: setup ## measure ours beside its peers (18 min.): make bench ARGS="--only hello,flask --seconds 4", or --quick

@@ -53,6 +53,11 @@ def pythons() -> dict[str, str]:
     return found
 
 
+def slow_on_others(minor: str) -> tuple[pytest.MarkDecorator, ...]:
+    """Return the marks of what runs on a Python: on any but the first one it is for `make slow`."""
+    return () if minor == next(iter(pythons())) else (pytest.mark.slow,)
+
+
 @pytest.fixture(scope="session")
 def cookiecutter_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A configuration of cookiecutter's that keeps the tests out of the home folder."""

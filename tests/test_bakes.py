@@ -11,14 +11,17 @@ from halfsync.testing import ServiceProcess
 from rpc_tools import connect
 
 from . import combinations
-from .conftest import CACHE, Bake, furnish, make, pythons
+from .conftest import CACHE, Bake, furnish, make, pythons, slow_on_others
 from .rpc_calls import call_hello
 from .test_pex import path_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMBINATIONS = list(product(("wsgi", "async", "none"), ("none", "thrift"), pythons()))
+COMBINATIONS = [
+    pytest.param(each, id="-".join(each), marks=slow_on_others(each[2]))
+    for each in product(("wsgi", "async", "none"), ("none", "thrift"), pythons())
+]
 
 WEB = {
     "wsgi": ("klein",),
@@ -41,7 +44,7 @@ class Project(NamedTuple):
     python: str
 
 
-@pytest.fixture(scope="module", params=COMBINATIONS, ids="-".join)
+@pytest.fixture(scope="module", params=COMBINATIONS)
 def project(request: pytest.FixtureRequest, bake: Bake) -> Project:
     """A furnished project of one combination."""
     web, rpc, minor = request.param
@@ -159,6 +162,12 @@ def test_make_alone_prints_help(project: Project) -> None:
 
 def test_the_table_of_combinations_is_what_was_seen() -> None:
     """docs/combinations.md is written here, after all others: by one process, as a file's tests are."""
+    combinations.write_page()
+
+
+@pytest.mark.slow
+def test_the_table_of_combinations_on_other_pythons() -> None:
+    """The same for those."""
     combinations.write_page()
 
 

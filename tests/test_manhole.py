@@ -23,14 +23,14 @@ import pytest
 
 from terminal import Screen
 
-from .conftest import Bake, furnish, make, pythons
+from .conftest import Bake, furnish, make, pythons, slow_on_others
 from .test_pex import Running, path_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(scope="module", params=pythons())
+@pytest.fixture(scope="module", params=[pytest.param(each, marks=slow_on_others(each)) for each in pythons()])
 def project(request: pytest.FixtureRequest, bake: Bake) -> Path:
     """A project with its pex, for one of the Pythons."""
     python = pythons()[request.param]
