@@ -23,7 +23,7 @@ HEADS = 16
 """Heads of a connection in a turn; what follows them is read after the others had theirs."""
 
 ALL_HEADS = 64
-"""Heads of all connections in a turn, without those that are known: they take a tenth of the time."""
+"""Heads of all connections in a turn."""
 
 LONGEST = 0.005
 """Seconds of a turn after which no other connection is read: with a head there may come 16 KiB of data."""
@@ -61,7 +61,7 @@ class ReadingOn:
         return min(HEADS, self._left)
 
     def spend(self, heads: int) -> None:
-        """Count heads that were read, and not known."""
+        """Count heads that were read."""
         self._left = max(0, self._left - heads)
 
     def add(self, connection: Reader) -> None:

@@ -67,8 +67,6 @@ class Session(Control):
         self._block_size = 0
         self._heads = 0
         """That may still be read at present."""
-        self._new_heads = 0
-        """Of those that were read, the ones whose bytes were not known."""
         self.unread = False
         """Whether a whole head is left that `receive_data` might not read."""
         self._left = 0
@@ -82,7 +80,7 @@ class Session(Control):
         return len(self._buffer) + self._block_size + self._reader.size
 
     def receive_data(self, data: bytes, heads: int = HEADS) -> int:
-        """Read frames, and tell the actor what they bring; return how many heads there were that were new.
+        """Read frames, and tell the actor what they bring; return how many heads there were.
 
         :param heads: that may be read at most; what follows the next one is `unread`.
         :raises H2Error: when the connection cannot go on.
@@ -98,7 +96,6 @@ class Session(Control):
             self._preface = True
             at = len(PREFACE)
         self._heads = heads
-        self._new_heads = 0
         self.unread = False
         if self._left:
             at = self._take_more(memoryview(data))
@@ -119,7 +116,7 @@ class Session(Control):
             payload, at = data[at : at + length], at + length
             self._receive(kind, flags, number, payload)
         self._buffer = data[at:]
-        return self._new_heads
+        return heads - self._heads
 
     def _receive(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         if not self._settled:
@@ -169,8 +166,6 @@ class Session(Control):
         self._heads -= 1
         # Also of one that is refused: the table of the connection must stay the same at both ends.
         fields = self._reader.read(block)
-        if fields.head is None:
-            self._new_heads += 1
         ended = bool(flags & END_STREAM)
         stream = self._streams.get(number)
         actor = self._actor
