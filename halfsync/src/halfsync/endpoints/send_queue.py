@@ -1,4 +1,4 @@
-"""What waits to be sent on a connection: pieces in order, none of them copied, and windows of files."""
+"""What waits to be sent on a connection: pieces in order, hardly any of them copied, and windows of files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ TURN = 1024 * 1024
 
 PIECES = 64
 """Of those that wait, so many are handed to the kernel together; IOV_MAX is 1024."""
+
+
+COPIED = 64 * 1024
+"""Bytes of the rest of a piece up to which it may be copied."""
 
 
 class SentFile(Protocol):
@@ -63,6 +67,17 @@ def send_window(sock: socket, piece: FilePiece) -> int:
     if not sent:
         raise ValueError("the file is shorter than it was")
     return sent
+
+
+def rest_of(piece: bytes | memoryview, count: int) -> bytes | memoryview:
+    """Return what follows so many bytes of a piece.
+
+    A short rest of a long one is copied: a view keeps all of it in memory, and counts for the rest alone.
+    """
+    rest = memoryview(piece)[count:]
+    if len(rest) <= COPIED and 2 * len(rest) < memoryview(rest.obj).nbytes:
+        return bytes(rest)
+    return rest
 
 
 class SendQueue:
@@ -116,7 +131,7 @@ class SendQueue:
         while pieces and count >= len(pieces[0]):
             count -= len(pieces.popleft())
         if count:
-            pieces[0] = memoryview(cast("bytes", pieces[0]))[count:]
+            pieces[0] = rest_of(cast("bytes", pieces[0]), count)
 
     def close(self) -> None:
         """Close the files of which something waits: nobody takes it any more."""

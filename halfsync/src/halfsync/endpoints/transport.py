@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from halfsync.endpoints.addresses import from_socket
 from halfsync.endpoints.kernel import has_hung_up, unsent_in_kernel
-from halfsync.endpoints.send_queue import SendQueue, send_window
+from halfsync.endpoints.send_queue import SendQueue, rest_of, send_window
 from halfsync.endpoints.tcp_options import TcpOptions
 from halfsync.logs import get_logger
 
@@ -198,7 +198,7 @@ class SocketTransport(TcpOptions, FileDescriptor):
             if sent >= len(piece):
                 sent -= len(piece)
             else:
-                self._keep(memoryview(piece)[sent:] if sent else piece)
+                self._keep(rest_of(piece, sent) if sent else piece)
                 sent = 0
         # Not before all are kept: a producer may write something more when it is paused.
         if self._queue is not None:
