@@ -26,8 +26,11 @@ import time
 from collections import Counter, deque
 from urllib.parse import urlsplit
 
-CRITICAL = 0.1
-"""The part of the requests that says it is critical, by `X-Priority: critical`."""
+CRITICAL = 0.05
+"""The part of the requests that says it is critical, by `X-Priority: critical`.
+
+At ten times the capacity that is half of what can be done.
+"""
 
 LONGEST_SLEEP = 0.1
 """Seconds."""

@@ -1,7 +1,8 @@
 """What is left of a server under more than it can do: `make overload`, about 12 minutes.
 
 Requests arrive at 1 to 10 times the server's capacity (`openloop`); their clients give up after 500 ms.
-Goodput is what was answered within that time. One request in ten says that it is critical, to every server.
+Goodput is what was answered within that time. One request in twenty says that it is critical, to every
+server.
 First all servers with 16 threads and a handler of 20 ms; then ours alone with other threads and handlers.
 """
 
