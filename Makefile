@@ -39,7 +39,7 @@ slow: setup ## run the tests that take long: make demo, a release, other Pythons
 bench: setup ## measure ours beside its peers (18 min.): make bench ARGS="--only hello,flask --seconds 4", or --quick
 	@.venv/bin/python -m bench $(ARGS)
 
-overload: setup ## ours beside its peers under 1 to 10 times what they can do (12 min.); or ARGS=--quick
+overload: setup ## ours beside its peers under 1 to 10 times what they can do (8 min.); or ARGS=--quick
 	@.venv/bin/python -m bench.overload $(ARGS)
 
 rpcbench: setup ## Thrift RPC beside Apache's servers and thriftpy2's (3 min.); or ARGS=--quick

@@ -1,4 +1,4 @@
-"""What is left of a server under more than it can do: `make overload`, about 12 minutes.
+"""What is left of a server under more than it can do: `make overload`, about 8 minutes.
 
 Requests arrive at 1 to 10 times the server's capacity (`openloop`); their clients give up after 500 ms.
 Goodput is what was answered within that time. One request in twenty says that it is critical, to every
