@@ -195,6 +195,32 @@ def test_usr1_answers_where_no_python_code_can_run():
             assert time.monotonic() < deadline
 
 
+def test_usr1_harms_no_process_whose_threads_run():
+    """The bare stack is of the thread that takes the signal: to read another's has crashed a process."""
+    busy = """
+    import threading
+    def deep(number):
+        return number and deep(number - 1)
+    def busy():
+        while True:
+            deep(50)
+    class Busy(Part):
+        async def start(self):
+            threading.Thread(target=busy, daemon=True).start()
+    main(lambda process: process.add(Busy("busy")))
+    """
+    with child(busy) as service:
+        service.wait_for("service.started")
+        for _ in range(5):
+            service.signal(signal.SIGUSR1)
+            service.wait_for("stacks.thread")
+        service.signal(signal.SIGTERM)
+        code, _, err = service.end()
+    assert code == 0
+    assert "most recent call first" in err
+    assert "Thread 0x" not in err
+
+
 @pytest.mark.parametrize("level", ["warning", "error"])
 def test_usr1_answers_whatever_the_level_of_the_log(level):
     """Who asks for it wants to see it; a quiet log is when one needs it."""

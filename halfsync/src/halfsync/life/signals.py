@@ -59,7 +59,7 @@ class Held:
         if number in STOP and any(each in STOP for each in self.come):
             os._exit(FORCED)
         if number != signal.SIGUSR1:
-            # Its bare stacks are on standard error: where the imports were.
+            # The bare stack is on standard error: where the imports were.
             self.come.append(number)
 
 
@@ -109,10 +109,12 @@ def ignore() -> None:
 
 
 def _dump_in_c() -> None:
-    # Bare stacks on standard error, before the handler: a call into C that keeps the interpreter's lock lets
+    # A bare stack on standard error, before the handler: a call into C that keeps the interpreter's lock lets
     # no Python code run, and of such a process this is all that can be had.
+    # Of the thread alone that takes the signal, mostly the main one: another may run meanwhile, and to read
+    # its frames then has crashed a process.
     with suppress(OSError, ValueError, AttributeError):
-        faulthandler.register(signal.SIGUSR1, sys.__stderr__ or 2, all_threads=True, chain=True)
+        faulthandler.register(signal.SIGUSR1, sys.__stderr__ or 2, all_threads=False, chain=True)
 
 
 def _let_through() -> None:
