@@ -148,7 +148,7 @@ class Load:
             try:
                 connection = Connection(self.address)
             except OSError:
-                self._count(critical, "refused", now)
+                self._count("refused", now, critical=critical)
                 return
             self.opened += 1
             self._connections[connection.fd] = connection
@@ -215,11 +215,11 @@ class Load:
 
     def _end(self, request: Request, outcome: str, now: float) -> None:
         request.done = True
-        self._count(request.critical, outcome, request.since)
+        self._count(outcome, request.since, critical=request.critical)
         if outcome == "200" and request.since >= self._from:
             self.latencies.append(now - request.since)
 
-    def _count(self, critical: bool, outcome: str, since: float) -> None:  # noqa: FBT001  a part of the key
+    def _count(self, outcome: str, since: float, *, critical: bool) -> None:
         """Count a request that arrived in the second half."""
         if since >= self._from:
             self.outcomes[critical, outcome] += 1

@@ -1,5 +1,6 @@
-"""Opening a file step by step, as the kernel does, so that every folder and link on the way can be judged.
+"""Opening a file that may be anything: without waiting for it, and so that its way there can be judged.
 
+A file is opened step by step, as the kernel does it, so that every folder and link on the way can be judged.
 What is judged is what is opened: each step goes from one descriptor to the next, so no name changes between.
 """
 
@@ -18,6 +19,14 @@ MAX_LINKS = 40
 """As in Linux: path_resolution(7)."""
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for what may be at the other end of it, as of a FIFO.
+
+    It is an opener for `open`, which given a descriptor of a folder raises, and leaves that open.
+    """
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def open_by_steps(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from halfsync import flag
 from halfsync.flags.values import FlagError, shorten
+from halfsync.path_walk import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -128,11 +129,6 @@ def read_credentials(
                 errors.append(error)
 
 
-def _at_once(path: str, flags: int) -> int:
-    """Open a file without waiting for what may be at the other end of it."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
 def read_secret(path: str, named_by: str) -> str:
     """Return what is in a file, without the end of its last line.
 
@@ -140,7 +136,7 @@ def read_secret(path: str, named_by: str) -> str:
     """
     try:
         # A FIFO would block the start.
-        with open(path, "rb", opener=_at_once) as file:
+        with open(path, "rb", opener=at_once) as file:
             data = file.read(MAX_SECRET + 1)
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()

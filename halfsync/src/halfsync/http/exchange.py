@@ -137,8 +137,7 @@ class Exchange(AppCalls):
         head = self._require_head()
         if head.length is None and not self._started and head.code not in NO_CONTENT:
             self._head = head.with_length(len(data))
-        if not self._answer_at_once(data):
-            self._send_each((data,))
+        self._send_each((data,))
 
     def _answer_at_once(self, data: bytes) -> bool:
         """Hand over what is a whole response, as most are: without the looks of `_send` and `_end`."""

@@ -24,7 +24,7 @@ PYTHON = "python"
 THRESHOLDS = (5_000, 2, 300)
 """New objects before the youngest are looked at; rounds before the next generation; and before all.
 
-With Python's ten rounds before the next generation, that took 40 to 60 ms while clients filled the memory.
+After Python's ten rounds, a look at the next generation took 40 to 60 ms while clients filled the memory.
 """
 
 

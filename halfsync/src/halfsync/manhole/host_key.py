@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from halfsync.manhole.keys import KeyFileError, check_writers, reason
+from halfsync.path_walk import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,11 +32,6 @@ def default_host_key(service: str, environ: Mapping[str, str] = os.environ) -> s
     return str(Path(root) / service / "manhole_host_key")
 
 
-def _at_once(path: str, flags: int) -> int:
-    """Open a file without waiting for what may be at the other end of it."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
 def read_host_key(path: str) -> bytes:
     """Return the private key of the file, in OpenSSH's format.
 
@@ -43,8 +39,8 @@ def read_host_key(path: str) -> bytes:
     :raises KeyFileError: when it is no ed25519 private key, or not a secret.
     """
     try:
-        # A FIFO would block the reactor. An opener, as `open` leaves the number of a folder open.
-        with open(path, "rb", opener=_at_once) as file:
+        # A FIFO would block the reactor.
+        with open(path, "rb", opener=at_once) as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise KeyFileError(f"'{path}': not a file")
