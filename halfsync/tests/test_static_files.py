@@ -12,7 +12,7 @@ import pytest
 from flask import Flask, send_file
 
 import h2_tools
-from halfsync import Gateway, Mount, StaticFiles
+from halfsync import Gateway, Mount, StartError, StaticFiles
 from halfsync.testing import Client, InlineWorkers
 from http_tools import GET, Connection, parse
 
@@ -335,5 +335,6 @@ class Counting(FileIO):
 
 
 def test_no_folder_is_an_error_at_the_start(tmp_path):
-    with pytest.raises(ValueError, match="is no folder to serve files from"):
+    with pytest.raises(StartError, match="is no folder to serve files from") as caught:
         StaticFiles(tmp_path / "nowhere")
+    assert isinstance(caught.value, ValueError)

@@ -58,6 +58,7 @@ class Connector:
         self, reactor: Any, base: str, address: Address, *, trust: Trust, most: int, connect_timeout: float
     ) -> None:
         self._base = base
+        self._address = address
         self._reactor = reactor
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = most
@@ -98,18 +99,18 @@ class Connector:
         except Exception as error:
             if cancelled:
                 raise CancelledError from None
-            raise _failure(error) from error
+            raise _failure(error, f"{self._address.host}:{self._address.port}") from error
 
     def close(self) -> Any:
         """Close the connections that no request uses; return a Deferred."""
         return self._pool.closeCachedConnections()
 
 
-def _failure(error: Any) -> Exception:
+def _failure(error: Any, where: str) -> Exception:
     if isinstance(error, ConnectError | DNSLookupError):
-        return Unreachable(str(error) or type(error).__name__)
+        return Unreachable(f"{where}: {str(error) or type(error).__name__}")
     if isinstance(error, RequestGenerationFailed):
         return CallError(f"the request's own body failed: {error.reasons[0].getErrorMessage()}")
     if isinstance(error, BROKEN):
-        return Interrupted("; ".join(reason.getErrorMessage() for reason in error.reasons))
-    return CallError(f"the request could not be sent: {error!r}")
+        return Interrupted(f"{where}: {'; '.join(reason.getErrorMessage() for reason in error.reasons)}")
+    return CallError(f"{where}: the request could not be sent: {error!r}")
