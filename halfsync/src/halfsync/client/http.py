@@ -80,7 +80,7 @@ class HttpClient(Part):
         :param retries: how often a call is tried again at most, within the budget.
         :param max_connections: open to the peer at a time, and so the calls under way.
         :param max_waiting: calls that may wait for a connection.
-        :param max_body: bytes of an answer that is not streamed.
+        :param max_body: bytes of an answer that is not streamed, its gzip undone.
         :param hedge: send an idempotent request again when its answer is later than 95 of 100 are;
             for at most one request in a hundred.
         :raises UnusableError: a `ValueError` and `StartError`, when the URL will not do.
@@ -129,7 +129,7 @@ class HttpClient(Part):
             seconds=seconds,
             random=random or SystemRandom(),
         )
-        self._tries = Tries(self._attempts, max_body=max_body)
+        self._tries = Tries(self._attempts, max_body=max_body, reactor=reactor)
 
     @property
     def counts(self) -> dict[tuple[str, str], int]:
