@@ -51,7 +51,7 @@ class _Endpoints:
 
     def __init__(self, reactor: Any, address: Address, trust: Trust, timeout: float) -> None:
         self._reactor = reactor
-        self._where = f"{address.host}:{address.port}"
+        self._address = address
         self._trust = trust
         self._timeout = timeout
 
