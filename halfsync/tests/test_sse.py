@@ -76,7 +76,7 @@ def test_who_comes_back_gets_what_was_missed(stream):
 
 
 def test_an_id_that_is_no_text_is_no_event_of_ours(stream):
-    """What a client says it saw last may be any bytes: it gets all that is kept, as for what is too long ago."""
+    """What a client says it saw last may be any bytes: it gets all that is kept."""
     stream.publish("1")
     request = Request([b"events"])
     request.requestHeaders.setRawHeaders(b"last-event-id", [b"\xff\xfe"])

@@ -12,7 +12,7 @@ import pytest
 from flask import Flask, send_file
 
 import h2_tools
-from halfsync import Gateway, Mount, StaticFiles
+from halfsync import Gateway, Mount, StartError, StaticFiles
 from halfsync.testing import Client, InlineWorkers
 from http_tools import GET, Connection, parse
 
@@ -205,7 +205,7 @@ def test_what_is_not_below_the_root_is_not_there(client, path):
 
 @pytest.mark.parametrize("name", ["page.html", "img/index.html"])
 def test_what_becomes_a_link_between_two_looks_is_not_followed(folder, monkeypatch, name):
-    """Somebody else may write to the folder while it is served, and exchange a name for a link that leads away."""
+    """Who may write to the folder while it is served can exchange a name for a link that leads away."""
     (folder.parent / "index.html").write_text("outside")
     client = Client(StaticFiles(folder))
     resolve = Path.resolve
@@ -358,5 +358,6 @@ class Counting(FileIO):
 
 
 def test_no_folder_is_an_error_at_the_start(tmp_path):
-    with pytest.raises(ValueError, match="is no folder to serve files from"):
+    with pytest.raises(StartError, match="is no folder to serve files from") as caught:
         StaticFiles(tmp_path / "nowhere")
+    assert isinstance(caught.value, ValueError)

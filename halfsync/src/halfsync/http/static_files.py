@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 from urllib.parse import quote
 
 from halfsync.http.file_part import FilePart
+from halfsync.life.errors import UnusableError
 from halfsync.path_walk import open_by_steps
 
 if TYPE_CHECKING:
@@ -60,11 +61,11 @@ class StaticFiles:
         """Serve a folder: a path, or `importlib.resources.files("package") / "static"`.
 
         :param max_age: seconds for which clients need not ask again; 0: they ask each time, and get 304.
-        :raises ValueError: when there is no such folder.
+        :raises UnusableError: a `ValueError` and `StartError`, when there is no such folder.
         """
         self._root: Traversable = Path(root).resolve() if isinstance(root, (str, Path)) else root
         if not self._root.is_dir():
-            raise ValueError(f"{str(root)!r} is no folder to serve files from")
+            raise UnusableError(f"{str(root)!r} is no folder to serve files from")
         self._cache_control = f"public, max-age={max_age}" if max_age else "no-cache"
         self._tags: OrderedDict[str, tuple[tuple[int, ...], str]] = OrderedDict()
 
