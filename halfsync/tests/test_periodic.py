@@ -325,7 +325,7 @@ def test_a_drain_that_is_cut_says_so():
 
 
 def test_a_run_that_is_cancelled_is_told_as_that_whatever_it_says():
-    """What it awaits may have its own error for that, as a look-up of a name has: no failure is counted on."""
+    """What it awaits may have its own error for that, as a look-up of a name has."""
     clock = Clock()
 
     async def look_up():
@@ -334,9 +334,9 @@ def test_a_run_that_is_cancelled_is_told_as_that_whatever_it_says():
         except CancelledError:
             raise LookupError("there is no such name") from None
 
-    task = Periodic("look_up", 10, look_up, reactor=clock)
+    task = started(clock, look_up)
+    assert task.busy
     with capture_logs() as events:
-        Deferred.fromCoroutine(task.start())
         assert Deferred.fromCoroutine(task.stop()).called
     (event,) = events
     assert (event["event"], event["log_level"]) == ("task.cancelled", "warning")
