@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 from typing import Any
 
@@ -129,6 +130,26 @@ class ClientTest(TestCase):
             await self.client(port).get("/", deadline=0.3)
         assert "peer did not answer within 0.3 s" in str(caught.value)
         await peer.ended
+
+    async def test_who_did_not_answer_and_why_is_told(self):
+        """An error names the peer, the address and the reason, also when the deadline ends the tries."""
+        _, port = self.peer(lambda connection, _: connection.reset())
+        reset = f"127.0.0.1:{port}: "
+        with pytest.raises(Interrupted) as caught:
+            await self.client(port, retries=0).get("/")
+        assert str(caught.value).startswith(f"peer: {reset}")
+        closed = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+        nobody = closed.getHost().port
+        await closed.stopListening()
+        with pytest.raises(Unreachable, match=rf"^peer: 127\.0\.0\.1:{nobody}: .*refused"):
+            await self.client(nobody, retries=0).get("/")
+        late = self.client(nobody, retries=2)
+        # The first pause between tries is longer than all that the caller waits for.
+        late._attempts._pause = lambda _number: 60.0
+        with pytest.raises(
+            DeadlineExceeded, match=r"within 0\.5 s; the last try: 127\.0\.0\.1:\d+: .*refused"
+        ):
+            await late.get("/", deadline=0.5)
 
     async def test_a_passed_deadline_asks_nobody(self):
         """What the caller does not wait for any more is not done."""
@@ -266,6 +287,94 @@ class ClientTest(TestCase):
         _, port = self.peer(lambda connection, _: connection.answer(200, b"x" * 5_000_000))
         with pytest.raises(CallError):
             await self.client(port, max_body=1000).get("/")
+
+    async def test_nobody_gets_the_cookies_of_another_call(self):
+        """What a peer sets for one call is in its answer, and goes along with no later call."""
+        cookie = b"Set-Cookie: session=1\r\n"
+        peer, port = self.peer(lambda connection, _: connection.answer(200, b"", cookie))
+        client = self.client(port)
+        for _ in range(2):
+            assert (await client.get("/")).header("Set-Cookie") == "session=1"
+        assert not [head for head in peer.requests if b"cookie" in head.lower()]
+
+    async def test_a_head_without_an_end(self):
+        """An answer whose head, or whose interim answers, do not end holds 64 KiB; its connection ends."""
+        lines = b"HTTP/1.1 200 X\r\n" + b"X-A: %b\r\n" % (b"a" * 1000) * 200
+        folded = b"HTTP/1.1 200 X\r\nX-A: a\r\n" + b" %b\r\n" % (b"a" * 1000) * 200
+        for what in (lines, folded, b"HTTP/1.1 103 X\r\n\r\n" * 10_000):
+            peer, port = self.peer(lambda connection, _, what=what: connection.transport.write(what))
+            with pytest.raises(Interrupted, match="head of the answer is longer than 65536 bytes"):
+                await self.client(port, retries=0).get("/")
+            await peer.ended
+
+    async def test_a_large_body_behind_a_small_head_is_no_large_head(self):
+        """The bound on heads is not one on bodies, also on a connection that is used again."""
+        _, port = self.peer(lambda connection, _: connection.answer(200, b"x" * 300_000))
+        client = self.client(port)
+        for _ in range(3):
+            assert len((await client.get("/")).body) == 300_000
+
+    async def test_a_status_that_is_none(self):
+        """A status of more than three digits breaks the protocol."""
+        peer, port = self.peer(lambda connection, _: connection.answer(99999, b"x" * 300_000))
+        with pytest.raises(Interrupted, match="three digits"):
+            await self.client(port, retries=0).get("/")
+        await peer.ended
+
+    async def test_gzip_is_undone(self):
+        """gzip, of several members too, is undone, and named no more; a HEAD may name it without a body."""
+        body = gzip.compress(b"one, ") + gzip.compress(b"two" * 100_000)
+        coded = b"Content-Encoding: gzip\r\n"
+
+        def behave(connection, head):
+            connection.answer(200, b"" if head.startswith(b"HEAD") else body, coded)
+
+        peer, port = self.peer(behave)
+        client = self.client(port)
+        for _ in range(2):
+            answer = await client.get("/")
+            assert answer.body == b"one, " + b"two" * 100_000
+            assert (answer.header("Content-Encoding"), answer.header("Content-Length")) == (None, None)
+        assert (await client.request("HEAD", "/")).body == b""
+        assert b"Accept-Encoding: gzip" in peer.requests[0]
+
+    async def test_a_gzip_bomb(self):
+        """Little that stands for much is undone as it is taken: the caller's memory is bounded as ever."""
+        bomb = gzip.compress(bytes(100_000_000))
+        _, port = self.peer(lambda connection, _: connection.answer(200, bomb, b"Content-Encoding: gzip\r\n"))
+        client = self.client(port)
+        with pytest.raises(CallError, match="more than 16777216 bytes"):
+            await client.get("/")
+        response = await client.open("GET", "/")
+        taken = 0
+        async for piece in response.body:
+            assert len(piece) <= 64 * 1024
+            taken += len(piece)
+        assert taken == 100_000_000
+
+    async def test_what_is_coded_twice_is_undone_once(self):
+        """One coding is asked for; what has two reaches its reader with the other, as its head says."""
+        once = gzip.compress(b"hello")
+        _, port = self.peer(
+            lambda connection, _: connection.answer(
+                200, gzip.compress(once), b"Content-Encoding: gzip\r\nContent-Encoding: gzip\r\n"
+            )
+        )
+        answer = await self.client(port).get("/")
+        assert (answer.body, answer.header("Content-Encoding")) == (once, "gzip")
+
+    async def test_a_gzip_that_is_none_or_has_no_end(self):
+        """No one takes a part, or nothing, for the whole: neither ends as an answer."""
+        whole = gzip.compress(b"hello" * 1000)
+        for body in (b"hello", whole[:-9], whole + b"more", whole + whole[:-1]):
+            peer, port = self.peer(
+                lambda connection, _, body=body: connection.answer(200, body, b"Content-Encoding: gzip\r\n")
+            )
+            client = self.client(port, retries=1)
+            with pytest.raises(Interrupted, match="gzip"):
+                await client.get("/")
+            assert len(peer.requests) == 2
+            assert client.places.taken == 0
 
     async def test_a_slow_reader_holds_little(self):
         """While the reader waits, the peer is not read: of 50 MB at most a few hundred KiB are held."""

@@ -18,11 +18,13 @@ from twisted.conch.insults.insults import ServerProtocol
 from twisted.conch.recvline import HistoricRecvLine
 from twisted.conch.ssh.channel import SSHChannel
 from twisted.internet import reactor
-from twisted.internet.protocol import Protocol
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.tcp import Server
 from twisted.internet.testing import StringTransport
 from twisted.logger import Logger
 from twisted.python.systemd import ListenFDs
+from twisted.web.client import HTTPConnectionPool
 
 from halfsync import _twisted
 from sample_rpc.ttypes import Part
@@ -60,6 +62,31 @@ def test_a_line_of_the_history_is_delivered():
     editor.handle_UP()
     editor.handle_DOWN()
     assert delivered == [b"second", b"first", b"second"]
+
+
+def test_a_pool_connects_by_another_factory():
+    """`_factory` of a pool of the HTTP client makes a connection; it gets what hears that one is free."""
+    made = []
+
+    class Connections(Factory):
+        """Notes what it is made with."""
+
+        def __init__(self, free, name) -> None:
+            made.append((free, name))
+
+    class Endpoint:
+        """Takes note of the factory."""
+
+        def connect(self, factory):
+            made.append(factory)
+            return Deferred()
+
+    pool = HTTPConnectionPool(reactor)
+    _twisted.connects_by(pool, Connections)
+    pool.getConnection("key", Endpoint())
+    (free, _), factory = made
+    assert callable(free)
+    assert type(factory) is Connections
 
 
 def test_waiting_counts_what_was_written_and_not_sent():

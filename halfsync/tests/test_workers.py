@@ -15,7 +15,6 @@ import pytest
 from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -162,9 +161,72 @@ class WorkersTest(TestCase):
             for gate in gates:
                 gate.go.set()
             await pool.drain()
-            # A call has ended a moment before its thread waits for the next one.
-            while len(pool._idle) < len(pool._workers):
-                await deferLater(reactor, 0.01)
+
+    async def test_one_call_after_the_other_needs_no_queue(self):
+        """Who has the result may ask for the next call at once: the thread was free before it came."""
+        pool = self.pool(threads=1, queue=0)
+
+        class SlowToEnd:
+            def run(self, call):
+                call()
+                threading.Event().wait(0.05)
+
+        with mock.patch.object(worker_threads, "copy_context", SlowToEnd):
+            assert [await pool.run(abs, number) for number in range(3)] == [0, 1, 2]
+
+    async def test_a_thread_that_has_not_come_to_its_call_yet_is_a_place(self):
+        """Threads take a while to run: as many calls are taken as there are threads and places."""
+        slow, go = threading.Event(), threading.Event()
+        self.addCleanup(go.set)
+        pool = self.pool(threads=2, queue=1)
+        taking = pool._jobs.take
+
+        def take(expired):
+            slow.set()
+            go.wait(10)
+            return taking(expired)
+
+        with mock.patch.object(pool._jobs, "take", take):
+            first = pool.run(abs, -1)
+            await deferToThread(slow.wait, 10)
+            others = [pool.run(abs, -2), pool.run(abs, -3)]
+            with pytest.raises(Busy):
+                await pool.run(abs, -4)
+            go.set()
+            assert [await each for each in (first, *others)] == [1, 2, 3]
+
+    async def test_a_drain_overlooks_no_call_that_a_thread_has_just_taken(self):
+        """It waits no more in the queue, and the thread does not say yet that it holds it."""
+        taken, go = threading.Event(), threading.Event()
+        self.addCleanup(go.set)
+        pool = self.pool(threads=1)
+        taking = pool._jobs.take
+
+        def take(expired):
+            job = taking(expired)
+            taken.set()
+            go.wait(10)
+            return job
+
+        with mock.patch.object(pool._jobs, "take", take):
+            result = pool.run(abs, -1)
+            await deferToThread(taken.wait, 10)
+            assert (pool.waiting, pool.busy) == (0, 0)
+            drained = Deferred.fromCoroutine(pool.drain())
+            assert not drained.called
+            go.set()
+            await drained
+            assert await result == 1
+
+    async def test_a_drain_ends_when_the_last_that_waits_is_not_made(self):
+        """No call ends behind it, by which the end would be noticed."""
+        pool = self.pool(threads=1)
+        assert await pool.run(abs, -1) == 1
+        await pool.drain()
+        pool.submit(self.fail, "never", deadline=0.0)
+        drained = Deferred.fromCoroutine(pool.drain())
+        assert not drained.called
+        await drained
 
     async def test_a_call_that_gets_on_may_get_stuck_all_the_same(self):
         """It has the time of its last step; only one that says that it waits for its client has none."""

@@ -32,26 +32,25 @@ class Busy(Exception):  # noqa: N818  a state of the pool, not an error of anybo
 class DeferredCall(Generic[T]):
     """A call in a thread whose result comes back as a Deferred."""
 
-    __slots__ = ("deferred", "function", "in_reactor")
+    __slots__ = ("_result", "deferred", "function")
 
-    def __init__(self, in_reactor: Callable[..., None], function: Callable[[], T]) -> None:
-        self.in_reactor = in_reactor
+    def __init__(self, function: Callable[[], T]) -> None:
         self.function = function
         self.deferred: defer.Deferred[T] = defer.Deferred()
+        self._result: T | failure.Failure
 
     def __call__(self) -> None:
         """Make the call, in a thread."""
-        result: T | failure.Failure
         try:
-            result = self.function()
+            self._result = self.function()
         except BaseException:  # noqa: BLE001  SystemExit, too, belongs to who asked for the call
-            result = failure.Failure()
-        self.in_reactor(self._fire, result)
+            self._result = failure.Failure()
 
-    def _fire(self, result: T | failure.Failure) -> None:
+    def deliver(self) -> None:
+        """Hand the result to who asked for it."""
         # It may have been cancelled meanwhile.
         if not self.deferred.called:
-            self.deferred.callback(result)
+            self.deferred.callback(self._result)
 
     def discard(self) -> None:
         """Tell whatever waits that the call will not be made."""

@@ -35,7 +35,8 @@ INTERVAL = 0.5
 class Job:
     """A call that waits.
 
-    Its call may have the methods `expire`, `discard`, and `share`: by what its client is told from others.
+    Its call may have the methods `expire`, `discard`, `deliver`: to be told in the reactor that it has ended,
+    and `share`: by what its client is told from others.
 
     :param deadline: on the monotonic clock; the answer is of no use after it.
     :param critical: whether it is made before others.

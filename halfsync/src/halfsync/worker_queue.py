@@ -70,8 +70,9 @@ class CallQueue:
         """Of these."""
         self._lines = Lines()
         self._lock = Lock()
-        self._made = 0
-        self._made_before = 0
+        self.taken = 0
+        """How many calls threads have taken to make; changed with the lock that they leave the queue with."""
+        self._taken_before = 0
         """At the last look for progress."""
         self._timer: Any = None
         """Looks for progress while there is more than there is place for."""
@@ -127,7 +128,7 @@ class CallQueue:
             if dropped is None and not waits:
                 return job, "full"
             if self._timer is None:
-                self._made_before = self._made
+                self._taken_before = self.taken
                 self._timer = self._reactor.callLater(PATIENCE, self._look_for_progress)
         lines.add(job, client)
         return dropped, "displaced"
@@ -190,12 +191,12 @@ class CallQueue:
         self._timer = None
         dropped = []
         with self._lock:
-            while self._made == self._made_before and len(self) - len(self._critical) > self._room():
+            while self.taken == self._taken_before and len(self) - len(self._critical) > self._room():
                 line = self._lines.longest()
                 if line is None:
                     break
                 dropped.append(self._lines.drop(line, newest=True))
-            self._made_before = self._made
+            self._taken_before = self.taken
             if self._lines.size + len(self._first) > self._room():
                 self._timer = self._reactor.callLater(PATIENCE, self._look_for_progress)
         for job in dropped:
@@ -203,6 +204,11 @@ class CallQueue:
             job.tell("expire")
 
     # In any thread.
+
+    def unended(self, ended: int) -> int:
+        """Return how many calls wait or have been taken, but for so many; none is overlooked on its way."""
+        with self._lock:
+            return len(self) + self.taken - ended
 
     def take(self, expired: Callable[[Job], None]) -> Job | None:
         """Return the call that is to be made next, for a thread that is free; None when none waits.
@@ -217,9 +223,9 @@ class CallQueue:
                 except IndexError:
                     # Another thread was faster.
                     continue
-            reason = self._reason_against(job, now, late=late)
+                reason = self._reason_against(job, now, late=late)
+                self.taken += reason is None
             if reason is None:
-                self._made += 1
                 return job
             self.refusals.add(reason)
             expired(job)

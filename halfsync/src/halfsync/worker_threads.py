@@ -41,11 +41,13 @@ HANDSHAKE = 0.001
 class Worker:
     """One thread; what it holds is written by itself alone and read by anyone."""
 
-    __slots__ = ("done", "held", "progressed", "thread", "wake")
+    __slots__ = ("done", "ended", "held", "progressed", "thread", "wake")
 
     def __init__(self) -> None:
         self.thread: Thread
         self.held: tuple[Label, float] | None = None
+        self.ended = 0
+        """How many of the calls that it took have ended."""
         self.progressed = 0.0
         """When its call last got on; `inf` while it waits for somebody else."""
         self.wake = Lock()
@@ -93,6 +95,16 @@ class Threads:
     def busy(self) -> int:
         """How many threads hold something."""
         return sum(worker.held is not None for worker in self._workers)
+
+    @property
+    def ended(self) -> int:
+        """How many calls have been made."""
+        return sum(worker.ended for worker in self._workers)
+
+    @property
+    def unended(self) -> int:
+        """How many calls wait or are made: `busy` overlooks one that a thread is about to make."""
+        return self._jobs.unended(self.ended)
 
     def in_reactor(self, function: Callable[..., object], *args: object) -> None:
         """Make a call in the reactor's thread, after those asked for before it; for any thread.
@@ -193,7 +205,7 @@ class Threads:
         return True
 
     def _check_empty(self) -> None:
-        if not (self._jobs or self.busy):
+        if not self.unended:
             waiting, self._empty = self._empty, []
             for each in waiting:
                 each.callback(None)
@@ -233,6 +245,8 @@ class Threads:
 
     def _expired(self, job: Job) -> None:
         self.in_reactor(job.tell, "expire")
+        if self._empty:
+            self.in_reactor(self._check_empty)
 
     def _work(self, worker: Worker) -> None:
         if not self._share.turns:
@@ -248,9 +262,15 @@ class Threads:
             except BaseException:
                 label = job.label() if callable(job.label) else job.label
                 log.exception("workers.call_failed", label=label)
+            deliver = getattr(job.call, "deliver", None)
             # A thread that waits must not keep the last request and its body alive.
             del job
             worker.held = None
+            worker.ended += 1
+            if deliver is not None:
+                # Not before this thread is free: who gets the result may ask for the next call at once.
+                self.in_reactor(deliver)
+                del deliver
             if self._empty:
                 self.in_reactor(self._check_empty)
 

@@ -109,8 +109,9 @@ class WorkerPool(Threads, Part):
         """Have a thread make the call; for the reactor's thread.
 
         An error that the call raises is logged; its result is dropped.
-        A call that will not be made is told so in the reactor, by the method that it may have:
-        `discard` when the pool stops, `expire` when it has waited for longer than `queue_timeout`.
+        A call is told in the reactor what becomes of it, by the method that it may have: `deliver` when it
+        has ended and its thread is free, and when it will not be made `discard`, as the pool stops,
+        or `expire`, as it has waited for longer than `queue_timeout`.
         :param label: what to show for the thread while it is held.
         :param patient: whether to wait for a place for as long as the queue moves; then it has `expire`.
         :param deadline: on the monotonic clock; past it the call is not made, and told to `expire`.
@@ -133,9 +134,7 @@ class WorkerPool(Threads, Part):
             when the pool stops before the call was made, with Busy when it waited too long.
         :raises Busy: when there is no thread and no place to wait.
         """
-        call: DeferredCall[T] = DeferredCall(
-            self.in_reactor, partial(copy_context().run, fn, *args, **kwargs)
-        )
+        call: DeferredCall[T] = DeferredCall(partial(copy_context().run, fn, *args, **kwargs))
         self.submit(call, getattr(fn, "__qualname__", repr(fn)))
         return call.deferred
 
@@ -210,7 +209,7 @@ class WorkerPool(Threads, Part):
 
         Work is still taken: the requests that a drain is for need threads.
         """
-        if self._jobs or self.busy:
+        if self.unended:
             empty: defer.Deferred[None] = defer.Deferred(self._empty.remove)
             self._empty.append(empty)
             # A thread may have ended its call before it could see that somebody waits.
@@ -227,9 +226,10 @@ class WorkerPool(Threads, Part):
         self._stuck.stop()
         for job in self._jobs.empty():
             job.tell("discard")
+        self._check_empty()
         while self._idle:
             self._idle.pop().wake.release()
-        if self.busy:
+        if self.unended:
             drained = defer.Deferred.fromCoroutine(self.drain())
             drained.addTimeout(STOPPING, self._reactor)
             with suppress(Exception):
@@ -237,7 +237,7 @@ class WorkerPool(Threads, Part):
 
     def _places(self) -> int:
         """Return how many calls may be in the queue: those that will have a thread, and those that wait."""
-        return self.queue + len(self._idle) + self.threads - len(self._workers)
+        return self.queue + self.threads - (self._jobs.taken - self.ended)
 
     def _all_stuck(self, reason: str) -> None:
         if self._exit_when_stuck:

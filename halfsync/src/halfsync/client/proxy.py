@@ -94,6 +94,6 @@ def _begin(response: StreamedResponse, request: Any) -> None:
     for name, values in response.headers.getAllRawHeaders():
         if name.lower() not in HOP_BY_HOP:
             request.responseHeaders.setRawHeaders(name, values)
-    if isinstance(response.raw.length, int) and request.method != b"HEAD":
+    if isinstance(response.raw.length, int) and not response.body.is_decoded and request.method != b"HEAD":
         # twisted.web's client takes Content-Length out of the headers.
         request.responseHeaders.setRawHeaders(b"content-length", [b"%d" % response.raw.length])

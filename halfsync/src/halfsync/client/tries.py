@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from halfsync.client.attempts import Verdict
 from halfsync.client.body import BodyReader
+from halfsync.client.coding import undone
 from halfsync.client.errors import CallError, Interrupted
 from halfsync.client.requests import Response, StreamedResponse
 
@@ -26,9 +27,10 @@ AGAIN = frozenset({502, 503, 504})
 class Tries:
     """Makes HTTP calls to one peer."""
 
-    def __init__(self, attempts: Attempts[Connector], *, max_body: int) -> None:
+    def __init__(self, attempts: Attempts[Connector], *, max_body: int, reactor: Any) -> None:
         self.attempts = attempts
         self._max_body = max_body
+        self._reactor = reactor
 
     async def head(self, request: Request, headers: Headers) -> StreamedResponse:
         """Return the answer once its head is here; whoever asked reads its body, or aborts it."""
@@ -78,8 +80,8 @@ class Tries:
         def done(ok: bool) -> None:  # noqa: FBT001  BodyReader calls it
             attempt.end(None if ok and raw.code < 500 else Interrupted())
 
-        body = BodyReader(done)
-        raw.original.deliverBody(body) if hasattr(raw, "original") else raw.deliverBody(body)
+        body = BodyReader(done, coding=undone(raw.headers), reactor=self._reactor)
+        raw.deliverBody(body)
         return StreamedResponse(raw.code, raw.headers, body, raw)
 
 
