@@ -203,6 +203,29 @@ def test_what_is_not_below_the_root_is_not_there(client, path):
     assert (answer.status, answer.text) == (404, "Not Found\n")
 
 
+@pytest.mark.parametrize("name", ["page.html", "img/index.html"])
+def test_what_becomes_a_link_between_two_looks_is_not_followed(folder, monkeypatch, name):
+    """Who may write to the folder while it is served can exchange a name for a link that leads away."""
+    (folder.parent / "index.html").write_text("outside")
+    client = Client(StaticFiles(folder))
+    resolve = Path.resolve
+
+    def exchanged(path, *, strict=False):
+        real = resolve(path, strict=strict)
+        first = folder / name.partition("/")[0]
+        if first.exists() and not first.is_symlink():
+            first.rename(folder / "old")
+            first.symlink_to(folder.parent if "/" in name else folder.parent / "outside.txt")
+        return real
+
+    for variant in (".br", ".zst", ".gz"):
+        assert not (folder / (name + variant)).exists()
+    monkeypatch.setattr(Path, "resolve", exchanged)
+    assert client.get("/" + name).status == 404
+    monkeypatch.undo()
+    assert (folder / name).read_text() == "outside"
+
+
 def test_a_folder_without_an_index_costs_no_descriptor(folder):
     """It is not there, and a client that asks for it again and again takes nothing from anybody."""
     (folder / "empty").mkdir()
