@@ -92,7 +92,7 @@ clean: ## remove what was made, caches included
 setup:
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found. Install one (Debian, Ubuntu: apt install python3 \
 	python3-venv), or say where it is: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
+	@test "$$("$(PYTHON)" -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null)" = True || { echo \
 	"$(PYTHON) is no Python >= 3.11: say where one is: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments. \
 	Debian, Ubuntu: apt install python3-venv" >&2; exit 1; }

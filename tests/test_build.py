@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -250,19 +251,23 @@ def test_tool_names_are_refused_as_package_names(baked: Path) -> None:
     assert candidates - pre_gen_project.TOOLS - pre_gen_project.DEPENDENCIES == set()
 
 
-@pytest.mark.parametrize("gone", ["venv", "python"])
+@pytest.mark.parametrize("gone", ["venv", "python", "anything"])
 def test_what_is_missing_is_said(bake: Bake, tmp_path: Path, gone: str) -> None:
     """Without a Python that can make environments, make says what to install."""
     project = bake(tmp_path)
     python = tmp_path / "python"
-    answer = "exit 1" if gone == "python" else 'case "$2" in *ensurepip*) exit 1;; esac'
+    answer = {
+        "venv": f'case "$2" in *ensurepip*) exit 1;; *) exec {sys.executable} "$@";; esac',
+        "python": "exit 1",
+        "anything": "exit 0",  # make PYTHON=/bin/true
+    }[gone]
     python.write_text(f"#!/bin/sh\n{answer}\n")
     python.chmod(0o755)
     run = subprocess.run(
         ["make", f"PYTHON={python}", "run"], cwd=project, capture_output=True, text=True, check=False
     )
     assert run.returncode != 0
-    assert {"venv": "apt install python3-venv", "python": "is no Python >= 3.11"}[gone] in run.stderr
+    assert ("apt install python3-venv" if gone == "venv" else f"{python} is no Python >= 3.11") in run.stderr
     assert not (project / ".tools").exists()
 
 

@@ -6,7 +6,7 @@ import threading
 from queue import SimpleQueue
 
 import pytest
-from structlog.contextvars import bound_contextvars, get_contextvars
+from structlog.contextvars import bound_contextvars, get_contextvars, merge_contextvars
 from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -61,12 +61,13 @@ class BackgroundTest(TestCase):
         await self.background.drain()
 
     async def test_an_error_is_in_the_log(self):
-        """It is nobody's to catch."""
+        """It is nobody's to catch; the event names the request that it was for."""
 
         def fail() -> None:
             raise KeyError("x")
 
-        with capture_logs() as events:
-            self.background.start_soon(fail)
+        with capture_logs(processors=[merge_contextvars]) as events:
+            with bound_contextvars(request_id="r-1"):
+                self.background.start_soon(fail)
             await self.background.drain()
-        assert [event["event"] for event in events] == ["background.failed"]
+        assert [(event["event"], event["request_id"]) for event in events] == [("background.failed", "r-1")]

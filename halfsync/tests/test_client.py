@@ -131,6 +131,26 @@ class ClientTest(TestCase):
         assert "peer did not answer within 0.3 s" in str(caught.value)
         await peer.ended
 
+    async def test_who_did_not_answer_and_why_is_told(self):
+        """An error names the peer, the address and the reason, also when the deadline ends the tries."""
+        _, port = self.peer(lambda connection, _: connection.reset())
+        reset = f"127.0.0.1:{port}: "
+        with pytest.raises(Interrupted) as caught:
+            await self.client(port, retries=0).get("/")
+        assert str(caught.value).startswith(f"peer: {reset}")
+        closed = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+        nobody = closed.getHost().port
+        await closed.stopListening()
+        with pytest.raises(Unreachable, match=rf"^peer: 127\.0\.0\.1:{nobody}: .*refused"):
+            await self.client(nobody, retries=0).get("/")
+        late = self.client(nobody, retries=2)
+        # The first pause between tries is longer than all that the caller waits for.
+        late._attempts._pause = lambda _number: 60.0
+        with pytest.raises(
+            DeadlineExceeded, match=r"within 0\.5 s; the last try: 127\.0\.0\.1:\d+: .*refused"
+        ):
+            await late.get("/", deadline=0.5)
+
     async def test_a_passed_deadline_asks_nobody(self):
         """What the caller does not wait for any more is not done."""
         peer, port = self.peer(lambda connection, _: connection.answer())

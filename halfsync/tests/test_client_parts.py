@@ -15,9 +15,12 @@ from halfsync.client.breaker import Breaker
 from halfsync.client.budget import RetryBudget
 from halfsync.client.errors import NoAddress, Overloaded
 from halfsync.client.fake import FakePeer
+from halfsync.client.http import HttpClient
 from halfsync.client.latencies import Latencies
 from halfsync.client.places import Places
 from halfsync.client.requests import Request
+from halfsync.client.trust import Trust
+from halfsync.life.errors import StartError
 
 A, B, C = (Address(f"192.0.2.{n}", 80) for n in (1, 2, 3))
 
@@ -258,6 +261,30 @@ class TestRequests:
             Request.made("POST", "/", data=b"", json={})
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "orders", "orders:8080", "ftp://orders", "http://", "http://orders:99999", "http://orders:x"),
+        *("http://orders/path", "http://orders?x=1", "http://orders#x", "http://[::1"),
+    ],
+)
+def test_a_url_that_will_not_do_ends_a_start_by_a_line(url):
+    """It names the peer, the value, and what would be right; a test sees the `ValueError` of any argument."""
+    with pytest.raises(
+        StartError, match=r"^shop: '.*' is no URL of a peer; write scheme, host and port"
+    ) as caught:
+        HttpClient("shop", url, reactor=None)
+    assert repr(url) in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_a_file_of_certificates_that_is_none_ends_a_start_by_a_line(tmp_path):
+    """The line names it."""
+    for trust in (Trust(ca_file=str(tmp_path)), Trust(certificate=str(tmp_path / "none"))):
+        with pytest.raises(StartError, match=f"^'{tmp_path}.*no PEM file that can be used"):
+            trust.options("orders")
+
+
 class TestFakePeer:
     """A peer for tests."""
 
@@ -268,7 +295,30 @@ class TestFakePeer:
         peer.answers("GET", "/1?a=b", json={"n": 1})
         assert peer.blocking.get("/1", params={"a": "b"}).status == 503
         assert [peer.blocking.get("/1?a=b").json()["n"] for _ in range(2)] == [1, 1]
-        assert [each.target for each in peer.requests] == ["/1?a=b"] * 3
+        assert [each.target for each in peer.calls] == ["/1?a=b"] * 3
+
+    def test_it_is_what_it_stands_for(self):
+        """It may be a part of a process, and everything that takes an `HttpClient` takes it."""
+        peer = FakePeer()
+        assert isinstance(peer, HttpClient)
+        assert (peer.requests(), peer.problems()) == ([], [])
+        assert all(metric.name for metric in peer.metrics())
+
+    def test_bodies_in_pieces(self):
+        """`open`, `pieces` and the blocking `pieces` give what `answers` said, however long it is."""
+        peer, body = FakePeer(), b"x" * 1_000_000
+        peer.answers("GET", "/", body=body)
+        with peer.blocking.pieces("GET", "/") as (status, pieces):
+            assert (status, b"".join(pieces)) == (200, body)
+
+        async def read() -> tuple[int, bytes, bytes]:
+            response = await peer.open("GET", "/")
+            opened = b"".join([piece async for piece in response.body])
+            return response.status, opened, b"".join([piece async for piece in peer.pieces("/")])
+
+        got: list[tuple[int, bytes, bytes]] = []
+        Deferred.fromCoroutine(read()).addCallback(got.append)
+        assert got == [(200, body, body)]
 
     def test_what_was_not_said_fails_the_test(self):
         with pytest.raises(AssertionError, match="no answer to GET /x"):

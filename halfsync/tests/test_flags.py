@@ -464,6 +464,35 @@ def test_help_lists_every_flag_with_type_default_meaning_and_environment_name(we
     assert printed(capsys, ["-help"]) == text
 
 
+def test_help_says_how_each_type_is_written(own_flags, capsys):
+    """A list by its separator, a switch of the library's own like any other."""
+
+    @flags.declare(flag.namespace("shop"))
+    class FLAGS:
+        kinds = flag.List(flag.String, ",", "x", default=["a", "b"])
+        ports = flag.List(flag.Int, " ", "x", default=[1])
+        loud = flag.Bool("x", default=False)
+
+    text = printed(capsys, ["--help"])
+    assert "--shop.kinds=<text,...>  (default a,b)" in text
+    assert "--shop.ports=<whole number ...>  (default 1)" in text
+    assert "--shop.loud=<true|false>  (default false)" in text
+    assert "--probe=<true|false>" in text or "--probe" not in text
+
+
+@pytest.mark.parametrize("value", ["1GB", "10MiB", "1.5", ""])
+def test_a_size_with_a_unit_is_told_what_would_be_right(own_flags, capsys, value):
+    @flags.declare(flag.namespace("shop"))
+    class FLAGS:
+        room = flagtypes.Size("x", default=1)
+        every = flagtypes.Seconds("x", default=1)
+
+    assert refused(capsys, [f"--shop.room={value}", "--shop.every=1m"]) == [
+        f"--shop.room: {value!r} is no whole number of bytes; write it without a unit (command line)",
+        "--shop.every: '1m' is no number of seconds; write it without a unit (command line)",
+    ]
+
+
 @pytest.mark.parametrize("argv", [["--help=yes"], ["--version=false", "--help=1"], ["--help=T"]])
 def test_every_yes_asks_for_help(web, capsys, argv):
     """oscar takes many words for true, and none of them starts the service instead."""
@@ -635,11 +664,12 @@ def test_a_variable_that_only_shares_the_prefix_is_not_ours(web, tasks, name):
         "HELLO_SERVICE_WEB_THREADSS",
         "HELLO_SERVICE_TASK_URL",
         "HELLO_SERVICE_TASKX_URL",
+        "HELLO_SERVICE_TAKSS_URL",
         "HELLO_SERVICE_HELP",
     ],
 )
 def test_a_variable_that_is_almost_ours_is_refused(web, tasks, capsys, name):
-    """Of a group that there is, or one letter off."""
+    """Of a group that there is, or one letter off, or two that stand in the other order."""
     (line,) = refused(capsys, environ={name: "x"})
     assert line.startswith(f"{name}: no flag has this environment name")
 

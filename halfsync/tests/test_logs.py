@@ -897,6 +897,24 @@ class TestFile:
         assert self.started(shared / "plain") == (0, "")
         assert (shared / "plain").exists()
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+    def test_a_file_of_others_in_their_folder_is_not_written_to(self, tmp_path):
+        """Whoever laid it there first would read the log, and could change it; root's is taken, and ours."""
+        shared = tmp_path / "shared"
+        shared.mkdir()
+        path = shared / "log"
+        path.touch()
+        os.chown(path, 4321, 4321)
+        assert self.started(path) == (0, "")
+        size = path.stat().st_size
+        shared.chmod(0o777)
+        code, said = self.started(path)
+        assert code == 1
+        assert f"--log.file: '{path}': a file of uid 4321 in a folder that others can write to" in said
+        assert path.stat().st_size == size
+        os.chown(path, 0, 0)
+        assert self.started(path) == (0, "")
+
     def test_a_fifo_that_nobody_reads_is_found(self, tmp_path):
         """At the start, in one line; with a reader it is a log like any other."""
         path = tmp_path / "fifo"

@@ -345,6 +345,98 @@ class TestResources:
         reply = parse(Connection(resource=Page()).send(GET))
         assert (reply.status, reply.reason, reply.headers["X"]) == (404, "no X: y  more", None)
 
+    @pytest.mark.parametrize("pieces", [1, 7])
+    def test_a_body_longer_than_its_length_is_trimmed(self, pieces):
+        """A client would take what is more for the next response."""
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_GET(self, request):
+                request.setHeader("Content-Length", "3")
+                for _ in range(pieces):
+                    request.write(b"abcdHTTP/1.1 200 OK\r\n\r\n")
+                request.finish()
+                return NOT_DONE_YET
+
+        connection = Connection(resource=Page())
+        for _ in range(2):
+            with capture_logs() as logs:
+                assert connection.send(GET).endswith(b"\r\n\r\nabc")
+            assert [(each["event"], each["declared"]) for each in logs] == [("http.body_trimmed", 3)]
+        assert connection.open
+        response = Client(resource=Page()).request()
+        assert (response.body, response.ended, response.reset) == (b"abc", True, None)
+
+    @pytest.mark.parametrize("body", [b"", b"ab"])
+    def test_a_body_shorter_than_its_length_breaks_off(self, body):
+        """A client that waits for the rest would take the next response for it."""
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_GET(self, request):
+                request.setHeader("Content-Length", "3")
+                request.write(body)
+                request.finish()
+                return NOT_DONE_YET
+
+        connection = Connection(resource=Page())
+        with capture_logs() as logs:
+            connection.send(GET)
+        assert [(each["event"], each["sent"]) for each in logs] == [("http.body_short", len(body))]
+        assert connection.transport.disconnected
+        # A HEAD has no body, whatever its length.
+        head = Connection(resource=Page())
+        assert b"Content-Length: 3\r\n" in head.send(b"HEAD" + GET.removeprefix(b"GET"))
+        assert head.open
+
+    @pytest.mark.parametrize("code", [205, 304])
+    def test_a_body_where_there_is_none(self, code):
+        """It is dropped, in whatever pieces it is written."""
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_GET(self, request):
+                request.setResponseCode(code)
+                request.write(b"never")
+                request.write(b"ever")
+                request.finish()
+                return NOT_DONE_YET
+
+        assert Connection(resource=Page()).send(GET).endswith(b"\r\n\r\n")
+
+    @pytest.mark.parametrize("code", [-5, 0, 100, 1000, 99999])
+    def test_a_status_that_is_none_is_500(self, code):
+        """A final status has three digits (RFC 9112 section 4)."""
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_GET(self, request):
+                request.setResponseCode(code)
+                return b"x"
+
+        with capture_logs() as logs:
+            assert parse(Connection(resource=Page()).send(GET)).status == 500
+        assert [(each["event"], each["status"]) for each in logs] == [("http.resource_failed", code)]
+
+    def test_control_characters_become_spaces(self):
+        """A field of the head says what a resource lets a client say, as far as HTTP can say it."""
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_GET(self, request):
+                request.setResponseCode(200, b"a\0b\x1fc\x7f")
+                request.setHeader(b"X-A", b"a\0b\x0bc\td\xe4")
+                return b"x"
+
+        reply = Connection(resource=Page()).send(GET)
+        assert reply.startswith(b"HTTP/1.1 200 a b c \r\n")
+        assert b"X-A: a b c\td\xe4\r\n" in reply
+
     def test_a_waiting_handler_is_in_flight(self):
         """An asynchronous request is seen while it waits, without a thread."""
         connection = self.app()

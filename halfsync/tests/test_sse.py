@@ -75,6 +75,24 @@ def test_who_comes_back_gets_what_was_missed(stream):
     assert join(stream, "1").sent.count(b"data:") == 3
 
 
+def test_an_id_that_is_no_text_is_no_event_of_ours(stream):
+    """What a client says it saw last may be any bytes: it gets all that is kept."""
+    stream.publish("1")
+    request = Request([b"events"])
+    request.requestHeaders.setRawHeaders(b"last-event-id", [b"\xff\xfe"])
+    stream.resource.render(request)
+    assert b"data: 1" in request.sent
+
+
+def test_a_head_takes_no_place(stream):
+    """It says what a GET would, and is over."""
+    request = Request([b"events"])
+    request.method = b"HEAD"
+    assert stream.resource.render(request) == b""
+    assert request.responseHeaders.getRawHeaders("content-type") == ["text/event-stream; charset=utf-8"]
+    assert stream.clients == 0
+
+
 def test_a_slow_client_is_cut_and_the_others_are_not(stream):
     """What waits for one client is bounded; until then nothing is lost for it."""
     slow, quick = join(stream), join(stream)

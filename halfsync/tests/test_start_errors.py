@@ -16,6 +16,7 @@ DOCUMENT = ROOT / "docs" / "start-errors.md"
 
 ERRORS = {
     "StartError",
+    "UnusableError",
     "ListenError",
     "EndpointError",
     "CertificateError",

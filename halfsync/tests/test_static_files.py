@@ -12,7 +12,7 @@ import pytest
 from flask import Flask, send_file
 
 import h2_tools
-from halfsync import Gateway, Mount, StaticFiles
+from halfsync import Gateway, Mount, StartError, StaticFiles
 from halfsync.testing import Client, InlineWorkers
 from http_tools import GET, Connection, parse
 
@@ -203,6 +203,29 @@ def test_what_is_not_below_the_root_is_not_there(client, path):
     assert (answer.status, answer.text) == (404, "Not Found\n")
 
 
+@pytest.mark.parametrize("name", ["page.html", "img/index.html"])
+def test_what_becomes_a_link_between_two_looks_is_not_followed(folder, monkeypatch, name):
+    """Who may write to the folder while it is served can exchange a name for a link that leads away."""
+    (folder.parent / "index.html").write_text("outside")
+    client = Client(StaticFiles(folder))
+    resolve = Path.resolve
+
+    def exchanged(path, *, strict=False):
+        real = resolve(path, strict=strict)
+        first = folder / name.partition("/")[0]
+        if first.exists() and not first.is_symlink():
+            first.rename(folder / "old")
+            first.symlink_to(folder.parent if "/" in name else folder.parent / "outside.txt")
+        return real
+
+    for variant in (".br", ".zst", ".gz"):
+        assert not (folder / (name + variant)).exists()
+    monkeypatch.setattr(Path, "resolve", exchanged)
+    assert client.get("/" + name).status == 404
+    monkeypatch.undo()
+    assert (folder / name).read_text() == "outside"
+
+
 def test_a_folder_without_an_index_costs_no_descriptor(folder):
     """It is not there, and a client that asks for it again and again takes nothing from anybody."""
     (folder / "empty").mkdir()
@@ -335,5 +358,6 @@ class Counting(FileIO):
 
 
 def test_no_folder_is_an_error_at_the_start(tmp_path):
-    with pytest.raises(ValueError, match="is no folder to serve files from"):
+    with pytest.raises(StartError, match="is no folder to serve files from") as caught:
         StaticFiles(tmp_path / "nowhere")
+    assert isinstance(caught.value, ValueError)

@@ -212,6 +212,18 @@ class TestHeaders:
     def test_well_formed_hosts(self, value):
         assert served(b"GET / HTTP/1.1\r\nHost: " + value + b"\r\n\r\n") == b"GET / %b " % value
 
+    def test_a_host_has_the_length_of_a_name_at_most(self):
+        """255 bytes (RFC 1035 section 2.3.4) and a port: what looks it up need not bound it."""
+        for host, status in ((b"a" * 255 + b":65535", None), (b"a" * 262, 400), (b"a." * 4000, 400)):
+            for head in (
+                b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n",
+                b"GET http://%b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            ):
+                if status is None:
+                    assert served(head % host)
+                else:
+                    assert refused(head % host) == status
+
     def test_bare_line_feeds_are_refused_at_once(self):
         """A client that ends its lines with them would wait for an answer until the deadline."""
         assert parse(Connection().send(b"GET / HTTP/1.1\nHost: a\n\n")).status == 400

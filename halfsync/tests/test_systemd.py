@@ -182,6 +182,47 @@ def test_a_life(manager: Manager):
         assert service.end()[0] == 0
 
 
+def test_a_reload_that_was_refused_is_in_the_status(manager: Manager, tmp_path):
+    """`systemctl status` says that what runs is not what stands in the files, until a reload takes all."""
+    file = tmp_path / "conf.ini"
+    file.write_text("")
+    code = """
+    class Prices(Part):
+        count = 0
+        def reload(self):
+            self.count += 1
+            return ["prices.csv: line 3 is none"] if self.count == 1 else None
+    class Broken(Part):
+        def reload(self):
+            if process.part("prices").count == 1:
+                raise KeyError("x")
+    def parts(made):
+        global process
+        process = made
+        process.add(Prices("prices"))
+        process.add(Broken("broken"))
+    main(parts)
+    """
+    with child(code, f"--config={file}", more_environ={"NOTIFY_SOCKET": manager.address}) as service:
+        service.wait_for("service.started")
+        assert manager.hear() == ["READY=1", "STATUS=listening on nothing"]
+        file.write_text("[log]\nlevel = loud\n")
+        service.signal(signal.SIGHUP)
+        assert manager.hear()[0] == "RELOADING=1"
+        ready, status = manager.hear()
+        assert ready == "READY=1"
+        assert status == (
+            "STATUS=listening on nothing; "
+            f"refused at HUP: --log.level: 'loud' is none of debug, info, warning, error (file {file}); "
+            "refused at HUP: prices.csv: line 3 is none; "
+            "refused at HUP: broken: a bug, whose traceback is in the log"
+        )
+        file.write_text("")
+        service.signal(signal.SIGHUP)
+        assert manager.hear()[0] == "RELOADING=1"
+        assert manager.hear() == ["READY=1", "STATUS=listening on nothing"]
+
+
 def test_a_reload_during_the_start_does_not_tell_that_it_is_done(manager: Manager):
     """Ready is told once, when every part is."""
     code = """

@@ -251,8 +251,9 @@ class Serving(TestCase):
 
             write(path, OTHER[0])
             with capture_logs() as events:
-                bound.tls.reload()
+                told = bound.tls.reload()
             (refused,) = events
+            assert told == refused["reason"]
             assert refused["event"] == "tls.reload_refused"
             assert refused["log_level"] == "error"
             assert str(path) == refused["path"]
@@ -268,7 +269,7 @@ class Serving(TestCase):
             write(path, OTHER[0])
             write(key, OTHER[1])
             with capture_logs() as events:
-                bound.tls.reload()
+                assert bound.tls.reload() is None
             assert [event["event"] for event in events] == ["tls.reloaded"]
             assert OTHER[0] == await self.shown(bound)
             await bound.close()

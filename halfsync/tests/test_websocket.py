@@ -35,7 +35,7 @@ from halfsync.http.bounds import Bounds
 from halfsync.http.part import HttpListener
 from halfsync.http.site import Site
 from halfsync.http.taken_over import A_PROTOCOL
-from halfsync.http.websocket import MAX_MESSAGE, SILENCE
+from halfsync.http.websocket import FRAMES, MAX_MESSAGE, SILENCE
 from halfsync.http.websocket_frames import Frames
 from halfsync.manhole.tools import Tools
 from halfsync.testing import Client
@@ -270,6 +270,36 @@ def test_a_key_is_16_bytes_in_base64(key):
         assert (answer.status, answer.text) == (400, "Sec-WebSocket-Key: 16 bytes in base64 are wanted\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Connection", "keep-alive"),
+        ("Host", "xn--a"),
+        ("Sec-WebSocket-Extensions", "\u00e4"),
+        ("Sec-WebSocket-Protocol", "\u00e4"),
+    ],
+)
+def test_what_wsproto_does_not_take_is_400(name, value):
+    """A client can write no traceback, and no error, into the log."""
+    with capture_logs() as logs:
+        answer = Client(WebSockets(None)).get("/", headers={**HANDSHAKE, name: value})
+    assert answer.status == 400
+    assert logs == []
+
+
+@pytest.mark.parametrize("origin", ["http://[::1", "http://]", "\u00e4", "", "null"])
+def test_an_origin_that_is_none_is_refused(origin):
+    """403, as for that of another host, and no traceback."""
+    with capture_logs() as logs:
+        assert Client(WebSockets(None)).get("/", headers={**HANDSHAKE, "Origin": origin}).status == 403
+    assert logs == []
+
+
+def test_only_a_get_opens_one():
+    """A HEAD is told so (RFC 6455 section 4.1)."""
+    assert Client(WebSockets(None)).request("HEAD", "/", headers=HANDSHAKE).status == 426
+
+
 def test_http2_has_none():
     """The answer says so, and the connection goes on."""
     client = h2_tools.Client(resource=WebSockets(None))
@@ -325,6 +355,8 @@ def test_the_silent_are_asked_and_the_dead_are_cut(monkeypatch):
 class Quiet:
     """A websocket's protocol that says nothing, on a connection in memory."""
 
+    messages = 0
+
     def negotiationStarted(self, transport):
         self.transport = transport
 
@@ -332,7 +364,7 @@ class Quiet:
         pass
 
     def bytesMessageReceived(self, data):
-        pass
+        self.messages += 1
 
     def connectionLost(self, reason):
         pass
@@ -346,7 +378,9 @@ def quiet(monkeypatch):
     """A websocket that is open, in memory; what waits for its client is what the test says."""
     for module in ("taken_over", "rate"):
         monkeypatch.setattr(f"halfsync.http.{module}.socket_of", lambda transport: transport)
-    connection = Connection(resource=WebSockets(Quiet()))
+    protocol = Quiet()
+    connection = Connection(resource=WebSockets(protocol))
+    connection.protocol = protocol
     connection.transport.unsent = 0
     lines = "".join(f"{name}: {value}\r\n" for name, value in HANDSHAKE.items())
     assert connection.send(f"GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode()).startswith(b"HTTP/1.1 101 ")
@@ -383,6 +417,42 @@ def test_what_is_in_buffers_counts_and_the_worst_is_cut(quiet, way):
     assert transport.disconnected
     transport.lost()
     assert (memory.taken, memory.holders(), quiet.site.connections) == (0, {}, 0)
+
+
+def test_many_frames_are_read_in_turns(quiet):
+    """A client that sends thousands in a piece leaves the reactor to others after each FRAMES of them.
+
+    Meanwhile nothing more is read of it, and what waits counts.
+    """
+    transport, turn = quiet.transport, quiet.site.context.reading_on._turn
+    websocket = transport.protocol
+    total = 10 * FRAMES + 1
+    data = frame(2, 0) * total + frame(2, 100)[:-1]
+    websocket.dataReceived(data)
+    turns = 1
+    while quiet.protocol.messages < total:
+        assert quiet.protocol.messages == turns * FRAMES
+        assert transport.producerState == "paused"
+        left = len(data) - turns * FRAMES * 6
+        assert quiet.site.context.memory.held_by(websocket) == A_PROTOCOL + left
+        turn()
+        turns += 1
+    assert turns == 11
+    assert transport.producerState == "producing"
+    websocket.dataReceived(b"\0")
+    assert quiet.protocol.messages == total + 1
+
+
+def test_one_that_ends_within_its_turns(quiet):
+    """What waits to be read is dropped with the connection, and given back."""
+    transport = quiet.transport
+    websocket = transport.protocol
+    websocket.dataReceived(frame(2, 0) * 10 * FRAMES)
+    websocket.connectionLost(None)
+    transport.lost()
+    quiet.clock.advance(0)
+    assert quiet.protocol.messages == FRAMES
+    assert quiet.site.context.memory.taken == 0
 
 
 def frame(opcode: int, length: int, *, fin: bool = True) -> bytes:

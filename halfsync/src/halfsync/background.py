@@ -75,7 +75,9 @@ class Background(WorkerPool):
             )
 
         done = Deferred.fromCoroutine(self._call(fn, args, kwargs))
-        done.addErrback(fail)
+        # It fires in whatever context the reactor has; the event names the request that wanted the work.
+        here = copy_context()
+        done.addErrback(lambda failure: here.run(fail, failure))
         done.addBoth(self._ended)
 
     def _ended(self, _: object) -> None:

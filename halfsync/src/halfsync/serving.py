@@ -112,7 +112,8 @@ def serve_wsgi(
 
     :param app: the application; its threads may block.
     :param factory: whether `app` makes the application, once the flags are parsed.
-    :param parts: adds parts of the service's own, which start after these, and stop before them.
+    :param parts: adds parts of the service's own. They start before `web` does, so that no request finds one
+        that has not started, and stop after it.
     :param beside: returns, by path, what else answers on the same listener: in the reactor what a `Mount`
         takes, `lambda process: {"/events": process.add(EventStream(...)).resource}`; in the same threads
         other WSGI applications, `StaticFiles` among them.
@@ -138,9 +139,9 @@ def serve_wsgi(
                 for path, given in beside(process).items()
             }
             root = Mount({"/": root, **below})
-        process.add(WebListener.from_flags(root, process.reactor))
         if parts is not None:
             parts(process)
+        process.add(WebListener.from_flags(root, process.reactor))
 
     return run(about, every, commands=commands, argv=argv)
 
@@ -184,7 +185,8 @@ def serve_resource(
 
     :param resource: a resource, or a klein application; it must not block.
     :param factory: whether `resource` makes it, once the flags are parsed.
-    :param parts: adds parts of the service's own, which start after these, and stop before them.
+    :param parts: adds parts of the service's own. They start before `web` does, so that no request finds one
+        that has not started, and stop after it.
     :param commands: as for `run`.
     :param argv: the arguments without the program's name; None for those of the process.
     :raises SystemExit: as `run` does.
@@ -197,9 +199,9 @@ def serve_resource(
         add_tools(process)
         made = cast("Callable[[], Any]", resource)() if factory else resource
         root = made.resource() if isinstance(made, KleinLike) else made
-        process.add(WebListener.from_flags(cast("WebResource", root), process.reactor))
         if parts is not None:
             parts(process)
+        process.add(WebListener.from_flags(cast("WebResource", root), process.reactor))
 
     return run(about, every, commands=commands, argv=argv)
 

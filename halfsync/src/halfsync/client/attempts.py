@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 
 from halfsync import deadline as deadlines
-from halfsync.client.errors import CircuitOpen, Interrupted, Unreachable
+from halfsync.client.errors import CircuitOpen, Interrupted, NoAddress, Overloaded, Unreachable
 from halfsync.deadline import DeadlineExceeded
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from random import Random
 
     from twisted.python.failure import Failure
@@ -65,6 +66,15 @@ class Attempt(Generic[C]):
         self._attempts.ended(self.member, self._kind, error)
 
 
+@contextmanager
+def _telling(failed: list[str]) -> Iterator[None]:
+    """Have a call that is cancelled say how its last try failed, for whoever cancelled it."""
+    try:
+        yield
+    except CancelledError:
+        raise CancelledError(*failed[-1:]) from None
+
+
 class Attempts(Generic[C]):
     """Makes calls to one peer; `C` is what reaches one address of it."""
 
@@ -105,7 +115,7 @@ class Attempts(Generic[C]):
         """Make a call with one deadline over all of its tries, which is never later than the caller's own.
 
         :param longest: seconds.
-        :raises DeadlineExceeded: when they are over; the call is cancelled.
+        :raises DeadlineExceeded: when they are over; the call is cancelled. It says how the last try failed.
         """
         with deadlines.within(longest, self.seconds):
             left = deadlines.remaining(self.seconds) or 0.0
@@ -122,14 +132,20 @@ class Attempts(Generic[C]):
         timer = self._reactor.callLater(left, expire)
         try:
             return await under_way
-        except CancelledError:
+        except CancelledError as cancelled:
             if not late:
                 # That says nothing of the peer.
                 self._breaker.abandon()
                 raise
             self.counts["call", "deadline"] += 1
             self._breaker.record(ok=False)
-            raise DeadlineExceeded(f"{self.name} did not answer within {left:.3g} s") from None
+            last = f"; the last try: {cancelled}" if str(cancelled) else ""
+            raise DeadlineExceeded(f"{self.name} did not answer within {left:.3g} s{last}") from None
+        except (Unreachable, Interrupted, Overloaded, NoAddress) as error:
+            # What fails below knows an address at most; several calls may share it.
+            if not str(error).startswith(self.name):
+                error.args = (f"{self.name}: {error}",)
+            raise
         finally:
             if timer.active():
                 timer.cancel()
@@ -155,31 +171,34 @@ class Attempts(Generic[C]):
             plain, once = once, lambda kind, tried: self._hedged(plain, kind, tried)
         self._budget.called()
         tried: list[Address] = []
-        for number in count():
-            self._require_closed()
-            try:
-                answer = await once("retry" if number else "first", tried)
-            except CancelledError:
-                raise
-            except (Unreachable, Interrupted) as error:
-                self._breaker.record(ok=False)
-                safe = idempotent or isinstance(error, Unreachable)
-                if not safe or not self._may_retry(number):
+        failed: list[str] = []
+        with _telling(failed):
+            for number in count():
+                self._require_closed()
+                try:
+                    answer = await once("retry" if number else "first", tried)
+                except CancelledError:
                     raise
-                pause = self._pause(number)
-            except BaseException:
-                # It says nothing of the peer: no connection was free, or the caller's own body failed.
-                self._breaker.abandon()
-                raise
-            else:
-                again = self._again(judge(answer), number)
-                if again is None:
-                    return answer
-                if discard is not None:
-                    discard(answer)
-                pause = again
-            log.debug("client.retried", peer=self.name, method=method, pause=round(pause, 3))
-            await self._sleep(pause)
+                except (Unreachable, Interrupted) as error:
+                    failed.append(str(error))
+                    self._breaker.record(ok=False)
+                    safe = idempotent or isinstance(error, Unreachable)
+                    if not safe or not self._may_retry(number):
+                        raise
+                    pause = self._pause(number)
+                except BaseException:
+                    # It says nothing of the peer: no connection was free, or the caller's own body failed.
+                    self._breaker.abandon()
+                    raise
+                else:
+                    again = self._again(judge(answer), number)
+                    if again is None:
+                        return answer
+                    if discard is not None:
+                        discard(answer)
+                    pause = again
+                log.debug("client.retried", peer=self.name, method=method, pause=round(pause, 3))
+                await self._sleep(pause)
         raise AssertionError  # the loop has no end
 
     async def begin(self, kind: str, tried: list[Address]) -> Attempt[C]:

@@ -77,6 +77,7 @@ class Connector:
         self, reactor: Any, base: str, address: Address, *, trust: Trust, most: int, connect_timeout: float
     ) -> None:
         self._base = base
+        self._where = f"{address.host}:{address.port}"
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = most
         self._pool.cachedConnectionTimeout = IDLE
@@ -117,10 +118,10 @@ class Connector:
         except Exception as error:
             if cancelled:
                 raise CancelledError from None
-            raise _failure(error) from error
+            raise _failure(error, self._where) from error
         if answer.code > HIGHEST:
             answer.deliverBody(_Unread())
-            raise Interrupted("the status of the answer has more than three digits")
+            raise Interrupted(f"{self._where}: the status of the answer has more than three digits")
         return answer
 
     def close(self) -> Any:
@@ -128,11 +129,11 @@ class Connector:
         return self._pool.closeCachedConnections()
 
 
-def _failure(error: Any) -> Exception:
+def _failure(error: Any, where: str) -> Exception:
     if isinstance(error, ConnectError | DNSLookupError):
-        return Unreachable(str(error) or type(error).__name__)
+        return Unreachable(f"{where}: {str(error) or type(error).__name__}")
     if isinstance(error, RequestGenerationFailed):
         return CallError(f"the request's own body failed: {error.reasons[0].getErrorMessage()}")
     if isinstance(error, BROKEN):
-        return Interrupted("; ".join(reason.getErrorMessage() for reason in error.reasons))
-    return CallError(f"the request could not be sent: {error!r}")
+        return Interrupted(f"{where}: {'; '.join(reason.getErrorMessage() for reason in error.reasons)}")
+    return CallError(f"{where}: the request could not be sent: {error!r}")

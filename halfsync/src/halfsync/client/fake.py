@@ -3,29 +3,40 @@
     orders = FakePeer()
     orders.answers("GET", "/orders/1", json={"id": 1})
     assert shop(orders).get("/cart").status == 200
-    assert orders.requests[0].target == "/orders/1"
+    assert orders.calls[0].target == "/orders/1"
 
-It stands where an `HttpClient` does: `await orders.get(...)`, `orders.blocking.get(...)`.
+It is an `HttpClient`, to type checkers too: `await orders.get(...)`, `orders.blocking.get(...)`.
 """
 
 from __future__ import annotations
 
 import json as json_module
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
 
-from halfsync.client.requests import Request, Response
+from halfsync.client.blocking import Blocking
+from halfsync.client.body import BodyReader
+from halfsync.client.http import HttpClient
+from halfsync.client.requests import Request, Response, StreamedResponse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Mapping
+    from collections.abc import Coroutine, Iterator, Mapping
+
+T = TypeVar("T")
 
 
-class FakePeer:
-    """Answers from a list; every request that came is in `requests`."""
+class FakePeer(HttpClient):
+    """Answers from a list; every request that came is in `calls`."""
 
     def __init__(self) -> None:
-        self.requests: list[Request] = []
+        super().__init__("fake", "http://fake.invalid", reactor=None)
+        self.calls: list[Request] = []
         self.blocking = _Waiting(self)
         self._answers: dict[tuple[str, str], list[Response | BaseException]] = {}
 
@@ -61,7 +72,7 @@ class FakePeer:
         """
         del deadline
         request = Request.made(method, path, **what)
-        self.requests.append(request)
+        self.calls.append(request)
         known = self._answers.get((request.method, request.target))
         if known is None:
             raise AssertionError(f"the test gave no answer to {request.method} {request.target}")
@@ -70,50 +81,32 @@ class FakePeer:
             raise answer
         return answer
 
-    async def get(self, path: str, **what: Any) -> Response:
-        """GET."""
-        return await self.request("GET", path, **what)
-
-    async def post(self, path: str, **what: Any) -> Response:
-        """POST."""
-        return await self.request("POST", path, **what)
-
-    async def put(self, path: str, **what: Any) -> Response:
-        """PUT."""
-        return await self.request("PUT", path, **what)
-
-    async def delete(self, path: str, **what: Any) -> Response:
-        """DELETE."""
-        return await self.request("DELETE", path, **what)
-
-    async def pieces(self, path: str, **what: Any) -> AsyncIterator[bytes]:
-        """GET a body, in one piece."""
-        yield (await self.request("GET", path, **what)).body
+    async def open(
+        self, method: str, path: str, *, deadline: float | None = None, **what: Any
+    ) -> StreamedResponse:
+        """Answer; the body comes in one piece."""
+        answer = await self.request(method, path, deadline=deadline, **what)
+        body = BodyReader(lambda _ok: None)
+        body.makeConnection(StringTransport())
+        if answer.body:
+            body.dataReceived(answer.body)
+        body.connectionLost(Failure(ResponseDone()))
+        return StreamedResponse(answer.status, answer.headers, body, SimpleNamespace(length=len(answer.body)))
 
 
-class _Waiting:
-    """The face for threads."""
-
-    def __init__(self, peer: FakePeer) -> None:
-        self._peer = peer
+class _Waiting(Blocking):
+    """The face for threads, which needs none."""
 
     def request(self, method: str, path: str, **what: Any) -> Response:
-        return _result(self._peer.request(method, path, **what))
+        return _result(self._client.request(method, path, **what))
 
-    def get(self, path: str, **what: Any) -> Response:
-        return self.request("GET", path, **what)
-
-    def post(self, path: str, **what: Any) -> Response:
-        return self.request("POST", path, **what)
-
-    def put(self, path: str, **what: Any) -> Response:
-        return self.request("PUT", path, **what)
-
-    def delete(self, path: str, **what: Any) -> Response:
-        return self.request("DELETE", path, **what)
+    @contextmanager
+    def pieces(self, method: str, path: str, **what: Any) -> Iterator[tuple[int, Iterator[bytes]]]:
+        answer = self.request(method, path, **what)
+        yield answer.status, iter([answer.body] if answer.body else [])
 
 
-def _result(coroutine: Coroutine[Any, Any, Response]) -> Response:
+def _result(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         coroutine.send(None)
     except StopIteration as done:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from random import Random, SystemRandom
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from structlog.contextvars import get_contextvars
 
@@ -33,6 +33,7 @@ from halfsync.client.places import Places
 from halfsync.client.requests import Request
 from halfsync.client.tries import Tries
 from halfsync.client.trust import Trust
+from halfsync.life.errors import UnusableError
 from halfsync.life.parts import Part
 
 if TYPE_CHECKING:
@@ -82,20 +83,10 @@ class HttpClient(Part):
         :param max_body: bytes of an answer that is not streamed, its gzip undone.
         :param hedge: send an idempotent request again when its answer is later than 95 of 100 are;
             for at most one request in a hundred.
-        :raises ValueError: when the URL will not do.
+        :raises UnusableError: a `ValueError` and `StartError`, when the URL will not do.
         """
         super().__init__(name)
-        parts = urlsplit(url)
-        if (
-            parts.scheme not in {"http", "https"}
-            or not parts.hostname
-            or parts.path.strip("/")
-            or parts.query
-        ):
-            raise ValueError(
-                f"url: {url!r} is none: give scheme, host and port, such as 'http://orders:8080'"
-            )
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        parts, host, port = _peer_of(name, url)
         self.timeout = timeout
         self.blocking = Blocking(self)
         """The same calls for threads: they wait."""
@@ -122,7 +113,7 @@ class HttpClient(Part):
             elif srv is not None:
                 source = Refreshed(Srv(srv), seconds=seconds)
             else:
-                source = Refreshed(Dns(reactor, parts.hostname, port), seconds=seconds)
+                source = Refreshed(Dns(reactor, host, port), seconds=seconds)
         self._attempts = Attempts(
             name,
             reactor=reactor,
@@ -213,3 +204,17 @@ class HttpClient(Part):
 
     async def _within(self, deadline: float | None, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return await self._attempts.within(self.timeout if deadline is None else deadline, call)
+
+
+def _peer_of(name: str, url: str) -> tuple[SplitResult, str, int]:
+    """Return the parts of a peer's URL, its host and its port."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (ValueError, KeyError):
+        parts, port = SplitResult("", "", "", "", ""), 0
+    if not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
+        raise UnusableError(
+            f"{name}: {url!r} is no URL of a peer; write scheme, host and port, such as 'http://orders:8080'"
+        )
+    return parts, parts.hostname, port

@@ -13,6 +13,8 @@ from twisted.internet.ssl import (
     trustRootFromCertificates,
 )
 
+from halfsync.life.errors import UnusableError
+
 
 @dataclass(frozen=True, slots=True)
 class Trust:
@@ -26,7 +28,7 @@ class Trust:
     def options(self, host: str) -> Any:
         """Return how a connection to a host is secured.
 
-        :raises ValueError: when a file cannot be used.
+        :raises UnusableError: a `ValueError` and `StartError`, when a file cannot be used.
         """
         try:
             root: Any = platformTrust()
@@ -40,7 +42,9 @@ class Trust:
                 with open(self.certificate, "rb") as file:  # noqa: PTH123  the same
                     own = PrivateCertificate.loadPEM(file.read())
         except Exception as error:
-            raise ValueError(f"{self.ca_file or self.certificate}: {error}") from error
+            raise UnusableError(
+                f"{self.ca_file or self.certificate!r}: no PEM file that can be used: {error}"
+            ) from error
         return optionsForClientTLS(host, root, own)
 
 

@@ -178,11 +178,9 @@ class Listener(Part):
         if abort is not None:
             abort()
 
-    def reload(self) -> None:
-        """Read the certificates again."""
-        for port in self._ports:
-            if port.tls is not None:
-                port.tls.reload()
+    def reload(self) -> list[str]:
+        """Read the certificates again; return which were refused."""
+        return [refusal for port in self._ports if port.tls is not None and (refusal := port.tls.reload())]
 
     def problems(self) -> list[str]:
         """Say which endpoint no longer accepts, and why."""

@@ -70,17 +70,21 @@ class ServerTls:
             timer.cancel()
         self._timers.clear()
 
-    def reload(self) -> None:
-        """Read the files again; when they cannot be used, say so in the log and keep what is in use."""
+    def reload(self) -> str | None:
+        """Read the files again; when they cannot be used, say so in the log and keep what is in use.
+
+        :returns: why they cannot.
+        """
         path = self.path
         self._seen = self._state()
         try:
             self._loaded = self._certificates.load(self.protocols)
         except CertificateError as error:
             log.error("tls.reload_refused", path=path, reason=str(error))  # noqa: TRY400  the reason says it all
-        else:
-            log.info("tls.reloaded", path=path)
-            self._warn()
+            return str(error)
+        log.info("tls.reloaded", path=path)
+        self._warn()
+        return None
 
     def _remind(self) -> None:
         self._timers["remind"] = self._reactor.callLater(REMINDER, self._remind)

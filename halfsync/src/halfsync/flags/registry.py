@@ -232,13 +232,14 @@ ALIKE = 0.77
 
 
 def _one_edit_away(one: str, other: str) -> bool:
-    """Say whether a letter more, less, or another one makes one word of the other."""
+    """Say whether a letter more, less, another one, or two in the other order make one word of the other."""
     if abs(len(one) - len(other)) > 1:
         return False
     at = next(
         (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
     )
-    return one[at + 1 :] in {other[at + 1 :], other[at:]} or one[at:] == other[at + 1 :]
+    swapped = one[at : at + 2] == other[at : at + 2][::-1] and one[at + 2 :] == other[at + 2 :]
+    return swapped or one[at + 1 :] in {other[at + 1 :], other[at:]} or one[at:] == other[at + 1 :]
 
 
 def _hint(name: str, known: Mapping[str, object], begin: str) -> str:

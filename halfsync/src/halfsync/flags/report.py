@@ -53,7 +53,7 @@ def usage(about: About, settings: Sequence[Setting], commands: Mapping[str, str]
 
 def _usage_of(setting: Setting) -> list[str]:
     var = setting.var
-    kind = _TYPES.get(type(var), var.type_str)
+    kind = _kind(var)
     if var.default is flag.REQUIRED:
         default = "required"
     else:
@@ -64,6 +64,15 @@ def _usage_of(setting: Setting) -> list[str]:
     if setting.environment:
         lines.append(f"      {setting.environment}")
     return lines
+
+
+def _kind(var: flag.Var[Any]) -> str:
+    """Return how a value is written, such as `text,...` for a list."""
+    inner = getattr(var, "inner_value", None)
+    if inner is not None:
+        return f"{_kind(inner)}{getattr(var, 'separator', ' ')}..."
+    # A type that says no other name than the one it extends is written as that one.
+    return next((told for base, told in _TYPES.items() if var.type_str == base.type_str), var.type_str)
 
 
 def configuration(settings: Sequence[Setting]) -> str:

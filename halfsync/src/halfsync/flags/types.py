@@ -28,6 +28,7 @@ class Count(flag.Int):
     """A whole number of things."""
 
     type_str = "whole number"
+    _unlike = "is no whole number"
 
     def __init__(self, description: str, default: int, *, minimum: int = 1, maximum: int = 1_000_000) -> None:
         super().__init__(description, default)
@@ -39,7 +40,7 @@ class Count(flag.Int):
         try:
             number = int(value)
         except ValueError:
-            raise ValueError("is no whole number") from None
+            raise ValueError(self._unlike) from None
         right = f"right is {self.minimum} to {self.maximum}"
         if number < self.minimum:
             raise ValueError(f"is less than {self.minimum}; {right}")
@@ -52,6 +53,7 @@ class Size(Count):
     """A number of bytes."""
 
     type_str = "bytes"
+    _unlike = "is no whole number of bytes; write it without a unit"
 
     def __init__(self, description: str, default: int, *, minimum: int = 1, maximum: int = 2**62) -> None:
         super().__init__(description, default, minimum=minimum, maximum=maximum)
@@ -74,7 +76,7 @@ class Seconds(flag.Float):
         try:
             number = float(value)
         except ValueError:
-            raise ValueError("is no number of seconds") from None
+            raise ValueError("is no number of seconds; write it without a unit") from None
         if not math.isfinite(number):
             raise ValueError("is no finite number of seconds")
         right = f"right is {self.minimum:g} to {self.maximum:g} seconds"

@@ -29,6 +29,9 @@ KNOWN_NAMES = 1000
 LONGEST_NAME = 256
 """Bytes of a header's name; beyond it 431."""
 
+LONGEST_HOST = 261
+"""Bytes of a host and its port: a name has 255 at most (RFC 1035 section 2.3.4); beyond it 400."""
+
 LENGTH_DIGITS = 18
 """Of a Content-Length; more of them is no length of anything."""
 
@@ -189,7 +192,7 @@ def is_host(value: str) -> bool:
     """
     if value in _hosts:
         return True
-    if _HOST.match(value) is None:
+    if len(value) > LONGEST_HOST or _HOST.match(value) is None:
         return False
     if len(_hosts) < KNOWN_NAMES:
         _hosts.add(value)

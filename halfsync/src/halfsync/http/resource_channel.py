@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+CONTROL = dict.fromkeys((*range(9), *range(10, 32), 127), " ")
+"""Control characters of a head become spaces (RFC 9110 section 5.5)."""
+
 UNKNOWN = b"Unknown Status"
 """What twisted.web says of a status that is not in its list."""
 
@@ -44,6 +47,9 @@ class Channel:
         self.trailers: Trailers | None = None
         """What follows the body, for a client that takes it."""
         self._begun = False
+        self._sent = 0
+        """Bytes of the body."""
+        self._trimmed = False
         self._producer: Any = None
         self._pulling: Any = None
         stream.responder = self
@@ -75,8 +81,8 @@ class Channel:
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         """Take the head of a response; it goes out with the first bytes of the body, or soon."""
         del version
-        # Of all that a resource may say, only this is not looked at by twisted.web.
-        text = b" ".join(reason.splitlines()).decode("latin-1")
+        # Of all that a resource may say, twisted.web looks for line breaks everywhere but here.
+        text = b" ".join(reason.splitlines()).decode("latin-1").translate(CONTROL)
         if reason == UNKNOWN:
             # twisted.web's list is older than 422, 429 and 451.
             text = REASONS.get(int(code), text)
@@ -90,7 +96,8 @@ class Channel:
                 elif lower in {b"connection", b"keep-alive"}:
                     head.close = head.close or b"close" in value.lower()
                 elif lower != b"transfer-encoding":
-                    head.fields.append((name.decode("latin-1"), value.decode("latin-1")))
+                    text = value.decode("latin-1")
+                    head.fields.append((name.decode("latin-1"), text.translate(CONTROL)))
         self._head = head
         if self.trailers is not None and self.stream is not None and self.stream.has_body(head.code):
             head.trailers = self.trailers.names
@@ -98,7 +105,8 @@ class Channel:
             self.stream.context.reactor.callLater(0, self._begin)
 
     def write(self, data: bytes) -> None:
-        """Send a piece of the body."""
+        """Send a piece of the body, as far as there is to be one: what is more would be the next response."""
+        data = self._fitting(data)
         if data and not self._begun:
             self._begin(data)
         elif data and self.stream is not None:
@@ -116,12 +124,16 @@ class Channel:
         stream, self.stream, head = self.stream, None, self._head
         if stream is None:
             return
-        if self._begun:
-            self._finish(stream)
-        elif head is None or head.code < 200:
+        if head is None or not _is_final(head.code):
             # After an interim status given as the final one, client and server would wait for each other.
             log.error("http.resource_failed", request=describe(stream), status=head and head.code)
             stream.refuse(500)
+        elif head.length is not None and self._sent < head.length and stream.has_body(head.code):
+            # A client that waits for the rest would take the next response for it.
+            log.error("http.body_short", request=describe(stream), declared=head.length, sent=self._sent)
+            stream.abort()
+        elif self._begun:
+            self._finish(stream)
         else:
             if head.length is None and stream.has_body(head.code):
                 head.length = 0
@@ -210,11 +222,25 @@ class Channel:
     def _begin(self, data: bytes = b"") -> None:
         if self._head is None or self._begun or self.stream is None:
             return
-        if self._head.code < 200:
+        if not _is_final(self._head.code):
             self.requestDone(cast("Any", None))
             return
         self._begun = True
         self.stream.begin(self._head, data)
+
+    def _fitting(self, data: bytes) -> bytes:
+        head, stream = self._head, self.stream
+        if head is None or stream is None or not data:
+            return data
+        if not stream.has_body(head.code):
+            return b""
+        if head.length is not None and len(data) > head.length - self._sent:
+            if not self._trimmed:
+                self._trimmed = True
+                log.error("http.body_trimmed", request=describe(stream), declared=head.length)
+            data = data[: head.length - self._sent]
+        self._sent += len(data)
+        return data
 
     def _finish(self, stream: Stream) -> None:
         trailers: list[tuple[str, str]] = []
@@ -231,3 +257,7 @@ class Channel:
         while self._producer is producer:
             producer.resumeProducing()
             yield
+
+
+def _is_final(code: int) -> bool:
+    return 200 <= code <= 999

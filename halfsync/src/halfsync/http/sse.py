@@ -110,8 +110,10 @@ class EventStream(Part):
         self._clients[client] = None
         request.notifyFinish().addBoth(lambda _: self.leave(client))
         request.registerProducer(client, True)  # noqa: FBT003  Twisted's own signature
-        last = request.getHeader("last-event-id")
-        client.send(b": welcome\n\n" + b"".join(self.missed(last) if last is not None else []))
+        last = request.getHeader(b"last-event-id")
+        # It is sent as UTF-8 (HTML section 9.2.3); what is none is no event of ours.
+        missed = [] if last is None else self.missed(last.decode("utf-8", "replace"))
+        client.send(b": welcome\n\n" + b"".join(missed))
         if self._timer is None:
             self._timer = self._reactor.callLater(self._heartbeat, self._beat)
 
@@ -158,8 +160,19 @@ class _Events(Resource):
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted's own
         self._stream = stream
 
+    def render_HEAD(self, request: Any) -> Any:
+        """Answer with the head of a stream, and no place in it."""
+        return self._head(request) or b""
+
     def render_GET(self, request: Any) -> Any:
         """Answer with a stream of events."""
+        refusal = self._head(request)
+        if refusal is None:
+            self._stream.join(request)
+        return NOT_DONE_YET if refusal is None else refusal
+
+    def _head(self, request: Any) -> bytes | None:
+        """Say what the answer is; return its body when it is no stream."""
         if self._stream.full:
             request.setResponseCode(503)
             request.setHeader(b"retry-after", b"5")
@@ -168,8 +181,7 @@ class _Events(Resource):
         request.setHeader(b"cache-control", b"no-store")
         # nginx would collect the events otherwise.
         request.setHeader(b"x-accel-buffering", b"no")
-        self._stream.join(request)
-        return NOT_DONE_YET
+        return None
 
 
 @implementer(IPushProducer)

@@ -7,6 +7,7 @@ Reading a file may wait for the disk, so it is a worker thread's affair, as any 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 from urllib.parse import quote
 
 from halfsync.http.file_part import FilePart
+from halfsync.life.errors import UnusableError
+from halfsync.path_walk import open_by_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,11 +61,11 @@ class StaticFiles:
         """Serve a folder: a path, or `importlib.resources.files("package") / "static"`.
 
         :param max_age: seconds for which clients need not ask again; 0: they ask each time, and get 304.
-        :raises ValueError: when there is no such folder.
+        :raises UnusableError: a `ValueError` and `StartError`, when there is no such folder.
         """
         self._root: Traversable = Path(root).resolve() if isinstance(root, (str, Path)) else root
         if not self._root.is_dir():
-            raise ValueError(f"{str(root)!r} is no folder to serve files from")
+            raise UnusableError(f"{str(root)!r} is no folder to serve files from")
         self._cache_control = f"public, max-age={max_age}" if max_age else "no-cache"
         self._tags: OrderedDict[str, tuple[tuple[int, ...], str]] = OrderedDict()
 
@@ -163,10 +166,11 @@ class StaticFiles:
 
     def _open_path(self, path: Path) -> _Found | None:
         root = cast("Path", self._root)
-        if not path.resolve(strict=True).is_relative_to(root):
+        real = path.resolve(strict=True)
+        if not real.is_relative_to(root):
             return None
-        # A FIFO would be waited for.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        # What has become a link since is not followed. A FIFO would be waited for.
+        descriptor = open_by_steps(str(real), os.O_RDONLY | os.O_NONBLOCK, on_link=_refuse_link)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             # Before there is a file object: `fdopen` of a folder raises, and leaves the descriptor open.
@@ -193,6 +197,10 @@ class StaticFiles:
         if len(self._tags) > KNOWN:
             self._tags.popitem(last=False)
         return tag
+
+
+def _refuse_link(path: str, _folder: os.stat_result, _link: os.stat_result) -> None:
+    raise OSError(errno.ELOOP, "a link where there was none", path)
 
 
 def _blocks(file: FilePart, size: int) -> Iterable[bytes]:

@@ -1,8 +1,8 @@
 """A connection that has become a websocket (RFC 6455): counted, bounded, asked for life, and drained.
 
 The protocol is `twisted.web.websocket`'s, on wsproto; what it does not bound is bounded here:
-how long a message may be, how much may wait for a client, how long a client may be silent or not there,
-and how long both sides take to say goodbye.
+how long a message may be, how many frames are read before others have their turn, how much may wait for a
+client, how long a client may be silent or not there, and how long both sides take to say goodbye.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ SILENCE = 20.0
 GOODBYE = 0.5
 """Seconds for the client to answer a Close."""
 
+FRAMES = 64
+"""Frames that are read of a client in a turn of the reactor: each takes 20 microseconds, and has 6 bytes."""
+
 GOING_AWAY, TOO_BIG, INTERNAL_ERROR = 1001, 1009, 1011
 
 
@@ -61,6 +64,10 @@ class Websocket(TakenOver):
         self._protocol = protocol
         self._frames = Frames(MAX_MESSAGE)
         self._asked_for_life = False
+        self._unread = b""
+        """What has come, and waits for its turn."""
+        self._waits = False
+        """Whether it is in the queue of those whose turn is to come."""
         self._lost = False
         self._leaving = False
         super().__init__(before)
@@ -95,9 +102,36 @@ class Websocket(TakenOver):
     # The transport calls these.
 
     def dataReceived(self, data: bytes) -> None:
-        """Hand on what arrives, as far as a message may be."""
+        """Hand on what arrives, some frames at a time."""
+        if self._waits:
+            # TLS may have had more.
+            self._unread += data
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        end = self._frames.feed(data, FRAMES)
+        if end < len(data) and not self._frames.too_long:
+            self._unread = data[end:]
+            data = data[:end]
+        self._hand_on(data)
+        if self._unread and not self._lost:
+            self.transport.pauseProducing()
+            self._waits = True
+            self.weigh()
+            self._context.reading_on.add(self)
+
+    def read_on(self) -> None:
+        """Read what has come; its turn is there."""
+        self._waits = False
+        data, self._unread = self._unread, b""
+        if not self._lost:
+            self.transport.resumeProducing()
+            self._read(data)
+
+    def _hand_on(self, data: bytes) -> None:
+        """Hand on frames, as far as a message may be."""
         frames = self._frames
-        frames.feed(data)
         if frames.too_long:
             if not self.disconnecting:
                 log.info("websocket.message_too_long", peer=address_text(self.client), most=MAX_MESSAGE)
@@ -115,6 +149,7 @@ class Websocket(TakenOver):
     def connectionLost(self, reason: Failure) -> None:
         """Tell the application."""
         self._lost = True
+        self._unread = b""
         try:
             self._protocol.connectionLost(reason)
         except Exception:
@@ -168,7 +203,7 @@ class Websocket(TakenOver):
 
     def buffered(self) -> int:
         """Return how many bytes wait for the client, or for the rest of its message."""
-        return self._frames.held + super().buffered()
+        return len(self._unread) + self._frames.held + super().buffered()
 
     def wind_down(self, deadline: float) -> None:
         """Tell the client that the service goes away."""

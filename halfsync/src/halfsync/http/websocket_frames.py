@@ -5,6 +5,8 @@ What the frames mean is read by wsproto, which collects a message whatever its l
 
 from __future__ import annotations
 
+from math import inf
+
 TEXT, CLOSE = 1, 8
 _LENGTHS = {126: 2, 127: 8}
 """Bytes of the longer forms of a length, by what stands in its place."""
@@ -40,8 +42,11 @@ class Frames:
         come = max(0, self._message - self._left)
         return 4 * come if self._text else come
 
-    def feed(self, data: bytes) -> None:
-        """Look at more that has arrived."""
+    def feed(self, data: bytes, most: float = inf) -> int:
+        """Look at more that has arrived; return at how much, which is all unless many frames begin in it.
+
+        :param most: frames that may begin.
+        """
         position = 0
         while position < len(data) and not self.too_long:
             if self._left:
@@ -49,9 +54,14 @@ class Frames:
                 self._left -= step
                 position += step
                 continue
+            if not self._head:
+                if most <= 0:
+                    return position
+                most -= 1
             self._head.append(data[position])
             position += 1
             self._take_head()
+        return len(data)
 
     def _take_head(self) -> None:
         head = self._head

@@ -48,7 +48,8 @@ class WebSockets(Resource):
         headers = request.requestHeaders
         upgrade = b",".join(headers.getRawHeaders(b"upgrade", [])).lower()
         version = headers.getRawHeaders(b"sec-websocket-version", [])
-        if request.clientproto != b"HTTP/1.1" or b"websocket" not in upgrade or version != [VERSION]:
+        is_asked = request.method == b"GET" and request.clientproto == b"HTTP/1.1" and upgrade == b"websocket"
+        if not is_asked or version != [VERSION]:
             request.setResponseCode(426)
             if request.clientproto == b"HTTP/1.1":
                 request.setHeader(b"upgrade", b"websocket")
@@ -58,11 +59,36 @@ class WebSockets(Resource):
         if len(keys) != 1 or _KEY.match(keys[0]) is None:
             request.setResponseCode(400)
             return b"Sec-WebSocket-Key: 16 bytes in base64 are wanted\n"
-        origin = request.getHeader("origin")
-        if origin is not None and not self._welcome(origin.lower(), request.getHeader("host") or ""):
+        if not _is_handshake(request):
+            request.setResponseCode(400)
+            return b"Connection: Upgrade, and headers that say what they say in ASCII, are wanted\n"
+        origin = request.getHeader(b"origin")
+        host = request.getHeader(b"host") or b""
+        if origin is not None and not self._welcome(origin.decode("latin-1").lower(), host.decode("latin-1")):
             request.setResponseCode(403)
             return b"pages of that origin may not open websockets here\n"
         return self._resource.render_GET(request)
 
     def _welcome(self, origin: str, host: str) -> bool:
-        return origin in self._origins or "*" in self._origins or urlsplit(origin).netloc == host.lower()
+        if origin in self._origins or "*" in self._origins:
+            return True
+        try:
+            return urlsplit(origin).netloc == host.lower()
+        except ValueError:
+            # Brackets without an address.
+            return False
+
+
+def _is_handshake(request: Any) -> bool:
+    """Say whether wsproto takes the request; else it would raise, and the log have a traceback."""
+    from wsproto import ConnectionType  # noqa: PLC0415  an extra of Twisted's
+    from wsproto.handshake import H11Handshake  # noqa: PLC0415
+
+    headers = [
+        (name, value) for name, values in request.requestHeaders.getAllRawHeaders() for value in values
+    ]
+    try:
+        H11Handshake(ConnectionType.SERVER).initiate_upgrade_connection(headers, request.path)
+    except Exception:  # noqa: BLE001  its own, h11's, those of codecs: all it looks at is the client's
+        return False
+    return True

@@ -10,6 +10,13 @@ class StartError(Exception):
     """Of the process; a service manager tries again."""
 
 
+class UnusableError(StartError, ValueError):
+    """What a part was made with, mostly a flag's value, cannot be used.
+
+    A test sees a `ValueError`, as of any wrong argument; whoever starts the service, one line.
+    """
+
+
 class WrongFlagsError(StartError):
     """Flags whose values are right each, and wrong together: no other try would end better."""
 

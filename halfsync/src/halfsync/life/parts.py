@@ -62,8 +62,11 @@ class Part:
     async def stop(self) -> None:
         """Abort what is left and release everything."""
 
-    def reload(self) -> None:
-        """Read again what may have changed on disk (SIGHUP); what is wrong is logged, and the old kept."""
+    def reload(self) -> Iterable[str] | None:
+        """Read again what may have changed on disk (SIGHUP); what is wrong is logged, and the old kept.
+
+        :returns: what was refused, a line each, for `systemctl status`.
+        """
 
     def toggle(self) -> None:
         """Open or close; the part called `manhole` is told so by SIGUSR2."""

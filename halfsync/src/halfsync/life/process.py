@@ -161,7 +161,8 @@ class Process:
     async def start(self) -> None:
         """Bind every part, then start every part, then tell each that all have, in order.
 
-        So nothing is accepted that a start which fails would have to drop.
+        So a port that is taken ends a start before anything is accepted.
+        A listener accepts once it is started: what its requests need comes before it.
         When one fails, stop those that had started and unbind the others, last first, and raise.
         """
         self._share_open_files()
@@ -186,13 +187,16 @@ class Process:
             await self._undo([(part, part.unbind) for part in reversed(bound[len(begun) :])])
             raise
 
-    def reload(self) -> None:
-        """Have every part read again what may have changed on disk."""
+    def reload(self) -> list[str]:
+        """Have every part read again what may have changed on disk; return what they refused."""
+        refused: list[str] = []
         for part in self:
             try:
-                part.reload()
+                refused += part.reload() or ()
             except Exception:
                 log.exception("part.reload_failed", part=part.label)
+                refused.append(f"{part.label}: a bug, whose traceback is in the log")
+        return refused
 
     async def drain(self) -> None:
         """Let every part finish its work in flight, all at the same time."""

@@ -297,9 +297,9 @@ class Run:
             return
         if self._serving:
             self.systemd.reloading()
-        reload_all(self.process)
+        refused = reload_all(self.process)
         if self._serving:
-            self.systemd.ready(self._status())
+            self.systemd.ready("; ".join([self._status(), *(f"refused at HUP: {each}" for each in refused)]))
 
     def _toggle(self) -> None:
         if self._last_resort.ended:

@@ -5,7 +5,8 @@
     assert page(greeter) == "Hello, Anna!"
     assert greeter.calls == [("hello", {"name": "Anna"})]
 
-It stands where an `RpcClient` does. Arguments and answers must be of the types that the IDL gives them.
+It is an `RpcClient`, to type checkers too.
+Arguments and answers must be of the types that the IDL gives them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from halfsync.client.errors import CallError
 from halfsync.deadline import DeadlineExceeded
-from halfsync.thrift.client.faces import Faces
+from halfsync.thrift.client.rpc import RpcClient
 from halfsync.thrift.header import BINARY
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 C = TypeVar("C")
 
 
-class FakeRpc(Faces[C]):
+class FakeRpc(RpcClient[C]):
     """Answers from a list; every call that was made is in `calls`."""
 
     def __init__(self, client: type[C]) -> None:
@@ -31,7 +32,7 @@ class FakeRpc(Faces[C]):
 
         :param client: the class that the compiler made, such as `Hello.Client`.
         """
-        super().__init__(client, None)
+        super().__init__(client, "tcp:fake.invalid:1", reactor=None)
         self.calls: list[tuple[str, dict[str, Any]]] = []
         """The method's name and its arguments, by name."""
         self._answers: dict[str, list[Any]] = {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 
 from halfsync.client.balancer import Address
+from halfsync.life.errors import UnusableError
 
 if TYPE_CHECKING:
     from halfsync.client.trust import Trust
@@ -25,7 +26,7 @@ class Peer(NamedTuple):
 def parse(text: str) -> Peer:
     """Read where a server is.
 
-    :raises ValueError: when it is none of the three forms.
+    :raises UnusableError: a `ValueError` and `StartError`, when it is none of the three forms.
     """
     kind, _, rest = text.partition(":")
     if kind == "unix" and rest:
@@ -34,7 +35,7 @@ def parse(text: str) -> Peer:
     host = host.removeprefix("[").removesuffix("]")
     if kind in ("tcp", "tls") and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536:
         return Peer(kind, Address(host, int(port)))
-    raise ValueError(
+    raise UnusableError(
         f"address: {text!r} is none; write tcp:host:port, tls:host:port, or unix:/path of a socket"
     )
 
