@@ -21,9 +21,10 @@ SECRETS = ["db.token", "token", "a.b.c"]
         ("&  flags.db.token = 'hush'", "&  flags.db.token = '********'"),
         ("!flags.token = 'hush'", "!flags.token = '********'"),
         ("'ä'; flags.db.token = 'hüsh'; 'ö'", "'ä'; flags.db.token = '********'; 'ö'"),
-        ("if x:\n    flags.a.b.c = 12345\n    f()", "if x:\n    flags.a.b.c = '********'\n    f()"),
+        ("flags.a.b.c = 12345\nif x:\n    f()", "flags.a.b.c = '********'\nif x:\n    f()"),
         ("flags.token = 'a'; flags.db.token = 'b'", "flags.token = '********'; flags.db.token = '********'"),
-        ("await f(); flags.token = 'a'\r\nf()", "await f(); flags.token = '********'\nf()"),
+        ("flags.name = 'x'; flags.token = 'a'\r\nf()", "flags.name = 'x'; flags.token = '********'\nf()"),
+        ("flags.token = 'a'; flags = Other()", "flags.token = '********'; flags = Other()"),
     ],
 )
 def test_a_constant_for_a_secret_flag_is_not_logged(source, logged):
@@ -73,10 +74,21 @@ def test_a_constant_for_a_secret_flag_is_not_logged(source, logged):
         "match other:\n  case [*flags]: flags.token = 'evil()'",
         "match other:\n  case {**flags}: flags.token = 'evil()'",
         "del flags; flags.token = 'evil()'",
+        "globals()['flags'] = Other(); flags.token = 'evil()'",
+        "exec('flags = Other()'); flags.token = 'evil()'",
+        "type(flags).__setattr__ = f; flags.token = 'evil()'",
+        "flags.name = f(); flags.token = 'evil()'",
+        "f()\nflags.token = 'evil()'",
+        "'a'.x; flags.token = 'evil()'",
+        "if f():\n    flags.token = 'evil()'",
+        "await f(); flags.token = 'evil()'",
     ],
 )
 def test_code_is_always_logged(source):
-    """What is no constant in an assignment to that flag stays, and what cannot be parsed by itself."""
+    """What is no constant in an assignment to that flag stays, and what cannot be parsed by itself.
+
+    So does what comes after anything else that runs: it may have made `flags` what runs the constant.
+    """
     assert masked(source, SECRETS) == source
 
 

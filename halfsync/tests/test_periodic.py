@@ -324,6 +324,25 @@ def test_a_drain_that_is_cut_says_so():
     assert (task.busy, clock.getDelayedCalls()) == (False, [])
 
 
+def test_a_run_that_is_cancelled_is_told_as_that_whatever_it_says():
+    """What it awaits may have its own error for that, as a look-up of a name has."""
+    clock = Clock()
+
+    async def look_up():
+        try:
+            await Deferred()
+        except CancelledError:
+            raise LookupError("there is no such name") from None
+
+    task = started(clock, look_up)
+    assert task.busy
+    with capture_logs() as events:
+        assert Deferred.fromCoroutine(task.stop()).called
+    (event,) = events
+    assert (event["event"], event["log_level"]) == ("task.cancelled", "warning")
+    assert event["error"] == "LookupError: there is no such name"
+
+
 def test_stop_drops_a_run_that_waits_for_its_jitter(monkeypatch):
     """A run that has not begun does not begin."""
     clock = Clock()

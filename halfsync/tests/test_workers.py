@@ -40,7 +40,7 @@ class Gate:
 class WorkersTest(TestCase):
     """The promises of WorkerPool."""
 
-    timeout = 20
+    timeout = 100
 
     def pool(self, threads=2, queue=1) -> WorkerPool:
         pool = WorkerPool("workers", threads=threads, queue=queue, reactor=reactor)

@@ -126,6 +126,7 @@ class Periodic(Part):
         self._failed_in_a_row = 0
         self._not_before = 0.0
         self._stopping = False
+        self._cancelled = False
 
     async def start(self) -> None:
         """Begin to beat."""
@@ -149,6 +150,7 @@ class Periodic(Part):
         """Cancel the run that goes on; one in a thread cannot be, and is left to itself."""
         self._cease()
         if self._run is not None:
+            self._cancelled = True
             self._run.cancel()
         if self._own_pool is not None:
             await self._own_pool.stop()
@@ -284,8 +286,9 @@ class Periodic(Part):
         self.last_error = (
             f"{failure.type.__name__}: {failure.getErrorMessage()}" if failure.type else "unknown"
         )
-        if self._stopping and failure.check(defer.CancelledError):
-            log.warning("task.cancelled", task=self.label)
+        if self._cancelled or (self._stopping and failure.check(defer.CancelledError)):
+            # Not each is told as that: of a name that is looked up, Twisted says that there is none.
+            log.warning("task.cancelled", task=self.label, error=self.last_error)
             return
         self._failed_in_a_row += 1
         most = max(self.interval, min(MOST_BACKOFF * self.interval, LONGEST_BACKOFF))

@@ -18,17 +18,25 @@ class LogFileError(Exception):
 def open_log_file(path: str, *, create: bool = True) -> int:
     """Open a file to append to; return its descriptor.
 
-    A symbolic link counts only where nobody but this user and root could have made it.
+    Where others can write to the folder, a symbolic link and a file of theirs are refused.
     :param create: make the file when there is none.
     :raises OSError: with what prevents it; a FIFO that no process reads is ENXIO, and blocks nobody.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | (os.O_CREAT if create else 0)
+    folders = []
     try:
-        descriptor = open_by_steps(path, flags, MODE, on_link=_check_link)
+        descriptor = open_by_steps(
+            path, flags, MODE, on_folder=lambda _path, folder: folders.append(folder), on_link=_check_link
+        )
     except OSError as error:
         if error.errno == errno.ENXIO:
             raise OSError(errno.ENXIO, "a FIFO that no process reads") from None
         raise
+    owner = os.fstat(descriptor).st_uid
+    if others_write(folders[-1]) and owner not in (0, os.geteuid()):
+        # Its owner could read the log, and write another one.
+        os.close(descriptor)
+        raise OSError(errno.EPERM, f"a file of uid {owner} in a folder that others can write to")
     os.set_blocking(descriptor, True)
     return descriptor
 

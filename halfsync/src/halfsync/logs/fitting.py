@@ -21,6 +21,9 @@ LONGEST_KEY = 200
 SMALLEST, LARGEST = -(2**63), 2**64 - 1
 """Whole numbers that strict readers take; others are written as text."""
 
+MAX_DEPTH = 32
+"""Levels of lists and objects in a field; what is deeper is text. .NET's reader takes 64, Ruby's 100."""
+
 TRUNCATED = "truncated"
 """The field by which an event says that it was cut."""
 
@@ -50,22 +53,26 @@ def _plain(value: object) -> Any:
     try:
         encode(value)
         # A second way to the same object, and none to a cycle: `encode` has refused that.
-        return _strict(value)
-    except Exception:  # noqa: BLE001  a cycle, a key that is no string, NaN, a `__str__` that raises
+        return _strict(value, MAX_DEPTH)
+    except Exception:  # noqa: BLE001  a cycle, two keys of one text, NaN, a `__str__` that raises
         return _text(value)
 
 
-def _strict(value: Any) -> Any:
+def _strict(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return clean(value)
-    if isinstance(value, int) and not SMALLEST <= value <= LARGEST:
-        return str(value)
     if isinstance(value, (int, float, type(None))):
-        return value
+        beyond = isinstance(value, int) and not SMALLEST <= value <= LARGEST
+        return str(value) if beyond else value
+    if isinstance(value, (dict, list, tuple)) and not depth:
+        return _text(value)
     if isinstance(value, dict):
-        return {clean(str(key)): _strict(each) for key, each in value.items()}
+        found = {clean(str(key)): _strict(each, depth - 1) for key, each in value.items()}
+        if len(found) < len(value):
+            raise ValueError("two keys have the same text, as 1 and '1'")
+        return found
     if isinstance(value, (list, tuple)):
-        return [_strict(each) for each in value]
+        return [_strict(each, depth - 1) for each in value]
     return default(value)
 
 

@@ -1,6 +1,8 @@
 """Secrets that are typed, kept out of the log; code is never.
 
 Only a constant that an assignment gives to a secret flag is masked: a constant does nothing by itself.
+Nothing runs before such an assignment but others like it, or it might no longer be one: a call could have
+made `flags` something that runs what it is given.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ def masked(source: str, secrets: Collection[str]) -> str:
 
     `flags.db.token = 'hush'` is such an assignment for a secret flag `db.token`; an f-string is no constant.
     What does not parse by itself is returned as it is: it cannot be told there what is a constant.
-    So is a statement that gives the name `flags` to something else, which may run what it is given.
+    So is what comes after a statement of another kind, or within one.
     :param source: a statement from its first line on, as it will be run.
     """
     if not secrets:
@@ -30,12 +32,11 @@ def masked(source: str, secrets: Collection[str]) -> str:
     # As the interpreter reads it: the prefix and the blanks after it are no code.
     blanks = len(lines[0]) - len(lines[0][len(prefix) :].lstrip(" ")) if prefix else 0
     tree = _parse("\n".join([lines[0][blanks:], *lines[1:]]))
-    if tree is None or any(_names_flags(node) for node in ast.walk(tree)):
+    if tree is None:
         return source
     encoded = [line.encode() for line in lines]
     # The last first, so that places before it stay what they are.
-    constants = sorted(_constants(tree, secrets), key=lambda each: (each.lineno, each.col_offset))
-    for value in reversed(constants):
+    for value in reversed(_constants(tree, secrets)):
         first, last = value.lineno - 1, (value.end_lineno or value.lineno) - 1
         begin = value.col_offset + (blanks if first == 0 else 0)
         end = (value.end_col_offset or 0) + (blanks if last == 0 else 0)
@@ -65,24 +66,18 @@ def _is(value: ast.Constant, text: str) -> bool:
     return False
 
 
-def _constants(tree: ast.AST, secrets: Collection[str]) -> list[ast.Constant]:
-    return [
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.value, ast.Constant)
-        if _flag(node.targets[0]) in secrets
-    ]
-
-
-def _names_flags(node: ast.AST) -> bool:
-    """Say whether a node gives the name `flags` to something else, as an assignment, or a parameter."""
-    if isinstance(node, ast.Name):
-        return node.id == "flags" and not isinstance(node.ctx, ast.Load)
-    if isinstance(node, ast.alias):
-        return (node.asname or node.name.partition(".")[0]) in ("flags", "*")
-    # Other nodes have such a name as a text: a function, a parameter, an exception, a pattern.
-    others = isinstance(node, ast.Attribute | ast.Constant | ast.keyword | ast.Global | ast.Nonlocal)
-    return not others and any(value == "flags" for _, value in ast.iter_fields(node))
+def _constants(tree: ast.Module, secrets: Collection[str]) -> list[ast.Constant]:
+    found = []
+    for statement in tree.body:
+        match statement:
+            case ast.Assign(targets=[target], value=ast.Constant() as value) if name := _flag(target):
+                if name in secrets:
+                    found.append(value)
+            case ast.Pass() | ast.Expr(ast.Constant()):
+                pass
+            case _:
+                break
+    return found
 
 
 def _flag(target: ast.expr) -> str:
