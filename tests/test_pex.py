@@ -265,6 +265,24 @@ def test_its_first_start_leaves_nothing_to_compile(pex: Path, tmp_path: Path) ->
     assert "/flask/__pycache__/app.cpython-" in (tmp_path / "before").read_text()
 
 
+def test_its_first_start_heeds_nothing_beside_python(pex: Path, tmp_path: Path) -> None:
+    """What is installed there is not looked at, and not in what it makes; pex itself sees it."""
+    script = """
+        python3.11 -m venv --without-pip $HOME/beside
+        echo 'import sys; print("seen", file=sys.stderr)' >$HOME/beside/lib/python3.11/site-packages/seen.pth
+        PATH=$HOME/beside/bin:$PATH
+        $PEX --version 2>$HOME/first
+        $PEX --version 2>$HOME/later
+        grep -c $HOME/beside $PEX_ROOT/venvs/*/*/*/pyvenv.cfg || true
+        PEX_INTERPRETER=1 PEX_ROOT=$HOME/own $PEX -c 'print("pex")'
+    """
+    run = in_cache(pex, tmp_path, script)
+    told = [line for line in run.stdout.splitlines() if ": " not in line]
+    assert (run.returncode, told) == (0, [VERSION, VERSION, "0", "pex"]), run.stderr
+    assert set(run.stderr.splitlines()) == {"seen"}
+    assert (tmp_path / "first").read_text() == (tmp_path / "later").read_text() == ""
+
+
 def test_a_source_that_is_changed_is_compiled_again(pex: Path, tmp_path: Path) -> None:
     """Whoever edits what was unpacked, to find a fault, sees the edit."""
     script = """
@@ -277,7 +295,9 @@ def test_a_source_that_is_changed_is_compiled_again(pex: Path, tmp_path: Path) -
     assert (run.returncode, told) == (0, [VERSION, "edited", VERSION]), run.stderr
 
 
-@pytest.mark.parametrize("member", [".bootstrap/first-start", "hello_service/__init__.py"])
+@pytest.mark.parametrize(
+    "member", [".bootstrap/first-start", ".bootstrap/first-start-compiled", "hello_service/__init__.py"]
+)
 def test_a_damaged_file_is_told(pex: Path, tmp_path: Path, member: str) -> None:
     """A first start that finds other bytes than were built says so in a line, and leaves nothing."""
     damaged = tmp_path / pex.name

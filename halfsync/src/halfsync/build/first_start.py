@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from halfsync.build.command import last_words, run
 from halfsync.build.errors import BuildError
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 CODE = Path(__file__).with_name("first_start_main.txt")
 MEMBER = ".bootstrap/first-start"
 """Where the record is in the archive: pex takes no notice of it there."""
+COMPILED = f"{MEMBER}-compiled"
+"""Where what is compiled is, in pieces."""
+PIECE = 1 << 19
+"""Bytes of a piece before it is compressed, about: as many as a processor holds near to it."""
 MTIME = 315532800
 """Of each source that is unpacked, 1980-01-01: what is compiled names it, as Python compares it."""
 _PLACE = re.compile(rb'INSTALLED_PEX="\$\{PEX_ROOT\}/([\w/]+)"')
@@ -57,8 +61,53 @@ class Record:
 
     code: bytes
     """Python for `__main__.py`, ahead of pex's own."""
-    data: bytes
-    """The content of `MEMBER`."""
+    folders: list[str]
+    links: list[tuple[str, str]]
+    texts: list[tuple[str, bytes, bool, bytes]]
+    """What pex itself has written: name, content, whether it can be run, what stands in it for its place."""
+    copies: list[tuple[str, str, int]]
+    """Of members: name, member, CRC-32."""
+    compiled: list[tuple[str, bytes]]
+
+    def add_to(self, archive: zipfile.ZipFile) -> None:
+        """Write it into an archive that has all its other members, as bytes that tell where each of them is.
+
+        What is read by its place in the file costs less than what Python's import system finds in it.
+        """
+        pieces = [(zlib.compress(each, 9), len(each)) for each in self._pieces()]
+        archive.writestr(zipfile.ZipInfo(COMPILED), b"".join(piece for piece, _ in pieces))
+        places = {each.filename: _place(each) for each in archive.infolist()}
+        copies = [(name, places[member], checksum) for name, member, checksum in self.copies]
+        at, *_ = places[COMPILED]
+        compiled = []
+        for piece, length in pieces:
+            compiled.append((at, len(piece), zlib.MAX_WBITS, length))
+            at += len(piece)
+        # Compressed by itself: its own checksum is compared when it is read.
+        found = _dumps((self.folders, self.links, self.texts, copies, compiled, MTIME))
+        archive.writestr(zipfile.ZipInfo(MEMBER), zlib.compress(found, 9))
+
+    def _pieces(self) -> Iterator[bytes]:
+        piece: list[tuple[str, bytes]] = []
+        for each in self.compiled:
+            piece.append(each)
+            if sum(len(code) for _, code in piece) >= PIECE:
+                yield _dumps(piece)
+                piece = []
+        if piece:
+            yield _dumps(piece)
+
+
+def _dumps(value: Any) -> bytes:
+    # Without references to what was seen before, which depend on what else Python holds: the same bytes.
+    return marshal.dumps(value, 2)
+
+
+def _place(member: zipfile.ZipInfo) -> tuple[int, int, int, int]:
+    """Return where the data of a member is: offset, bytes, zlib's window (0: not compressed), bytes then."""
+    at = member.header_offset + len(member.FileHeader())
+    wbits = 0 if member.compress_type == zipfile.ZIP_STORED else -zlib.MAX_WBITS
+    return at, member.compress_size, wbits, member.file_size
 
 
 def record(pex: Path, python: Path) -> Record:
@@ -80,12 +129,11 @@ def record(pex: Path, python: Path) -> Record:
             raise BuildError(f"pex: the file that it made does not unpack itself: {last_words(done)}")
         with zipfile.ZipFile(pex) as archive:
             members = {each.filename: each.CRC for each in archive.infolist()}
-        data = _record(root / place, root, members)
-    call = f"__first_start__({place!r}, {MEMBER!r}, {sys.implementation.cache_tag!r})\n"
-    return Record(CODE.read_bytes() + call.encode(), data)
+        call = f"__first_start__({place!r}, {MEMBER!r}, {sys.implementation.cache_tag!r})\n"
+        return _record(CODE.read_bytes() + call.encode(), root / place, root, members)
 
 
-def _record(venv: Path, root: Path, members: Mapping[str, int]) -> bytes:
+def _record(code: bytes, venv: Path, root: Path, members: Mapping[str, int]) -> Record:
     texts: list[tuple[str, bytes, bool, bytes]] = []
     copies: list[tuple[str, str, int]] = []
     links: list[tuple[str, str]] = []
@@ -112,9 +160,7 @@ def _record(venv: Path, root: Path, members: Mapping[str, int]) -> bytes:
     compiled = _compiled(sources, root / "compiled")
     names = [each[0] for rows in (links, texts, copies, compiled) for each in rows]
     folders = {parent.as_posix() for name in names for parent in Path(name).parents} - {"."}
-    # Without references to what was seen before, which depend on what else Python holds: the same bytes.
-    found = marshal.dumps((sorted(folders), links, texts, copies, compiled, MTIME), 2)
-    return zlib.compress(found, 9)
+    return Record(code, sorted(folders), links, texts, copies, compiled)
 
 
 def _relative(venv: Path, root: Path) -> bytes:

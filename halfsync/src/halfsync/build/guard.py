@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from halfsync.build.errors import BuildError
-from halfsync.build.first_start import MEMBER
 
 if TYPE_CHECKING:
     from halfsync.build.first_start import Record
@@ -25,6 +24,9 @@ AHEAD_OF = b"\nimport os\n"
 NOTHING_FOUND = b'echo >&2 "Failed to find any of these python binaries on the PATH:"\n'
 CHANGES_NOTHING = b"set -eu\n"
 """The first command of pex's shell script."""
+PYTHON_ARGS = b'PYTHON_ARGS=""\n'
+WITHOUT_SITE = b'PYTHON_ARGS="-S"\n'
+"""Options of the Python that does the first start: what is installed beside it is of no use then."""
 READ_ONLY = b': "${_PEX_CACHE_SET_LAST_ACCESS:=0}"; export _PEX_CACHE_SET_LAST_ACCESS\n'
 """Else each start is noted in PEX_ROOT, and fails where that is read-only or another user's (venv_pex.py)."""
 
@@ -40,24 +42,23 @@ def guard(pex: Path, name: str, aim: Aim, first: Record | None = None) -> None:
         members = [(each, archive.read(each)) for each in archive.infolist()]
         start = min(each.header_offset for each, _ in members)
     with pex.open("wb") as file:
-        file.write(_script(data[:start], aim))
+        file.write(_script(data[:start], aim, WITHOUT_SITE if first else PYTHON_ARGS))
         with zipfile.ZipFile(file, "w") as archive:
             for member, content in members:
                 main = member.filename == "__main__.py"
                 archive.writestr(member, _main(content, name, aim, first) if main else content)
             if first:
-                # Compressed by itself: its own checksum is compared when it is read.
-                archive.writestr(zipfile.ZipInfo(MEMBER), first.data)
+                first.add_to(archive)
     pex.chmod(0o755)
 
 
-def _script(script: bytes, aim: Aim) -> bytes:
+def _script(script: bytes, aim: Aim, options: bytes) -> bytes:
     head, _, rest = script.partition(CHANGES_NOTHING)
     before, _, after = rest.partition(NOTHING_FOUND)
-    if not rest or not after:
+    if not rest or not after or PYTHON_ARGS not in before:
         raise BuildError("pex: its shell script is not that of pex 2.105, which halfsync.build knows")
     line = f'echo >&2 "$0: it needs {aim.wanted()}, and there is no Python on the PATH: $PATH"\nexit 1\n\n'
-    return head + CHANGES_NOTHING + READ_ONLY + before + line.encode()
+    return head + CHANGES_NOTHING + READ_ONLY + before.replace(PYTHON_ARGS, options) + line.encode()
 
 
 def _main(content: bytes, name: str, aim: Aim, first: Record | None) -> bytes:
