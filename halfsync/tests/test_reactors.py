@@ -109,7 +109,7 @@ def told():
     except reactors.StartError as error:
         return str(error)
     raise AssertionError
-wrong = "--service.reactor: 'asyncio': this process runs on epoll, which {} imported before the flags were read"
+wrong = "--service.reactor: 'asyncio': this process runs on epoll, which {} imported before the flags"
 assert told().startswith(wrong.format("__main__")), told()
 for module in reactors_of_others:
     module.reactor = reactor
