@@ -38,6 +38,10 @@ HANDSHAKE = 0.001
 """Seconds that the reactor waits for a thread it has woken: until that one has the interpreter's lock."""
 
 
+LONGEST = 0.005
+"""Seconds after which the reactor goes on with other things, whatever waits by then."""
+
+
 class Worker:
     """One thread; what it holds is written by itself alone and read by anyone."""
 
@@ -125,6 +129,7 @@ class Threads:
 
     def _hand_over(self) -> None:
         """Wake a thread for what waits, and one more for as long as each is held up by what it took."""
+        ends = monotonic() + LONGEST
         self._deliver()
         share = self._share
         if share.turns:
@@ -135,8 +140,9 @@ class Threads:
                 # It runs when the one before it, or the last one behind that, blocks.
                 ran = self._ran.acquire(timeout=HANDSHAKE)
                 self._deliver()
-                if not ran:
-                    # Nothing blocks: the reactor has other things to do, and comes back.
+                if not ran or monotonic() > ends:
+                    # Nothing blocks, or answers lead to new calls, as pipelined requests do.
+                    # The reactor has other things to do, and comes back.
                     break
         self._handing_over = False
         if self._jobs and (self._computing or self._idle or len(self._workers) < self.threads):
