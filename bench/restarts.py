@@ -149,8 +149,12 @@ async def restarts(command: Sequence[str], times: int, seconds: float, folder: P
 
 async def handovers(command: Sequence[str], times: int, seconds: float, folder: Path) -> dict[str, Clients]:
     """Hand over from process to process, evenly over some seconds; after each, one that fails to start."""
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        port, tls_port = one.getsockname()[1], other.getsockname()[1]
+    # Bound for as long as they are needed, though not to listen, so that nobody else is given these ports.
+    held = [socket.socket() for _ in range(2)]
+    for each in held:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        each.bind(("127.0.0.1", 0))
+    port, tls_port = (each.getsockname()[1] for each in held)
     path = f"{folder}/own.sock"
     tls = f"ssl:{tls_port}:privateKey={_certificate(folder)}:interface=127.0.0.1"
     flags = (
@@ -179,6 +183,8 @@ async def handovers(command: Sequence[str], times: int, seconds: float, folder: 
     finally:
         for service in services:
             service.kill()
+        for each in held:
+            each.close()
     return load
 
 

@@ -176,7 +176,7 @@ def test_a_session(running: Running) -> None:  # noqa: PLR0915  it is one sessio
         enter("connections()", "manhole  127.0.0.1:", " s old  idle ")
         enter("threads()", "MainThread", f"{worker} (", "at work on GET /slow", "gate.wait(60)")
         enter("gate.set(); gateway.app = app")
-        assert client.recv(100).startswith(b"HTTP/1.1 404 ")
+        assert client.makefile("rb").readline().startswith(b"HTTP/1.1 404 ")
         enter("tasks", "check_page: every ", "runs, 0 failures")
         enter("await tasks['check_page'].run_now()")
         enter("flags.web.threads", "\n16")

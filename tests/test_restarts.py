@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import urllib.request
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from h2.errors import ErrorCodes
 from h2.events import RequestReceived
 
 from bench import clients, restarts
+from children import reserved_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,19 +65,22 @@ def test_what_counts_as_lost_over_http2(tmp_path: Path) -> None:
 def test_systemd_activates_it_by_its_socket(pex: Path) -> None:
     """The first connection starts it; the socket is found as `fd:3` and by `systemd:`."""
     for listen in ("fd:3", "systemd:domain=INET:name=web"):
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        command = ["systemd-socket-activate", f"--listen=127.0.0.1:{port}", pex, f"--web.listen={listen}"]
-        environ = [f"--setenv={name}={os.environ[name]}" for name in ("PATH", "HOME")]
-        # Twisted finds no descriptors without names, which systemd itself always gives.
-        command[2:2] = [*environ, "--fdname=web"]
-        with subprocess.Popen([*command, "--admin.listen="], stderr=subprocess.PIPE, text=True) as process:
-            try:
-                assert process.stderr
-                assert "Listening on" in process.stderr.readline()
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as got:
-                    assert got.status == 200
-                process.send_signal(signal.SIGTERM)
-                assert process.wait(60) == 0
-            finally:
-                process.kill()
+        with reserved_port() as port:
+            _is_activated(pex, listen, port)
+
+
+def _is_activated(pex: Path, listen: str, port: int) -> None:
+    command = ["systemd-socket-activate", f"--listen=127.0.0.1:{port}", pex, f"--web.listen={listen}"]
+    environ = [f"--setenv={name}={os.environ[name]}" for name in ("PATH", "HOME")]
+    # Twisted finds no descriptors without names, which systemd itself always gives.
+    command[2:2] = [*environ, "--fdname=web"]
+    with subprocess.Popen([*command, "--admin.listen="], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr
+            assert "Listening on" in process.stderr.readline()
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as got:
+                assert got.status == 200
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()

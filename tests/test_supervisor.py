@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.clients import Clients
+from children import reserved_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,10 +35,10 @@ serverurl=unix://{folder}/supervisor.sock
 class Supervisord:
     """supervisord with the project's file, but for paths, ports and the user."""
 
-    def __init__(self, folder: Path, pex: Path) -> None:
+    def __init__(self, folder: Path, pex: Path, port: int) -> None:
         self.folder = folder
         self.pex = pex
-        self.port = _free()
+        self.port = port
         text = (pex.parents[1] / "deploy" / "supervisord.conf").read_text()
         prefixes = iter([_free_hundred(300), _free_hundred(400)])
         for pattern, here in (
@@ -89,11 +90,6 @@ def _tool(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def _free() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 def _free_hundred(first: int) -> int:
     """Return NNN for which the ports NNN00 and NNN01 are free."""
     for number in range(first, first + 90):
@@ -108,7 +104,8 @@ def _free_hundred(first: int) -> int:
 
 def test_two_processes_share_a_socket(pex: Path, tmp_path: Path) -> None:
     """One that is killed comes back while the other serves; restarts lose nothing; the end is clean."""
-    asyncio.run(_life(Supervisord(tmp_path, pex)))
+    with reserved_port() as port:
+        asyncio.run(_life(Supervisord(tmp_path, pex, port)))
 
 
 async def _life(supervisord: Supervisord) -> None:

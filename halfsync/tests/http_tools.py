@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 from contextvars import copy_context
 from http.client import HTTPResponse
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from twisted.internet import reactor, tcp
 from twisted.internet.defer import Deferred
@@ -18,6 +20,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from halfsync import worker_lines
 from halfsync.client_waits import ClientWaits
 from halfsync.endpoints.poller import Poller
 from halfsync.endpoints.transport import SocketTransport
@@ -160,12 +163,18 @@ class _Port(tcp.Port):
 class ServerCase(TestCase):
     """A test with sites on real ports."""
 
-    timeout = 20
+    timeout = 100
 
     def serve(
         self, app: Any = hello, *, resource: Any = None, threads=2, queue=2, access_log=False, **bounds
     ):
-        """Serve an application on a free port until the test ends."""
+        """Serve an application on a free port until the test ends.
+
+        No request is refused because others wait for long: a machine that is at other things is no overload.
+        """
+        patient = mock.patch.object(worker_lines, "INTERVAL", inf)
+        patient.start()
+        self.addCleanup(patient.stop)
         self.pool = WorkerPool("workers", threads=threads, queue=queue, reactor=reactor)
         self.site = Site(
             resource or Gateway(app, self.pool),

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 from twisted.internet.testing import StringTransport
 
-from children import Child, child, until
+from children import Child, child, reserved_port, until
 from halfsync.handover.peers import Givers, Relief
 from test_systemd import Manager
 
@@ -50,8 +50,7 @@ class Processes:
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         self.stack = stack
         self.folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = stack.enter_context(reserved_port())
         self.endpoints = [f"tcp:{self.port}:interface=127.0.0.1", f"unix:{folder}/x.sock"]
 
     def start(self, *, endpoints: Any = None, first: str = "", last: str = "", **environ: str) -> Child:
@@ -74,7 +73,7 @@ class Processes:
         with socket.socket(socket.AF_UNIX if family == "unix" else socket.AF_INET) as client:
             client.settimeout(20)
             client.connect(f"{self.folder}/x.sock" if family == "unix" else ("127.0.0.1", self.port))
-            return int(client.recv(100))
+            return int(client.makefile("rb").read())
 
     def both(self) -> set[int]:
         return {self.who("tcp"), self.who("unix")}

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("client",),
     ("endpoints", "workers", "reactor_calls"),
     ("worker_threads",),
-    ("worker_calls", "worker_queue", "client_waits", "worker_stuck"),
+    ("worker_calls", "worker_queue", "client_waits", "worker_share", "worker_stuck"),
     ("worker_lines", "worker_refusals"),
     ("life",),
     ("logs", "deadline", "request_id", "request_body"),

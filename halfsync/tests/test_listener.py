@@ -162,7 +162,7 @@ def greeted(family, address):
     with socket.socket(family) as client:
         client.settimeout(20)
         client.connect(address)
-        return client.recv(9).decode()
+        return client.makefile().read()
 
 def say(event, **more):
     print(json.dumps(dict(more, event=event)), flush=True)
@@ -207,7 +207,7 @@ for family, address in ((socket.AF_INET, tcp), (socket.AF_UNIX, unix), (socket.A
 last = socket.create_connection(tcp)
 await listener.drain()
 last.settimeout(20)
-say("last", text=(await deferToThread(last.recv, 9)).decode())
+say("last", text=await deferToThread(last.makefile().read))
 last.close()
 """
     with socket.create_server(("127.0.0.1", 0)) as shared:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from children import ROOT, running
+from children import ROOT, reserved_port, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,12 +49,6 @@ def service(*flags: str) -> Iterator[int]:
         yield int(re.findall(r":(\d+)", process.wait_for("web.listening")["address"])[-1])
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextmanager
 def proxy(command: list[str | Path], port: int) -> Iterator[str]:
     """Run a proxy in the foreground; yield its URL once it accepts."""
@@ -78,19 +72,19 @@ def nginx(upstream: int, folder: Path) -> Iterator[str]:
     program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
     if program is None:
         pytest.skip("there is no nginx. Debian, Ubuntu: apt install nginx-light")
-    port = free_port()
-    server = block("nginx").replace("listen 80", f"listen 127.0.0.1:{port}")
-    server = server.replace("127.0.0.1:8080", f"127.0.0.1:{upstream}")
+    server = block("nginx").replace("127.0.0.1:8080", f"127.0.0.1:{upstream}")
     temporary = "".join(
         f"{each}_temp_path {folder}/{each};" for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     configuration = folder / "nginx.conf"
-    configuration.write_text(
-        f"daemon off; master_process off; pid {folder}/pid; error_log stderr; events {{}}\n"
-        f"http {{ access_log off; {temporary}\n{server}}}\n"
-    )
-    with proxy([program, "-c", configuration, "-p", folder, "-e", "stderr"], port) as url:
-        yield url
+    with reserved_port() as port:
+        server = server.replace("listen 80", f"listen 127.0.0.1:{port}")
+        configuration.write_text(
+            f"daemon off; master_process off; pid {folder}/pid; error_log stderr; events {{}}\n"
+            f"http {{ access_log off; {temporary}\n{server}}}\n"
+        )
+        with proxy([program, "-c", configuration, "-p", folder, "-e", "stderr"], port) as url:
+            yield url
 
 
 @contextmanager
@@ -98,12 +92,12 @@ def haproxy(upstream: int, folder: Path) -> Iterator[str]:
     program = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin")
     if program is None:
         pytest.skip("there is no haproxy. Debian, Ubuntu: apt install haproxy")
-    port = free_port()
-    text = block("haproxy").replace("bind *:80", f"bind 127.0.0.1:{port}")
     configuration = folder / "haproxy.cfg"
-    configuration.write_text(text.replace("127.0.0.1:8080", f"127.0.0.1:{upstream}"))
-    with proxy([program, "-db", "-f", configuration], port) as url:
-        yield url
+    with reserved_port() as port:
+        text = block("haproxy").replace("bind *:80", f"bind 127.0.0.1:{port}")
+        configuration.write_text(text.replace("127.0.0.1:8080", f"127.0.0.1:{upstream}"))
+        with proxy([program, "-db", "-f", configuration], port) as url:
+            yield url
 
 
 @pytest.mark.parametrize("server", [nginx, haproxy])
@@ -125,8 +119,7 @@ def test_the_address_before_http(tmp_path):
     program = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin")
     if program is None:
         pytest.skip("there is no haproxy. Debian, Ubuntu: apt install haproxy")
-    with service("--web.listen=haproxy:tcp:0:interface=127.0.0.1") as upstream:
-        port = free_port()
+    with service("--web.listen=haproxy:tcp:0:interface=127.0.0.1") as upstream, reserved_port() as port:
         text = block("haproxy").replace("bind *:80", f"bind 127.0.0.1:{port}")
         text = re.sub(r"option httpchk.*\n", "", text)
         line = f"server one 127.0.0.1:{upstream} send-proxy-v2"

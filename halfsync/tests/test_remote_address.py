@@ -41,7 +41,7 @@ def tell(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 class TestRemoteAddress(TestCase):
     """One client each, from this machine."""
 
-    timeout = 20
+    timeout = 100
 
     async def served(self, endpoint: str, address: Any = None, *, before: bytes = b"", **options: Any) -> Any:
         """Listen on an endpoint, ask for the addresses, and return them with the client's own socket name."""

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from children import until
+from children import reserved_port, until
 from halfsync.life.sockets import Sockets
 from halfsync.thrift import RpcListener, Service, sasl
 from halfsync.thrift.client.credentials import Credentials
@@ -94,10 +94,7 @@ def test_a_socket_that_is_handed_in():
 
 def test_handover(tmp_path):
     """A new process takes the socket over; every call meanwhile is answered, by one or the other."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     flags = (f"--service.handover={tmp_path}/handover.sock",)
-    listen = f"tcp:{port}:interface=127.0.0.1"
     failed: list[BaseException] = []
     done = threading.Event()
     calls = 0
@@ -114,6 +111,8 @@ def test_handover(tmp_path):
                 raise
 
     with ExitStack() as stack:
+        port = stack.enter_context(reserved_port())
+        listen = f"tcp:{port}:interface=127.0.0.1"
         old = stack.enter_context(serving(*flags, listen=listen))
         old.wait_for("service.started")
         thread = threading.Thread(target=work)

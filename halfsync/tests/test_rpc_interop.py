@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from children import SOURCES, until
+from children import SOURCES, reserved_port, until
 from debian_sources import unpack
 from rpc_tools import serving
 from sdists import CACHE, keep
@@ -192,27 +192,22 @@ def test_our_client_with_our_server(apache, ours, options):
 def test_our_client_with_apache_test_server(apache, server, protocol, options):
     """Our client makes every call to Apache's own test server, in its servers and protocols."""
     folder, generated = apache
-    port = free_port()
     transport = "buffered" if protocol == "header" else "framed"
-    command = [sys.executable, "-c", WITHOUT_ITS_BUILD, str(folder / "TestServer.py"), f"--port={port}"]
+    command = [sys.executable, "-c", WITHOUT_ITS_BUILD, str(folder / "TestServer.py")]
     command += [f"--protocol={protocol}", f"--transport={transport}", f"--genpydir={generated}", server]
     environ = {"PYTHONPATH": f"{generated}{os.pathsep}{folder}", "PATH": os.environ["PATH"]}
     with (
+        reserved_port() as port,
         tempfile.TemporaryFile() as said,
-        subprocess.Popen(command, env=environ, cwd=folder, stdout=said, stderr=said) as process,
+        subprocess.Popen(
+            [*command, f"--port={port}"], env=environ, cwd=folder, stdout=said, stderr=said
+        ) as process,
     ):
         try:
             wait_for_port(port, process)
             call_all(apache, port, options)
         finally:
             process.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port: int = unused.getsockname()[1]
-        return port
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:

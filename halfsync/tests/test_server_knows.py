@@ -158,7 +158,7 @@ def test_a_handler_hears_of_a_client_that_left_and_of_a_drain(command):
                 pass
             service.signal(signal.SIGTERM)
             assert service.wait_for("app.draining")["draining"]
-            assert stays.recv(4096).startswith(b"HTTP/1.1 200 ")
+            assert stays.makefile("rb").readline().startswith(b"HTTP/1.1 200 ")
         code, _, errors = service.end()
         assert (code, errors) == (0, "")
 

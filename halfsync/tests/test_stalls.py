@@ -104,7 +104,7 @@ def test_the_end_of_a_stall_is_told_before_the_end_of_the_process():
         process.add(Slow("slow"))
     main(parts)
     """
-    with child(code, "--service.stall=0.05") as service:
+    with child(code, "--service.stall=0.5") as service:
         service.wait_for("service.started")
         service.signal(signal.SIGTERM)
         service.wait_for("reactor.stalled")
@@ -118,8 +118,8 @@ def test_a_service_watches_from_its_start(kind):
     import time
     reactors.arrange_reactor("child")
     def hold_the_reactor():
-        time.sleep(0.5)
-        time.sleep(0.5)
+        time.sleep(1)
+        time.sleep(1)
     class Holds(Part):
         async def start(self):
             self.reactor.callLater(0.1, hold_the_reactor)
@@ -128,7 +128,7 @@ def test_a_service_watches_from_its_start(kind):
         part.reactor = process.reactor
     main(parts)
     """
-    with child(code, f"--service.reactor={kind}", "--service.stall=0.1") as service:
+    with child(code, f"--service.reactor={kind}", "--service.stall=0.5") as service:
         stalled = service.wait_for("reactor.stalled")
         assert "hold_the_reactor" in stalled["stack"][-1]
         assert service.wait_for("reactor.resumed")["seconds"] >= stalled["seconds"]

@@ -18,10 +18,11 @@ from collections import deque
 from contextlib import suppress
 from contextvars import copy_context
 from threading import Lock, Thread
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from halfsync.logs import get_logger
+from halfsync.worker_share import LATE, ReactorShare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,10 +38,14 @@ HANDSHAKE = 0.001
 """Seconds that the reactor waits for a thread it has woken: until that one has the interpreter's lock."""
 
 
+LONGEST = 0.005
+"""Seconds after which the reactor goes on with other things, whatever waits by then."""
+
+
 class Worker:
     """One thread; what it holds is written by itself alone and read by anyone."""
 
-    __slots__ = ("ended", "held", "progressed", "thread", "wake")
+    __slots__ = ("done", "ended", "held", "progressed", "thread", "wake")
 
     def __init__(self) -> None:
         self.thread: Thread
@@ -52,6 +57,9 @@ class Worker:
         self.wake = Lock()
         """Released to wake the thread."""
         self.wake.acquire()
+        self.done = Lock()
+        """Released by the thread when it is idle again, where it takes turns with the reactor."""
+        self.done.acquire()
 
 
 class Threads:
@@ -71,6 +79,8 @@ class Threads:
         self._idle: list[Worker] = []
         self._workers: list[Worker] = []
         self._results: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        self._since = 0.0
+        """When the reactor last began to deliver, or the first result came behind it; monotonic."""
         self._woken = False
         """Whether the reactor will deliver results without being told."""
         self._handing_over = False
@@ -79,6 +89,11 @@ class Threads:
         """Released by a thread that was woken and runs."""
         self._ran.acquire()
         self._stopped = False
+        self._share = ReactorShare(self.label, lambda: bool(jobs), reactor)
+        self._turn: Worker | None = None
+        """Whose turn it is."""
+        self._computing: Worker | None = None
+        """Who has computed for longer than the reactor waited."""
         self._empty: list[defer.Deferred[None]] = []
         """Each fires when nothing runs and nothing waits."""
 
@@ -103,6 +118,8 @@ class Threads:
         Many may be asked for by the time the reactor wakes: it is woken once for all of them,
         because the wake-up is a system call at which the asking thread loses the interpreter's lock.
         """
+        if not self._results:
+            self._since = monotonic()
         self._results.append((function, args))
         if not (self._woken or self._handing_over):
             self._woken = True
@@ -112,32 +129,63 @@ class Threads:
 
     def _hand_over(self) -> None:
         """Wake a thread for what waits, and one more for as long as each is held up by what it took."""
+        ends = monotonic() + LONGEST
         self._deliver()
-        while self._jobs:
-            if self._idle:
-                self._idle.pop().wake.release()
-            elif len(self._workers) < self.threads:
-                started = len(self._workers)
-                if not self._hire() or len(self._workers) == started:
+        share = self._share
+        if share.turns:
+            self._take_turns()
+        else:
+            while self._jobs and self._wake_one():
+                # Truly wait: whoever only looks again and again takes the interpreter's lock from the thread.
+                # It runs when the one before it, or the last one behind that, blocks.
+                ran = self._ran.acquire(timeout=HANDSHAKE)
+                self._deliver()
+                if not ran or monotonic() > ends:
+                    # Nothing blocks, or answers lead to new calls, as pipelined requests do.
+                    # The reactor has other things to do, and comes back.
                     break
-            else:
-                break
-            # Truly wait: whoever only looks again and again takes the interpreter's lock from the thread.
-            # It runs when the one before it, or the last one behind that, blocks.
-            ran = self._ran.acquire(timeout=HANDSHAKE)
-            self._deliver()
-            if not ran:
-                # Nothing blocks: the reactor has other things to do, and comes back.
-                break
-        self._handing_over = bool(self._jobs) and bool(self._idle or len(self._workers) < self.threads)
-        if self._handing_over:
-            self._reactor.callLater(0, self._hand_over)
+        self._handing_over = False
+        if self._jobs and (self._computing or self._idle or len(self._workers) < self.threads):
+            self._hand_over_later()
         elif self._results:
             self._deliver()
+
+    def _take_turns(self) -> None:
+        """Let threads have their turn: one after the other, as far as they compute."""
+        share = self._share
+        share.begin()
+        worker = self._computing or self._wake_one()
+        while worker is not None:
+            self._turn = worker
+            done = share.let_compute(worker.done)
+            self._deliver()
+            self._computing = None if done else worker
+            go_on = done and self._jobs and not share.is_over
+            worker = self._wake_one() if go_on else None
+
+    def _wake_one(self) -> Worker | None:
+        """Have one more thread take calls; return it, or None when there is none."""
+        if self._idle:
+            worker = self._idle.pop()
+            # It may have been idle in between without being asked.
+            worker.done.acquire(blocking=False)
+            worker.wake.release()
+            return worker
+        started = len(self._workers)
+        if started < self.threads and self._hire() and len(self._workers) > started:
+            return self._workers[-1]
+        return None
+
+    def _hand_over_later(self) -> None:
+        """Hand over what waits, after the present turn of the reactor."""
+        if not self._handing_over:
+            self._handing_over = True
+            self._reactor.callLater(0, self._hand_over)
 
     def _deliver(self) -> None:
         # In this order: a thread that still finds True has appended before the loop below ends.
         self._woken = False
+        self._since = monotonic()
         results = self._results
         # Not until none is left: threads that go on making more must not keep the reactor here.
         for _ in range(len(results)):
@@ -173,14 +221,20 @@ class Threads:
 
     # In the threads.
 
-    def _next(self, worker: Worker) -> Job | None:
-        """Wait for a call; None is the end."""
+    def _next(self, worker: Worker, *, woken: bool) -> Job | None:
+        """Wait for a call; None is the end.
+
+        :param woken: whether the thread was woken for one: then it takes one, however late it is.
+        """
+        share = self._share
         while not self._stopped:
-            job = self._jobs.take(self._expired)
+            over = share.turns and not woken and (worker is not self._turn or share.is_over)
+            woken = True
+            job = None if over else self._jobs.take(self._expired)
             if job is not None:
                 return job
             self._idle.append(worker)
-            if self._jobs or self._stopped:
+            if (self._jobs and not over) or self._stopped:
                 # It came between the two looks.
                 try:
                     self._idle.remove(worker)
@@ -189,8 +243,13 @@ class Threads:
                     pass
                 else:
                     continue
+            if share.turns:
+                _release(worker.done)
+                if self._jobs:
+                    self.in_reactor(self._hand_over_later)
             worker.wake.acquire()
-            self._say_ran()
+            if not share.turns:
+                _release(self._ran)
         return None
 
     def _expired(self, job: Job) -> None:
@@ -198,14 +257,13 @@ class Threads:
         if self._empty:
             self.in_reactor(self._check_empty)
 
-    def _say_ran(self) -> None:
-        with suppress(RuntimeError):
-            # It is released already where the reactor did not wait so long.
-            self._ran.release()
-
     def _work(self, worker: Worker) -> None:
-        self._say_ran()
-        while (job := self._next(worker)) is not None:
+        share = self._share
+        if not share.turns:
+            _release(self._ran)
+        woken = True
+        while (job := self._next(worker, woken=woken)) is not None:
+            woken = False
             worker.held = (job.label, time())
             worker.progressed = 0.0
             try:
@@ -225,3 +283,12 @@ class Threads:
                 del deliver
             if self._empty:
                 self.in_reactor(self._check_empty)
+            if self._results and monotonic() - self._since > LATE and not (share.turns or self._stopped):
+                share.turns = True
+                self.in_reactor(share.watch)
+
+
+def _release(lock: Lock) -> None:
+    with suppress(RuntimeError):
+        # It is released already where the reactor did not wait so long.
+        lock.release()

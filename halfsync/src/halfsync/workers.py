@@ -125,9 +125,7 @@ class WorkerPool(Threads, Part):
             self._jobs.empty()
             self._refusals.add("no_thread")
             raise Busy
-        if not self._handing_over:
-            self._handing_over = True
-            self._reactor.callLater(0, self._hand_over)
+        self._hand_over_later()
 
     def run(self, fn: Callable[Ps, T], *args: Ps.args, **kwargs: Ps.kwargs) -> Deferred[T]:
         """Make a call in a thread, in a copy of the caller's context; for the reactor's thread.
@@ -175,6 +173,12 @@ class WorkerPool(Threads, Part):
             int(self._jobs.shedding),
             pool=pool,
         )
+        yield gauge(
+            "workers_taking_turns",
+            "Whether threads compute only in turns with the reactor.",
+            int(self._share.turns),
+            pool=pool,
+        )
         yield Metric(
             "counter",
             "workers_refused",
@@ -218,6 +222,7 @@ class WorkerPool(Threads, Part):
         It returns when they have, or after STOPPING: what a listener has cut may still have to clean up.
         """
         self._stopped = True
+        self._share.stop()
         self._stuck.stop()
         for job in self._jobs.empty():
             job.tell("discard")

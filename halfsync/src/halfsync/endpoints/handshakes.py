@@ -25,6 +25,7 @@ from halfsync.endpoints.client_hello import LOOKED_AT, Kind, read_first_bytes
 from halfsync.endpoints.plain_http import plain_http_answer
 from halfsync.endpoints.proxy_header import LONGEST, MalformedHeaderError, read_proxy_header
 from halfsync.endpoints.seldom import Seldom
+from halfsync.endpoints.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +80,7 @@ class Handshakes:
         """How many there may be; None for MOST."""
         self._open: dict[Handshake, float] = {}
         """By deadline, the oldest first."""
-        self._sweeper: Any = None
+        self._sweeper = Sweeper(reactor, self._sweep, lambda: SWEEP)
         self._waiting: list[Deferred[None]] = []
 
     def __len__(self) -> int:
@@ -116,21 +117,18 @@ class Handshakes:
         """Have a handshake end within a time."""
         self._open.pop(handshake, None)
         self._open[handshake] = self.reactor.seconds() + seconds
-        if self._sweeper is None:
-            self._sweeper = self.reactor.callLater(SWEEP, self._sweep)
+        self._sweeper.begin()
 
     def forget(self, handshake: Handshake) -> None:
         """Hear that a handshake has ended."""
         self._open.pop(handshake, None)
-        if not self._open and self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
+        if not self._open:
+            self._sweeper.end()
             waiting, self._waiting = self._waiting, []
             for each in waiting:
                 each.callback(None)
 
     def _sweep(self) -> None:
-        self._sweeper = self.reactor.callLater(SWEEP, self._sweep)
         now = self.reactor.seconds()
         for each in [each for each, deadline in self._open.items() if deadline <= now]:
             each.end("timeout")

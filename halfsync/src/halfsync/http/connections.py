@@ -17,6 +17,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 
 from halfsync.endpoints.addresses import address_text
+from halfsync.endpoints.sweeper import Sweeper
 from halfsync.endpoints.tls_transport import tls_below
 from halfsync.logs import get_logger
 
@@ -109,7 +110,7 @@ class Connections:
         self._none_idle_until = -inf
         self._turned_away: set[Connection] = set()
         self._period = min(1.0, *(time / 4 for time in _times(bounds)))
-        self._sweeper: Any = None
+        self._sweeper = Sweeper(reactor, self._sweep, lambda: self._period)
         self._looks: Iterator[None] | None = None
         """The present sweep."""
         self._empty: list[Deferred[None]] = []
@@ -159,8 +160,7 @@ class Connections:
         if tls is not None:
             self._tls[connection] = tls
             self.memory.weigh_tls(connection, tls.overhead)
-        if self._sweeper is None:
-            self._sweeper = self._reactor.callLater(self._period, self._sweep)
+        self._sweeper.begin()
 
     def turned_away(self, connection: Connection) -> None:
         """Let a connection that is only told so take nobody's place while it closes."""
@@ -189,9 +189,8 @@ class Connections:
             self.memory.weigh_tls(connection, 0)
         self._turned_away.discard(connection)
         if not self._open:
-            if self._sweeper is not None:
-                self._sweeper.cancel()
-                self._sweeper = self._looks = None
+            self._sweeper.end()
+            self._looks = None
             waiting, self._empty = self._empty, []
             for each in waiting:
                 each.callback(None)
@@ -212,7 +211,7 @@ class Connections:
             connection.wind_down(deadline)
         if self._open:
             self._period = min(self._period, GRACE / 5)
-            self._sweeper.reset(self._period)
+            self._sweeper.hurry()
             empty: Deferred[None] = Deferred(self._empty.remove)
             self._empty.append(empty)
             await empty
@@ -261,13 +260,12 @@ class Connections:
         8,000 connections take under a millisecond a sweep, and each connection is spared a timer,
         and each request two resets of it.
         """
-        self._sweeper = self._reactor.callLater(self._period, self._sweep)
         if self._looks is None:
             self._looks = self._look_at_all()
         if next(self._looks, self) is self:
             self._looks = None
-        elif self._sweeper is not None:
-            self._sweeper.reset(0)
+        else:
+            self._sweeper.go_on()
 
     def _look_at_all(self) -> Iterator[None]:
         for some in _slices(list(self._open)):

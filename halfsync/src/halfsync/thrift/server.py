@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from halfsync import deadline
 from halfsync import request_id as request_ids
+from halfsync.endpoints.sweeper import Sweeper
 from halfsync.logs import get_logger
 from halfsync.thrift import codec, peers
 from halfsync.thrift.call import set_current
@@ -72,7 +73,7 @@ class RpcServer(Factory):
         self._heavy_waiting: dict[Connection, None] = {}
         self._running: dict[Connection, Deferred[Any]] = {}
         self._grace_until = inf
-        self._sweeper: Any = None
+        self._sweeper = Sweeper(reactor, self._sweep, lambda: GRACE / 5 if self.draining else 1.0)
         self._empty: Deferred[None] | None = None
 
     @property
@@ -92,7 +93,7 @@ class RpcServer(Factory):
         for connection in list(self.connections):
             connection.proceed()
         if self.connections:
-            self._sweeper.reset(GRACE / 5)
+            self._sweeper.hurry()
             self._empty = Deferred()
             await self._empty
 
@@ -108,8 +109,7 @@ class RpcServer(Factory):
         now = monotonic()
         self.connections[connection] = now
         self.counts.connections += 1
-        if self._sweeper is None:
-            self._sweeper = self._reactor.callLater(1.0, self._sweep)
+        self._sweeper.begin()
         if len(self.connections) > self.bounds.max_connections:
             connection.refuse("too_many_connections", "there are too many connections", abort=True)
             return
@@ -139,9 +139,7 @@ class RpcServer(Factory):
         self._unknown.pop(connection, None)
         self._heavy_waiting.pop(connection, None)
         if not self.connections:
-            if self._sweeper is not None:
-                self._sweeper.cancel()
-                self._sweeper = None
+            self._sweeper.end()
             if self._empty is not None:
                 empty, self._empty = self._empty, None
                 empty.callback(None)
@@ -267,7 +265,6 @@ class RpcServer(Factory):
     def _sweep(self) -> None:
         """Look at every deadline; each connection is spared a timer."""
         now = monotonic()
-        self._sweeper = self._reactor.callLater(GRACE / 5 if self.draining else 1.0, self._sweep)
         for connection in [each for each in self.connections if each.deadline <= now]:
             try:
                 connection.expire()
