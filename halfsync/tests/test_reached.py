@@ -65,7 +65,7 @@ def test_what_is_reached_reaches_more(tmp_path):
 
 
 def test_only_known_packages_are_looked_through(tmp_path):
-    """All of any other is compiled, since it may put names together when it runs; and of Twisted its plugins."""
+    """All of any other is compiled, since it may put names together at run time; of Twisted, its plugins."""
     found = reached_in(
         tmp_path,
         service="",
