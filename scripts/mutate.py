@@ -32,6 +32,7 @@ LIBRARY = Path(__file__).parents[1] / "halfsync"
 PACKAGE = Path("src/halfsync")
 
 TESTS = {
+    "admin/probe": ("test_probe",),
     "admin/": ("test_admin",),
     "background": ("test_background",),
     "deadline": ("test_deadline",),

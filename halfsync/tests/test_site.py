@@ -597,6 +597,43 @@ class TestAccessLog:
         ]
         assert connection.site.counts.aborted == 1
 
+    @pytest.mark.parametrize("how", ["raises", "short", "trailers", "resource", "short resource", "aborts"])
+    def test_a_response_that_breaks_off_here_is_no_client_that_left(self, how):
+        """Its status is 500 for those who read the log and the counts, whatever it began with."""
+
+        def app(environ, start_response):
+            length = [("Content-Length", "100")] if how == "short" else []
+            start_response("200 OK", length)
+            if how == "trailers":
+                environ["halfsync.send_trailers"](["X-Sum"], lambda: 1 // 0)
+            yield b"begun"
+            if how == "raises":
+                raise RuntimeError("mid")
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_GET(self, request):
+                if how == "short resource":
+                    request.setHeader("Content-Length", "100")
+                request.write(b"begun")
+                if how == "short resource":
+                    request.finish()
+                elif how == "aborts":
+                    request.channel.abortConnection()
+                else:
+                    raise RuntimeError("mid")
+                return NOT_DONE_YET
+
+        resource = Page() if how in {"resource", "short resource", "aborts"} else None
+        connection = Connection(app, resource=resource, access_log=True)
+        with capture_logs() as logs:
+            connection.send(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n")
+        told = [(each["aborted"], each["status"]) for each in logs if each["event"] == "http.request"]
+        assert told == [(True, 500)]
+        assert connection.site.counts.requests == {("GET", 500): 1}
+        assert connection.site.counts.aborted == 0
+
     def test_counts(self):
         """Requests by method and status, durations, bytes; a client cannot invent labels."""
         connection = Connection()
