@@ -153,8 +153,8 @@ class Log:
         return self._sink.behind
 
     def keeps(self, fields: EventDict) -> bool:
-        """Say whether an event with these fields is written whole."""
-        return len(render.json_line(fields, sys.maxsize)) <= self._max_line - HEAD
+        """Say whether an event with these fields, and those of the context, is written whole."""
+        return len(render.json_line(events.with_context(fields), sys.maxsize)) <= self._max_line - HEAD
 
     def _json_line(self, event: EventDict) -> str:
         return render.json_line(event, self._max_line)
