@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from halfsync.life.about import About
 from halfsync.life.dump import Dumps, dump, work
-from halfsync.life.facts import RunningRequest, WorkerThread
+from halfsync.life.facts import OpenConnection, RunningRequest, WorkerThread
 from halfsync.life.parts import Part
 from halfsync.life.process import Process
 from halfsync.life.stacks import thread_stacks
@@ -53,6 +53,13 @@ def test_a_process_without_parts_has_nothing():
     process.add(Part("bare"))
     assert (process.workers(), process.tasks()) == ({}, {})
     assert (process.requests(), process.connections(), process.metrics()) == ([], [], [])
+
+
+def test_what_nobody_knows_of_a_connection_is_nothing():
+    """A protocol need not note when it was opened, what was asked and what it holds."""
+    assert OpenConnection("web", "10.0.0.1:5") == OpenConnection(
+        "web", "10.0.0.1:5", age=None, asked=None, at="", idle=None, unsent=0, memory=0, disk=0
+    )
 
 
 class Busy(Part):
