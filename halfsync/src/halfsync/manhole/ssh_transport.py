@@ -163,7 +163,7 @@ class SSHTransport(SSHServerTransport):
 
     def getPacket(self) -> bytes | None:
         """Return the next packet; none after the end, or what was sent ahead would still be obeyed."""
-        packet = None if self._ended else SSHServerTransport.getPacket(self)
+        packet: bytes | None = None if self._ended else SSHServerTransport.getPacket(self)
         if packet is None or self.login is not None:
             return packet
         self._packets += 1
