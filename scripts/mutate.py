@@ -32,6 +32,7 @@ LIBRARY = Path(__file__).parents[1] / "halfsync"
 PACKAGE = Path("src/halfsync")
 
 TESTS = {
+    "admin/probe": ("test_probe",),
     "admin/": ("test_admin",),
     "background": ("test_background",),
     "deadline": ("test_deadline",),
@@ -39,10 +40,18 @@ TESTS = {
     "handover/": ("test_handover",),
     "http/head": ("test_head", "test_parser", "test_strict"),
     "http/parser": ("test_parser", "test_strict", "test_wires"),
+    "life/about": ("test_about",),
+    "life/allocator": ("test_collector",),
+    "life/collector": ("test_collector",),
+    "life/dump": ("test_stacks",),
+    "life/errors": ("test_start_errors",),
+    "life/facts": ("test_stacks", "test_metrics", "test_admin"),
     "life/last_resort": ("test_signals",),
     "life/open_files": ("test_open_files",),
     "life/parts": ("test_lifecycle",),
     "life/process": ("test_lifecycle",),
+    "life/reactors": ("test_reactors",),
+    "life/reload": ("test_reload",),
     "life/run": ("test_run", "test_signals"),
     "life/signals": ("test_signals",),
     "life/sockets": ("test_run", "test_lifecycle"),

@@ -92,21 +92,41 @@ def test_a_cache_that_others_can_write_to_is_not_run_from(
     deploy: Path, tmp_path: Path, mode: int, above: int, code: int
 ) -> None:
     """The start line says so and ends: what is unpacked in PEX_ROOT is the code that runs."""
+    folder = tmp_path / "cache" / "pex"
+    folder.mkdir(parents=True)
+    folder.chmod(mode)
+    folder.parent.chmod(above)
+    assert started(deploy, folder) is not bool(code)
+
+
+def started(deploy: Path, pex_root: Path) -> bool:
+    """Run the start line of supervisord.conf with another program; say whether it came to that."""
     config = configparser.RawConfigParser()
     config.read(deploy / "supervisord.conf")
     (program,) = (each for each in config.sections() if "program:" in each)
     command = shlex.split(
         config[program]["command"].replace("/opt/hello-service/hello-service.pex", "/bin/echo")
     )
-    folder = tmp_path / "cache" / "pex"
-    folder.mkdir(parents=True)
-    folder.chmod(mode)
-    folder.parent.chmod(above)
-    environ = {"PATH": os.environ["PATH"], "PEX_ROOT": str(folder)}
+    environ = {"PATH": os.environ["PATH"], "PEX_ROOT": str(pex_root)}
     run = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
-    assert run.returncode == code, run
-    assert ("others can write to it" in run.stderr) is bool(code)
-    assert bool(run.stdout) is not bool(code)
+    refused = run.returncode == 2
+    assert refused or run.returncode == 0, run
+    assert ("others can write to it" in run.stderr) is refused
+    assert bool(run.stdout) is not refused
+    return not refused
+
+
+def test_a_cache_that_others_can_put_another_in_the_place_of(deploy: Path, tmp_path: Path) -> None:
+    """What counts is also the folder in which its name stands: of a link, and of one that is not made yet."""
+    shared, ours = tmp_path / "shared", tmp_path / "ours"
+    (ours / "pex").mkdir(parents=True)
+    shared.mkdir()
+    (shared / "link").symlink_to(ours / "pex")
+    for name in ("link", "missing"):
+        shared.chmod(0o755)
+        assert started(deploy, shared / name)
+        shared.chmod(0o777)
+        assert not started(deploy, shared / name)
 
 
 def test_manifest_waits_longer_than_the_drain(deploy: Path) -> None:

@@ -171,6 +171,12 @@ def test_manhole_is_toggled_by_a_signal_and_entered_by_ssh(running: Running) -> 
     assert running.ssh("1").returncode == 255
 
 
+def test_it_has_compiled_nothing(running: Running, pex: Path, tmp_path: Path) -> None:
+    """All that it has imported, to serve and for whoever entered its manhole, was compiled in the file."""
+    assert in_cache(pex, tmp_path, "$PEX --version").returncode == 0
+    assert compiled(running.folder / ".cache" / "pex") == compiled(tmp_path / "cache")
+
+
 def test_it_stops_cleanly(running: Running) -> None:
     """TERM ends it with exit code 0; the last test, as the others need it alive."""
     running.process.send_signal(signal.SIGTERM)
@@ -226,6 +232,12 @@ def kept(folder: Path) -> dict[str, bytes]:
     }
 
 
+def compiled(folder: Path) -> set[str]:
+    """Return the names of what is compiled in the one virtual environment in a cache."""
+    (venv,) = (path.parent for path in folder.glob("venvs/*/*/*/pyvenv.cfg"))
+    return {each.relative_to(venv).as_posix() for each in venv.rglob("*.pyc")}
+
+
 def rglob(folder: Path) -> Iterator[Path]:
     """Walk the files below a folder, those in linked folders too."""
     for path in folder.iterdir():
@@ -262,7 +274,11 @@ def test_its_first_start_leaves_nothing_to_compile(pex: Path, tmp_path: Path) ->
     """
     run = in_cache(pex, tmp_path, f"cd {tmp_path}\n{script}")
     assert (run.returncode, run.stderr) == (0, ""), run.stdout
-    assert "/flask/__pycache__/app.cpython-" in (tmp_path / "before").read_text()
+    before = (tmp_path / "before").read_text()
+    assert "/flask/__pycache__/app.cpython-" in before
+    # Nothing of the service leads to it.
+    assert "/twisted/words/tap.py" in before
+    assert "/twisted/words/__pycache__/tap.cpython-" not in before
 
 
 def test_its_first_start_heeds_nothing_beside_python(pex: Path, tmp_path: Path) -> None:

@@ -377,7 +377,7 @@ class TestBuffers:
             def __init__(self, client, size):
                 self.client, self.size = client, size
 
-            def read_on(self):
+            def take_turn(self):
                 read = min(found.heads, self.size)
                 found.spend(read)
                 order.append((self.client, read))
@@ -405,7 +405,7 @@ class TestBuffers:
         found = ReadingOn(turns, id, time=lambda: now[0])
 
         class Reader:
-            def read_on(self):
+            def take_turn(self):
                 now[0] += LONGEST * 0.4
                 order.append(self)
 

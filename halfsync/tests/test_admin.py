@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import threading
 import time
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import treq
@@ -22,12 +24,12 @@ from twisted.trial.unittest import TestCase
 
 from children import child
 from halfsync import flags
-from halfsync.admin import Admin
+from halfsync.admin import Admin, info
 from halfsync.admin.body import LONGEST
 from halfsync.admin.token import check_token_file
 from halfsync.life.about import About
 from halfsync.life.errors import StartError
-from halfsync.life.facts import RunningRequest
+from halfsync.life.facts import RunningRequest, WorkerThread
 from halfsync.life.parts import Part
 from halfsync.life.process import Process
 from halfsync.periodic import Periodic
@@ -169,7 +171,32 @@ def test_info(service):
     )
     assert info["dependencies"]["Twisted"] >= "26.10"
     assert info["started"].endswith("Z")
-    assert info["uptime_seconds"] >= 0
+    assert list(info["dependencies"]) == sorted(info["dependencies"], key=str.lower)
+    assert info["build"] is None
+    service.process.started = time.time() - 90
+    assert 90 <= service.ask("GET", "/info")[2]["uptime_seconds"] < 3600
+
+
+def test_info_of_a_build(tmp_path, monkeypatch):
+    """A process in a pex says in which, and from what that was made."""
+    (tmp_path / "PEX-INFO").write_text(
+        json.dumps({"code_hash": "abc", "build_properties": {"pex_version": "2.1"}, "more": 1})
+    )
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setenv("PEX", "/srv/built.pex")
+    found = {"pex": "/srv/built.pex", "code_hash": "abc", "pex_version": "2.1"}
+    # One that another tool has made has no more.
+    assert info.build("built_by_another") == found
+    facts = {"commit": "c0ffee", "changed": False, "locks": {"a": "b"}, "library": "0.2.0", "name": "built"}
+    folder = tmp_path / "built_by_us" / "_build"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").touch()
+    (folder / "build.json").write_text(json.dumps(facts))
+    monkeypatch.syspath_prepend(tmp_path)
+    del facts["name"]
+    assert info.build("built_by_us") == {**found, **facts}
+    (tmp_path / "PEX-INFO").write_text("[]")
+    assert info.build("built_by_nobody") is None
 
 
 @pytest.mark.parametrize("path", ["/info/sbom", "/info/licenses"])
@@ -256,17 +283,18 @@ def test_log_level_changes_and_returns(service):
 
 
 def test_what_comes_of_a_change_names_who_wanted_it(service, monkeypatch):
-    """Every event that it causes has the client's address."""
+    """Every event that it causes has the client's address, and the name that the request was answered by."""
     seen = []
     opened = service.manhole.open
 
     async def open_and_log(ttl=None):
-        seen.append(get_contextvars()["peer"])
+        seen.append((get_contextvars()["peer"], get_contextvars()["request_id"]))
         await opened(ttl)
 
     monkeypatch.setattr(service.manhole, "open", open_and_log)
-    assert service.ask("PUT", "/manhole", {"open": True})[0] == 200
-    assert seen == ["127.0.0.1:40000"]
+    status, headers, _ = service.ask("PUT", "/manhole", {"open": True})
+    assert status == 200
+    assert seen == [("127.0.0.1:40000", headers["x-request-id"])]
     assert "peer" not in get_contextvars()
 
 
@@ -659,6 +687,39 @@ def test_the_page_for_people_shows_how_it_is_and_runs_nothing(service):
     assert "<td>tick</td>" in text
     assert headers["content-security-policy"].startswith("default-src 'none'")
     assert headers["vary"] == "Accept"
+
+
+def test_the_page_for_people_shows_what_is_at_work(service):
+    """Where the process listens, which threads are busy, which request has one, what a task failed by."""
+
+    def page():
+        return service.ask("GET", "/", Accept="text/html")[2].decode()
+
+    idle = page()
+    assert '<p class="good">ready</p>' in idle
+    assert "<td>listening</td><td>nothing</td>" in idle
+    assert "<td>worker threads</td><td>none started</td>" in idle
+    service.process.sockets.open += [SimpleNamespace(address=each) for each in ("tcp:10.0.0.1:80", "unix:/x")]
+    service.manhole.workers = lambda: [
+        WorkerThread("web-1", 1, "GET /slow", 5.0),
+        WorkerThread("web-2", 2, None, None),
+        WorkerThread("web-3", 3, None, None),
+    ]
+    service.manhole.requests = lambda: [
+        RunningRequest("web", "GET", "/late", "10.0.0.1:6", 2.0),
+        RunningRequest("web", "GET", "/slow", "10.0.0.1:5", 1.0, "web-1"),
+    ]
+    service.clock.advance(3 - service.clock.seconds())
+    with capture_logs():
+        service.process.tasks()["tick"].run_now().addErrback(lambda _: None)
+        service.answers[-1].errback(ValueError("<broken>"))
+    busy = page()
+    assert "<td>listening</td><td>tcp:10.0.0.1:80, unix:/x</td>" in busy
+    assert "<td>worker threads</td><td>3 started, 1 busy</td>" in busy
+    slow = "<td>2.000 s</td><td>web</td><td>GET /slow</td><td>10.0.0.1:5</td><td>web-1</td>"
+    late = "<td>1.000 s</td><td>web</td><td>GET /late</td><td>10.0.0.1:6</td><td></td>"
+    assert f"<tr>{slow}</tr><tr>{late}</tr>" in busy
+    assert "<td>tick</td><td>1</td><td>1</td><td>ValueError: &lt;broken&gt;</td>" in busy
 
 
 LONG_TYPES = ["a/b" + ";" * 7_000, "multipart/form-data; boundary=x", "text/plain" + "; a=b" * 1_400]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import resource
 from ctypes import CDLL
+from types import SimpleNamespace
 
 import pytest
 
 from children import child
+from halfsync.life.allocator import one_arena
 
 TELL = """
 import gc, resource
@@ -92,3 +95,29 @@ def test_threads_share_their_memory(tmp_path, said, fewest, most):
     with child(ARENAS.replace("TOLD", repr(str(told))), more_environ=said) as process:
         process.wait_for("service.started")
     assert fewest <= told.read_text().count("<heap nr=") <= most
+
+
+@pytest.mark.parametrize("environ", [{}, {"MALLOC_ARENA_MAX": ""}])
+def test_the_arena_is_chosen_where_nobody_has(monkeypatch, environ):
+    """Whatever the environment says counts, and the C library is then not asked."""
+    asked = []
+    library = SimpleNamespace(mallopt=lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library if name is None else None)
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    one_arena()
+    # M_ARENA_MAX, of malloc.h, has this number.
+    assert asked == ([] if environ else [(-8, 1)])
+
+
+@pytest.mark.parametrize("error", [OSError, AttributeError])
+def test_without_glibc_there_is_nothing_to_choose(monkeypatch, error):
+    """The process starts all the same: musl has no mallopt, and a static Python no library to open."""
+
+    def missing(_name):
+        raise error
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    one_arena()

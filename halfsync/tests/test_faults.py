@@ -245,9 +245,13 @@ class Where(Part):
     async def start(self):
         # With --log.file, standard output is free.
         print(self.web.addresses()[0], "serves", sep="\\n", flush=True)
+    async def stop(self):
+        (lost,) = [each for each in self.process.metrics() if each.name == "log_lines_lost"]
+        print("lost", int(lost.samples[0].value), flush=True)
 def parts(process):
     web = process.add(listener(process))
-    process.add(Where("where")).web = web
+    where = process.add(Where("where"))
+    where.web, where.process = web, process
 main(parts)
 """
 
@@ -267,7 +271,10 @@ def numbers(log: str) -> list[int]:
 
 @needs_mount
 def test_the_disk_of_the_log_is_full(disk: Path, clients: ExitStack):
-    """Every request is answered all the while; once there is room, the log says how many lines it lacks."""
+    """Every request is answered all the while; once there is room, the log says how many lines it lacks.
+
+    A metric says it all the time.
+    """
     size = 1024 * 1024
     flag = f"--log.file={disk}/log"
     with child(LOGGING, flag, wrapper=with_disk(disk, f"size={size}")) as service:
@@ -288,7 +295,8 @@ def test_the_disk_of_the_log_is_full(disk: Path, clients: ExitStack):
             if "log.lost" in after:
                 break
         service.signal(signal.SIGTERM)
-        assert service.end()[0] == 0
+        code, printed, _ = service.end()
+        assert code == 0
         log.seek(0)
         after = log.read()
         (lost,) = [
@@ -297,6 +305,7 @@ def test_the_disk_of_the_log_is_full(disk: Path, clients: ExitStack):
         written += numbers(after)
         assert lost["level"] == "warning"
         assert lost["lines"] == written[-1] - len(written) > 50
+        assert printed == [f"lost {lost['lines']}"]
         assert "service.stopped" in after
 
 

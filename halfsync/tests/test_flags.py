@@ -725,6 +725,28 @@ def test_a_secret_may_be_in_a_file(secrets, capsys, tmp_path):
     assert "(credential;" in text
 
 
+@pytest.mark.parametrize("home", ["hello_service", "__main__"])
+def test_a_program_that_is_one_file_has_flags_without_a_group(own_flags, capsys, tmp_path, home):
+    """The help says where they are in the file; as a credential a secret has the program's name before it."""
+
+    @flags.declare(flag.namespace(home))
+    class FLAGS:
+        keep = flag.Int("x", default=1)
+        pin = flag.String("x", default="", secure=True)
+
+    path = tmp_path / "conf.ini"
+    path.write_text("[hello_service]\nkeep = 3\n")
+    (tmp_path / "hello_service.pin").write_text("hush")
+    (tmp_path / "pin").write_text("another's")
+    flags.parse(ABOUT, [f"--config={path}"], {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert (FLAGS.keep, FLAGS.pin) == (3, "hush")
+    flags.parse(ABOUT, ["--keep=4"], {"HELLO_SERVICE_PIN": "told"})
+    assert (FLAGS.keep, FLAGS.pin) == (4, "told")
+    text = printed(capsys, ["--help"])
+    assert "This command; its own flags are in [hello_service] of the file\n" in text
+    assert "  --keep=<whole number>  (default 1)" in text
+
+
 def test_a_secret_in_a_file_that_cannot_be_had(secrets, capsys, tmp_path):
     """Each is a line that names variable and file, and nothing of what is in it."""
     for name in ("bytes", "db.pin"):

@@ -221,12 +221,17 @@ class TestRequests:
             yield b"begun"
             raise RuntimeError("mid")
 
-        client = Client(app)
-        with capture_logs():
+        client = Client(app, access_log=True)
+        with capture_logs() as logs:
             response = client.request([*GET[:2], (":path", "/fail"), GET[3]])
         assert (response.ended, response.reset) == (False, ErrorCodes.INTERNAL_ERROR)
+        assert [(each["event"], each.get("status")) for each in logs] == [
+            ("wsgi.application_failed", None),
+            ("http.request", 500),
+        ]
         assert client.request().status == 200
-        assert client.site.counts.aborted == 1
+        assert client.site.counts.aborted == 0
+        assert client.site.counts.requests == {("GET", 500): 1, ("GET", 200): 1}
 
     @pytest.mark.parametrize(
         ("declared", "body", "reset"), [("4", b"hell", None), ("9", b"", ErrorCodes.INTERNAL_ERROR)]

@@ -17,9 +17,12 @@ from twisted.trial.unittest import TestCase
 
 from certificates import make_certificate, write
 from children import child
+from halfsync.admin import Admin
 from halfsync.endpoints import EndpointError
 from halfsync.endpoints.listener import Listener
+from halfsync.life.about import About
 from halfsync.life.errors import StartError
+from halfsync.life.process import Process
 
 
 class Draining(Factory):
@@ -75,6 +78,18 @@ class Listening(TestCase):
         assert listener.addresses() == [event["address"] for event in events]
         assert {"web.listening"} == {event["event"] for event in events}
         assert listener.problems() == []
+
+    async def test_no_endpoint_at_all_is_told(self) -> None:
+        """An empty flag is likely a variable that was not set: a service that nobody can reach says so."""
+        process = Process(About("svc"), reactor)
+        with capture_logs() as logs:
+            await self.listener().start()
+            await self.listener("tcp:0:interface=127.0.0.1").start()
+            await Admin(process, listen=[]).start()
+        assert [(each["event"], each.get("problem")) for each in logs] == [
+            ("web.not_listening", "--web.listen is empty; name an endpoint, such as tcp:8080"),
+            ("web.listening", None),
+        ]
 
     async def test_all_or_nothing(self) -> None:
         """When one endpoint cannot be had, those before it are let go; flag and string are named."""

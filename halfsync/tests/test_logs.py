@@ -51,6 +51,23 @@ def events_of(result):
     return [json.loads(line) for line in result.stdout.decode("ascii").splitlines()]
 
 
+def test_what_the_context_adds_takes_room_in_a_line():
+    """Whether an event is kept whole, as the manhole asks before a line is run, is told with that."""
+    code = """
+    from structlog.contextvars import bind_contextvars
+    line = {"line": "y" * 10_000}
+    log.info("before", keeps=logs.running().keeps(line))
+    bind_contextvars(region="x" * 6_400)
+    log.info("after", keeps=logs.running().keeps(line))
+    logs.get_audit_logger("hello.app").info("hello", **line)
+    bind_contextvars(line="theirs", region="x")
+    log.info("again", keeps=logs.running().keeps(line))
+    """
+    before, after, cut, again = events_of(run(code))
+    assert (before["keeps"], after["keeps"], again["keeps"]) == (True, False, True)
+    assert cut["truncated"]
+
+
 def record(**fields):
     return {"timestamp": timestamp(0), "level": "info", "logger": "l", "event": "e", **fields}
 

@@ -406,3 +406,57 @@ def test_a_deferred_that_has_fired_is_no_wait(make):
 def test_outside_of_a_session_nothing_is_redirected():
     """The context of the process itself names no session."""
     assert stdout.current.get() is None
+
+
+def test_a_thread_that_prints_without_end_leaves_the_reactor_alone(make):
+    """Whatever it prints is one call to show it, up to the limit, and then none: Ctrl-C must be heard."""
+    session = make(limit=50)
+    printed = threading.Event()
+    session.interpreter.namespace["printed"] = printed
+    outcomes = session.run("&for n in range(10_000): print('on')\nprinted.set()")
+    assert printed.wait(20)
+    waiting = len(session.reactor.from_threads)
+    session.settle(outcomes)
+    # One to show, and one to end.
+    assert waiting <= 2
+    assert session.out() == ("on\n" * 17)[:50]
+    assert session.err() == "\n[cut: a statement may print 50 characters]\n"
+    session.settle(session.run("&print('again')"))
+    assert session.out().endswith("again\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "last"),
+    [
+        ("print('x' * 99); 1 / 0", "ZeroDivisionError: division by zero\n"),
+        ("print('x' * 99); raise SystemExit('enough')", "enough\n"),
+        ("print('x' * 99); await Deferred()", "KeyboardInterrupt\n"),
+    ],
+)
+def test_how_a_statement_ended_is_told_after_the_cut_too(make, source, last):
+    """A prompt that comes back without a word would look like success."""
+    session = make(limit=50, Deferred=Deferred)
+    session.run(source)
+    session.interpreter.interrupt()
+    assert "[cut: a statement may print 50 characters]" in session.err()
+    assert session.err().endswith(last)
+
+
+def test_what_threads_and_the_reactor_print_keeps_its_order(make):
+    """What a thread has printed is shown ahead of what the reactor's own code prints after it."""
+    session = make()
+    thread = threading.Thread(
+        target=lambda: [session.interpreter.write(text, error=text == "2") for text in "1234"]
+    )
+    thread.start()
+    thread.join()
+    assert session.shown == []
+    session.interpreter.write("5")
+    assert session.shown == [("1", False), ("2", True), ("345", False)]
+    session.reactor.deliver()
+    session.interpreter.write("6")
+    assert session.out() == "13456"
+    session.interpreter.close()
+    session.interpreter.write("7")
+    session.reactor.deliver()
+    assert session.out() == "13456"

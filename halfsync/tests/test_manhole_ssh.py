@@ -515,7 +515,7 @@ def test_statements_in_threads(folder):
         assert house.ssh("threads().startswith('MainThread')") == (0, "True\n", "")
         screen = Screen(house.command("-tt"))
         screen.until(">>> ")
-        screen.types("n = 0\rwhile True: n += 1; n == 1 and print('be' + 'gun')\r\r")
+        screen.types("n = 0\rwhile True: n += 1; shown = n == 1 and print('be' + 'gun')\r\r")
         screen.until("begun")
         assert house.ssh("1") == (0, "1\n", "")
         screen.types("\x03")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -14,8 +15,9 @@ from children import child
 from halfsync.life.about import About
 from halfsync.life.errors import StartError
 from halfsync.life.process import Process
+from halfsync.life.sockets import Sockets
 from halfsync.manhole import toggle
-from halfsync.manhole.invitation import ssh_command
+from halfsync.manhole.invitation import ssh_command, user_name
 from halfsync.manhole.toggle import Manhole
 
 
@@ -32,6 +34,9 @@ class FakeListener:
     async def bind(self, _sockets):
         if FakeListener.fail:
             raise StartError(FakeListener.fail)
+
+    async def unbind(self):
+        self.calls.append("unbind")
 
     async def start(self):
         self.factory.doStart()
@@ -179,7 +184,7 @@ class ToggleTests(TestCase):
         """The listener's own words pass through; at start they end the start, at a signal they are a line."""
         self.patch(FakeListener, "fail", "--manhole.listen: 'tcp:8022': address already in use")
         manhole = self.manhole(open_at_start=True)
-        assert "already in use" in self.refused(manhole.start())
+        assert "already in use" in self.refused(manhole.bind(Sockets()))
         with capture_logs() as logs:
             manhole.toggle()
         assert [(each["event"], each["log_level"], each["problem"]) for each in logs] == [
@@ -189,6 +194,21 @@ class ToggleTests(TestCase):
         self.patch(FakeListener, "fail", None)
         manhole.toggle()
         assert manhole.state()["open"]
+
+    def test_what_is_to_be_open_from_the_start_is_bound_before_anything_starts(self):
+        """A start that fails elsewhere has let nobody in, and leaves nothing bound."""
+        manhole = self.manhole(open_at_start=True)
+        self.run_now(manhole.bind(Sockets()))
+        assert not manhole.state()["open"]
+        bound = manhole._bound
+        self.run_now(manhole.start())
+        assert (manhole._listener, manhole.state()["open"]) == (bound, True)
+        self.run_now(manhole.stop())
+        other = self.manhole(open_at_start=True)
+        self.run_now(other.bind(Sockets()))
+        bound = other._bound
+        self.run_now(other.unbind())
+        assert (other._bound, bound.calls, other.state()["open"]) == (None, ["unbind"], False)
 
     def test_drain_leaves_it_open_and_stop_closes(self):
         """A drain that hangs is when one wants to look inside."""
@@ -257,9 +277,9 @@ class CommandTests(TestCase):
 
     def test_a_uid_without_a_name(self):
         """A container may run as any number; the name is then `manhole`."""
-        assert toggle._user_name()
-        self.patch(toggle.os, "getuid", lambda: 2**31 - 7)
-        assert toggle._user_name() == "manhole"
+        assert user_name()
+        self.patch(os, "getuid", lambda: 2**31 - 7)
+        assert user_name() == "manhole"
 
 
 CLOSED = """

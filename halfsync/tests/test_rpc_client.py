@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import tempfile
@@ -240,9 +241,11 @@ class ClientTest(Base):
         assert len(good.calls) == 8
 
     async def test_nobody_there(self):
+        """The error names service, address and reason."""
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
-            with pytest.raises(Unreachable):
+            where = f"127.0.0.1:{unused.getsockname()[1]}"
+            with pytest.raises(Unreachable, match=rf"^\w+: {re.escape(where)}: .*refused"):
                 await self.client(unused.getsockname()[1]).hello("x")
 
     async def test_not_begun_is_tried_again(self):

@@ -19,7 +19,9 @@ from twisted.web.server import NOT_DONE_YET
 
 from h2_tools import Client
 from halfsync.http.bounds import Bounds
+from halfsync.http.connection import A_REQUEST, PIECES
 from halfsync.http.connections import GRACE
+from halfsync.http.h2_heads import ReadingOn
 from halfsync.http.listener import WebListener
 from halfsync.testing import flags_set
 from http_tools import GET, Connection, ServerCase, hello, parse, until
@@ -595,6 +597,43 @@ class TestAccessLog:
         ]
         assert connection.site.counts.aborted == 1
 
+    @pytest.mark.parametrize("how", ["raises", "short", "trailers", "resource", "short resource", "aborts"])
+    def test_a_response_that_breaks_off_here_is_no_client_that_left(self, how):
+        """Its status is 500 for those who read the log and the counts, whatever it began with."""
+
+        def app(environ, start_response):
+            length = [("Content-Length", "100")] if how == "short" else []
+            start_response("200 OK", length)
+            if how == "trailers":
+                environ["halfsync.send_trailers"](["X-Sum"], lambda: 1 // 0)
+            yield b"begun"
+            if how == "raises":
+                raise RuntimeError("mid")
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_GET(self, request):
+                if how == "short resource":
+                    request.setHeader("Content-Length", "100")
+                request.write(b"begun")
+                if how == "short resource":
+                    request.finish()
+                elif how == "aborts":
+                    request.channel.abortConnection()
+                else:
+                    raise RuntimeError("mid")
+                return NOT_DONE_YET
+
+        resource = Page() if how in {"resource", "short resource", "aborts"} else None
+        connection = Connection(app, resource=resource, access_log=True)
+        with capture_logs() as logs:
+            connection.send(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n")
+        told = [(each["aborted"], each["status"]) for each in logs if each["event"] == "http.request"]
+        assert told == [(True, 500)]
+        assert connection.site.counts.requests == {("GET", 500): 1}
+        assert connection.site.counts.aborted == 0
+
     def test_counts(self):
         """Requests by method and status, durations, bytes; a client cannot invent labels."""
         connection = Connection()
@@ -698,6 +737,106 @@ class SiteTest(ServerCase):
         await client.closed()
         assert client.lost == "ConnectionLost"
         await drained
+
+
+class OneTurn:
+    """A reactor that makes what it is asked for when it is told to."""
+
+    def __init__(self):
+        self.calls = []
+
+    def callLater(self, delay, call):
+        assert delay == 0
+        self.calls.append(call)
+        return call
+
+    def next(self) -> None:
+        """Make one turn."""
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+
+
+class TestTurns:
+    """No client fills a turn of the reactor."""
+
+    def connection(self, app=hello) -> tuple[Connection, OneTurn]:
+        connection, turns = Connection(app), OneTurn()
+        context = connection.site.context
+        context.reading_on = ReadingOn(turns, context.connections.client_of)
+        return connection, turns
+
+    def test_many_requests_in_one_piece(self):
+        """16 that are answered in the reactor are read in a turn, nothing more meanwhile; none is lost."""
+        connection, turns = self.connection()
+        connection.send(GET * 100)
+        transport, most = connection.transport, PIECES // A_REQUEST
+        for number in range(1, 7):
+            assert transport.value().count(b"hello") == number * most
+            assert transport.producerState == "paused"
+            turns.next()
+        assert transport.value().count(b"hello") == 100
+        assert transport.producerState == "producing"
+        assert not turns.calls
+
+    def test_requests_that_take_long(self):
+        """Time is what counts then: two, and others have their turn."""
+
+        def slow(environ, start_response):
+            connection.clock.rightNow += 1
+            return hello(environ, start_response)
+
+        connection, turns = self.connection(slow)
+        connection.send(GET * 5)
+        assert connection.transport.value().count(b"hello") == 2
+        turns.next()
+        assert connection.transport.value().count(b"hello") == 4
+
+    def test_a_body_of_many_pieces(self):
+        """128 chunks are read in a turn, each of a byte or not."""
+
+        def length(environ, start_response):
+            start_response("200 OK", [])
+            return [b"%d bytes" % len(environ["wsgi.input"].read())]
+
+        connection, turns = self.connection(length)
+        reply = connection.send(
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + b"1\r\nx\r\n" * 1000
+            + b"0\r\n\r\n"
+            + GET
+        )
+        number, before = 0, 6000
+        while not reply:
+            ahead = connection.connection.parser.ahead
+            assert 0 < before - ahead <= (PIECES + 1) * 6
+            before = ahead
+            turns.next()
+            number += 1
+            reply = connection.transport.value()
+        assert number == 1000 // PIECES
+        assert reply.count(b"HTTP/1.1 200 OK") == 2
+        assert b"1000 bytes" in reply
+
+    def test_a_client_that_has_closed_its_side(self):
+        """All that it asked for before is answered, in as many turns as that takes; then it ends."""
+        connection, turns = self.connection()
+        connection.send(GET * 50)
+        connection.connection.readConnectionLost()
+        while turns.calls:
+            assert connection.open
+            turns.next()
+        assert connection.transport.value().count(b"HTTP/1.1 200 OK") == 50
+        assert b" 400 " not in connection.transport.value()
+
+    def test_one_that_ends_within_its_turns(self):
+        """Nothing more of it is read."""
+        connection, turns = self.connection()
+        connection.send(GET * 50)
+        connection.lose()
+        turns.next()
+        assert connection.transport.value().count(b"hello") == PIECES // A_REQUEST
+        assert connection.site.context.memory.taken == 0
 
 
 def test_drain_of_an_idle_connection_has_a_grace():

@@ -7,6 +7,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from halfsync.life.errors import StartError, UnusableError, WrongFlagsError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -81,3 +85,16 @@ def test_each_section_says_what_to_do():
     """A heading alone helps nobody."""
     for section in DOCUMENT.read_text(encoding="utf-8").split("\n### ")[1:]:
         assert len(section.split("\n## ")[0].splitlines()) > 2, section
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "wrong_argument"),
+    [(StartError, 1, False), (UnusableError, 1, True), (WrongFlagsError, 2, False)],
+)
+def test_what_another_try_could_mend_is_tried_again(
+    kind: type[StartError], code: int, *, wrong_argument: bool
+) -> None:
+    """Exit code 1 is; 2, that of wrong flags, is not. A wrong argument is a ValueError to a test."""
+    assert issubclass(kind, StartError)
+    assert kind("one line").exit_code == code
+    assert issubclass(kind, ValueError) is wrong_argument

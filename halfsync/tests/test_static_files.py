@@ -357,6 +357,20 @@ class Counting(FileIO):
         raise AssertionError("nobody asks for all of it")
 
 
+def test_conditions_are_the_application_s():
+    """The server, which knows no ETag of an application's, hands them on and judges none."""
+
+    def app(environ, start_response):
+        names = [name for name in environ if name.startswith("HTTP_IF_")]
+        start_response("200 OK", [("ETag", '"now"')])
+        return ["\n".join(f"{name}: {environ[name]}" for name in sorted(names)).encode()]
+
+    headers = {"If-Match": '"before"', "If-Unmodified-Since": "Wed, 01 Jan 2020 00:00:00 GMT"}
+    response = Client(Mount({"/": Gateway(app, InlineWorkers())})).request("PUT", "/", headers=headers)
+    told = f'HTTP_IF_MATCH: "before"\nHTTP_IF_UNMODIFIED_SINCE: {headers["If-Unmodified-Since"]}'
+    assert (response.status, response.text) == (200, told)
+
+
 def test_no_folder_is_an_error_at_the_start(tmp_path):
     with pytest.raises(StartError, match="is no folder to serve files from") as caught:
         StaticFiles(tmp_path / "nowhere")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from types import ModuleType
 
 import pytest
 from flask import Flask, abort, jsonify, request
@@ -13,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from children import SOURCES
+from halfsync import flag, flags
 from halfsync.flags import FlagError
 from halfsync.http.bounds import Bounds
 from halfsync.http.listener import FLAGS
@@ -138,6 +140,33 @@ class TestFlagsSet:
         ):
             pass
         assert (WSGI_FLAGS.threads, WSGI_FLAGS.queue) == (16, 64)
+
+    @pytest.fixture
+    def shop(self, monkeypatch, own_flags):
+        """A program of one file, as its tests import it, beside flags of the library's."""
+        monkeypatch.setitem(sys.modules, "shop_program", ModuleType("shop_program"))
+
+        @flags.declare(flag.namespace("web"))
+        class WEB:
+            max_headers = flag.Int("x", default=100)
+
+        @flags.declare(flag.namespace("shop_program"))
+        class OWN:
+            keep = flag.Int("x", default=1)
+
+        return OWN
+
+    def test_a_program_that_is_one_file(self, shop):
+        """Its flags are called as on its command line, though its tests import it as a module."""
+        with flags_set({"keep": "3"}):
+            assert shop.keep == 3
+        assert shop.keep == 1
+        # No module called `web` declares it: the whole name is wanted, as on the command line.
+        with (
+            pytest.raises(FlagError, match=r"did you mean --web\.max_headers\?"),
+            flags_set({"max_headers": "1"}),
+        ):
+            pass
 
     def test_unknown(self):
         """A flag that does not exist is an error."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 from math import ceil
-from time import thread_time
+from time import monotonic, sleep, thread_time
 
 import pytest
 from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from halfsync import worker_share
 from halfsync.worker_share import CALM, CONTENDED, LATE, LONGEST, PERIOD, SLICE, ReactorShare
 from halfsync.workers import WorkerPool
+
+CONTENTION = SLICE + 2 * CONTENDED
+"""Seconds that a wait takes where a thread computes."""
 
 
 class Lock:
@@ -39,56 +43,38 @@ def clock() -> Clock:
     return Clock()
 
 
-def share(clock: Clock, *, lock: float = 2 * CONTENDED, waits: bool = True) -> ReactorShare:
-    """Return one for which the interpreter's lock takes so long."""
-    return ReactorShare("workers", lambda: waits, clock, lambda: lock)
-
-
-def look(each: ReactorShare, clock: Clock, *, late: float) -> None:
-    """Have it look so many seconds late."""
+def share(clock: Clock, *, waits: bool = True) -> ReactorShare:
+    """Return one that takes turns."""
+    each = ReactorShare("workers", lambda: waits, clock)
+    each.turns = True
     each.watch()
-    clock.advance(PERIOD + late)
+    return each
 
 
-@pytest.mark.parametrize(
-    ("late", "lock", "turns"),
-    [
-        (1.1 * LATE, 2 * CONTENDED, True),
-        (0.9 * LATE, 2 * CONTENDED, False),
-        (1.1 * LATE, 0.5 * CONTENDED, False),
-    ],
-)
-def test_they_take_turns_where_the_reactor_is_starved(clock, late, lock, turns):
-    """It is behind with its work, and waits for the lock; being behind alone may be of its own making."""
-    each = share(clock, lock=lock)
-    with capture_logs() as logs:
-        look(each, clock, late=late)
-    assert each.turns is turns
-    assert [entry["event"] for entry in logs] == ["workers.take_turns"] * turns
-
-
-def test_nobody_looks_where_nothing_runs(clock):
-    """An idle service is woken for this no more than once."""
-    look(share(clock), clock, late=0)
+def test_nobody_looks_where_no_turns_are_taken(clock):
+    """A service is not woken for this."""
+    ReactorShare("workers", lambda: True, clock).watch()
     assert clock.getDelayedCalls() == []
 
 
-@pytest.mark.parametrize("waits", [True, False])
-def test_there_are_turns_for_as_long_as_calls_wait(clock, waits):
-    """A second after the last that waited they end."""
+@pytest.mark.parametrize(("waits", "computes"), [(True, True), (False, True), (True, False)])
+def test_there_are_turns_for_as_long_as_calls_that_compute_wait(clock, monkeypatch, waits, computes):
+    """A quarter of a second after the last they end: calls that wait for others are better off without."""
     each = share(clock, waits=waits)
-    look(each, clock, late=2 * LATE)
-    for _ in range(CALM):
-        assert each.turns
-        clock.advance(PERIOD)
-    assert each.turns is waits
-    assert len(clock.getDelayedCalls()) == waits
+    with capture_logs() as logs:
+        for _ in range(CALM):
+            assert each.turns
+            assert each.let_compute(Lock(monkeypatch, CONTENTION * computes, SLICE))
+            clock.advance(PERIOD)
+    assert each.turns is (waits and computes)
+    assert len(clock.getDelayedCalls()) == (waits and computes)
+    told = ["workers.take_turns"] * computes + ["workers.turns_over"] * (computes and not waits)
+    assert [entry["event"] for entry in logs] == told
 
 
 def test_the_end(clock):
     """Nothing is left of it in the reactor, and no thread heeds turns any more."""
     each = share(clock)
-    look(each, clock, late=2 * LATE)
     each.stop()
     assert clock.getDelayedCalls() == []
     assert not each.turns
@@ -99,16 +85,14 @@ def test_only_where_turns_are_taken_they_end(clock, monkeypatch):
     """Threads take one call after the other else."""
     lock = Lock(monkeypatch)
     each = share(clock)
+    each.turns = False
     each.begin()
     lock.now += 1
     assert not each.is_over
-    look(each, clock, late=2 * LATE)
+    each.turns = True
     assert each.is_over
     each.begin()
     assert not each.is_over
-
-
-CONTENTION = SLICE + 2 * CONTENDED
 
 
 @pytest.mark.parametrize(
@@ -138,6 +122,8 @@ class Turns(TestCase):
     def pool(self, threads: int) -> WorkerPool:
         pool = WorkerPool("workers", threads=threads, queue=100, reactor=reactor)
         pool._share.turns = True
+        # They go on as long as the test does.
+        pool._share.watch = lambda: None
         self.addCleanup(lambda: Deferred.fromCoroutine(pool.stop()))
         return pool
 
@@ -189,6 +175,24 @@ class Turns(TestCase):
         reactor.callLater(3 * LONGEST, seen.append, "the reactor")
         await first
         assert await second == 1
+
+    async def test_they_are_taken_where_the_reactor_is_late(self):
+        """A thread whose call has ended finds out that a result has not been taken for LATE."""
+        pool = self.pool(threads=1)
+        pool._share.turns = False
+        for late in (0, 2 * LATE):
+            begun, go = threading.Event(), threading.Event()
+            call = pool.run(lambda begun=begun, go=go: begun.set() or go.wait(20))
+            await deferToThread(begun.wait, 20)
+            # The reactor stands still from here on, as threads that compute have it do.
+            pool.in_reactor(int)
+            pool._since = monotonic() - late
+            ended = pool.ended
+            go.set()
+            while pool.ended == ended or not pool._idle:
+                sleep(0.001)  # noqa: ASYNC251  the reactor is to stand still
+            assert pool._share.turns is (late > 0)
+            await call
 
     async def test_all_that_waits_is_run_when_there_are_turns_no_more(self):
         """No call is forgotten at the change, either way."""

@@ -67,6 +67,28 @@ class WorkersTest(TestCase):
             await pool.run(sys.exit, 1)
         assert await pool.run(int, "1") == 1
 
+    async def test_answers_that_lead_to_new_calls_keep_the_reactor_from_nothing(self):
+        """Pipelined requests do: the reactor does other things between two calls, once it has had enough."""
+        self.patch(worker_threads, "LONGEST", 0)
+        pool, ended, turns = self.pool(), Deferred(), 0
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            if not ended.called:
+                reactor.callLater(0, turn)
+
+        def call(left: int) -> None:
+            if left:
+                pool.run(int).addCallback(lambda _: call(left - 1))
+            else:
+                ended.callback(None)
+
+        turn()
+        call(200)
+        await ended
+        assert turns >= 200
+
     async def test_a_thread_survives_what_a_job_raises(self):
         """An error of a submitted call is logged with its label, and its thread goes on."""
         pool = self.pool(threads=1)

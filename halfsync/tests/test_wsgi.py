@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import threading
+from functools import partial
 from wsgiref.validate import validator
 
 import pytest
+from flask import Flask
 from structlog.testing import capture_logs
 from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.threads import deferToThread
@@ -399,6 +401,43 @@ class TestShares:
             )
         assert (codes, clients) == ([500, 200], ["good"])
         assert [each["event"] for each in logs] == ["http.handler_failed"]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: hello,
+        lambda environ: hello,
+        lambda environ, start_response, more: hello,
+        type("Maker", (), {"__call__": lambda self: hello})(),
+    ],
+)
+def test_what_makes_an_application_is_none(made):
+    """A service that would be ready, and answer every request 500, does not start."""
+    with pytest.raises(TypeError, match=r"is no WSGI application: .* factory=True"):
+        Gateway(made, Inline())
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        hello,
+        lambda *arguments: list(hello(*arguments)),
+        lambda env, start: list(hello(env, start)),
+        lambda environ, start_response, more=None: hello(environ, start_response),
+        partial(lambda app, *rest: app(*rest), hello),
+        type("Application", (), {"__call__": lambda self, environ, start: hello(environ, start)})(),
+        type(
+            "Classic", (list,), {"__init__": lambda self, environ, start: self.extend(hello(environ, start))}
+        ),
+        Flask("app"),
+        validator(hello),
+        vars,  # in C: nobody can tell
+    ],
+)
+def test_everything_that_can_be_called_so_may_be_an_application(app):
+    """However its arguments are called: they are given by position (PEP 3333)."""
+    assert Gateway(app, Inline()).app is app
 
 
 class TestErrors:

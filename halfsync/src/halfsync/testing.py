@@ -13,6 +13,7 @@ which an `async def` test of `twisted.trial.unittest.TestCase` awaits.
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -255,6 +256,8 @@ class Client:
 def flags_set(values: Mapping[str, str] = MappingProxyType({})) -> Iterator[None]:
     """Give flags other values, by name and as text, until the block ends.
 
+    The name is that of the command line: `--keep` of a program that is one file is `keep`.
+
     Without any, what reads flags finds their defaults.
     :raises FlagError: when there is no such flag, or the text is none that it takes.
     """
@@ -271,7 +274,13 @@ def flags_set(values: Mapping[str, str] = MappingProxyType({})) -> Iterator[None
 
 
 def _setting(name: str) -> Setting:
-    # A service's own flags have its package before their name, which is left out as on the command line.
+    # A service's own flags have its package before their name, which is left out as on the command line;
+    # so has a program that is one file, and is imported by its tests.
     registry = Registry("")
-    own = [setting.name for setting in registry.settings if setting.name.partition(".")[2] == name]
-    return registry.find(own[0] if len(own) == 1 and "." in name else name)
+    own = [
+        setting.name
+        for setting in registry.settings
+        if setting.name.partition(".")[2] == name
+        and ("." in name or setting.name.partition(".")[0] in sys.modules)
+    ]
+    return registry.find(own[0] if len(own) == 1 else name)

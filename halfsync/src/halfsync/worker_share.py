@@ -12,7 +12,7 @@ Tried and worse: a shorter switch interval, and fewer threads at once; at ten ti
 from __future__ import annotations
 
 from math import inf
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from halfsync.logs import get_logger
@@ -23,14 +23,11 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-PERIOD = 0.05
-"""Seconds between two looks."""
-
-LATE = 0.05
-"""Seconds by which a look is late, where the reactor does not get done what it has to."""
+LATE = 0.1
+"""Seconds after which a result that the reactor has not taken says that it may be starved."""
 
 CONTENDED = 0.001
-"""Seconds that the reactor waits for the interpreter's lock, from which on another thread computes."""
+"""Seconds that the reactor waits for the interpreter's lock, from which on a thread computes."""
 
 TURN = 0.005
 """Seconds in which a thread takes call after call before the reactor has its turn."""
@@ -41,38 +38,37 @@ LONGEST = 0.02
 SLICE = 0.0005
 """Seconds after which the reactor finds out whether the call computes: else it goes on."""
 
-CALM = 20
-"""Looks at which no call waits, after which there are no turns any more."""
+PERIOD = 0.05
+"""Seconds between two looks whether turns are still of use."""
 
+CALM = 5
+"""Looks in a row at which no call waits, or none has computed, after which there are no turns any more.
 
-def wait_for_lock() -> float:
-    """Give the interpreter's lock away, and return after how many seconds it is back."""
-    began = monotonic()
-    sleep(0)
-    return monotonic() - began
+Calls that wait for others cost the reactor a SLICE each, and a machine may just have hesitated.
+"""
 
 
 class ReactorShare:
-    """Whether the reactor and the threads of a pool take turns; in the reactor's thread.
+    """Whether the reactor and the threads of a pool take turns.
 
     :param pool: whose threads they are, for the log.
     :param waits: says whether calls wait for a thread.
     """
 
-    def __init__(
-        self, pool: str, waits: Callable[[], bool], reactor: Any, lock: Callable[[], float] = wait_for_lock
-    ) -> None:
+    def __init__(self, pool: str, waits: Callable[[], bool], reactor: Any) -> None:
         self.turns = False
-        """Whether they do; for any thread."""
+        """Whether they do; for any thread, which sets it when a result has waited for LATE."""
         self._until = inf
         """The end of the turn of the threads, on the monotonic clock."""
         self._pool = pool
         self._waits = waits
         self._reactor = reactor
-        self._lock = lock
         self._timer: Any = None
-        self._due = 0.0
         self._calm = 0
+        self._computed = False
+        """Whether a call has, since the last look."""
+        self._told = False
+        """Whether the log says that turns are taken."""
 
     @property
     def is_over(self) -> bool:
@@ -80,13 +76,12 @@ class ReactorShare:
         return self.turns and monotonic() >= self._until
 
     def watch(self) -> None:
-        """Look soon: calls are about to run."""
-        if self._timer is None:
-            self._due = self._reactor.seconds() + PERIOD
+        """Look whether turns are still of use; in the reactor, as all that follows."""
+        if self.turns and self._timer is None:
             self._timer = self._reactor.callLater(PERIOD, self._look)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Take no turns any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -109,19 +104,20 @@ class ReactorShare:
             if now - before < SLICE + CONTENDED:
                 # The lock was free.
                 return True
+            self._computed = True
         return False
 
     def _look(self) -> None:
         self._timer = None
-        if not self.turns:
-            if self._reactor.seconds() - self._due > LATE and self._lock() > CONTENDED:
-                self.turns, self._calm = True, 0
-                log.warning("workers.take_turns", pool=self._pool)
-                self.watch()
-            return
-        self._calm = 0 if self._waits() else self._calm + 1
+        if self._computed and not self._told:
+            self._told = True
+            log.warning("workers.take_turns", pool=self._pool)
+        of_use, self._computed = self._computed and self._waits(), False
+        self._calm = 0 if of_use else self._calm + 1
         if self._calm < CALM:
             self.watch()
-        else:
-            self.turns = False
+            return
+        self.turns, self._calm = False, 0
+        if self._told:
+            self._told = False
             log.info("workers.turns_over", pool=self._pool)

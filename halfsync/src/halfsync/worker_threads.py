@@ -18,11 +18,11 @@ from collections import deque
 from contextlib import suppress
 from contextvars import copy_context
 from threading import Lock, Thread
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from halfsync.logs import get_logger
-from halfsync.worker_share import ReactorShare
+from halfsync.worker_share import LATE, ReactorShare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,10 @@ log = get_logger(__name__)
 
 HANDSHAKE = 0.001
 """Seconds that the reactor waits for a thread it has woken: until that one has the interpreter's lock."""
+
+
+LONGEST = 0.005
+"""Seconds after which the reactor goes on with other things, whatever waits by then."""
 
 
 class Worker:
@@ -75,6 +79,8 @@ class Threads:
         self._idle: list[Worker] = []
         self._workers: list[Worker] = []
         self._results: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        self._since = 0.0
+        """When the reactor last began to deliver, or the first result came behind it; monotonic."""
         self._woken = False
         """Whether the reactor will deliver results without being told."""
         self._handing_over = False
@@ -112,6 +118,8 @@ class Threads:
         Many may be asked for by the time the reactor wakes: it is woken once for all of them,
         because the wake-up is a system call at which the asking thread loses the interpreter's lock.
         """
+        if not self._results:
+            self._since = monotonic()
         self._results.append((function, args))
         if not (self._woken or self._handing_over):
             self._woken = True
@@ -121,10 +129,9 @@ class Threads:
 
     def _hand_over(self) -> None:
         """Wake a thread for what waits, and one more for as long as each is held up by what it took."""
+        ends = monotonic() + LONGEST
         self._deliver()
         share = self._share
-        if not self._stopped:
-            share.watch()
         if share.turns:
             self._take_turns()
         else:
@@ -133,8 +140,9 @@ class Threads:
                 # It runs when the one before it, or the last one behind that, blocks.
                 ran = self._ran.acquire(timeout=HANDSHAKE)
                 self._deliver()
-                if not ran:
-                    # Nothing blocks: the reactor has other things to do, and comes back.
+                if not ran or monotonic() > ends:
+                    # Nothing blocks, or answers lead to new calls, as pipelined requests do.
+                    # The reactor has other things to do, and comes back.
                     break
         self._handing_over = False
         if self._jobs and (self._computing or self._idle or len(self._workers) < self.threads):
@@ -177,6 +185,7 @@ class Threads:
     def _deliver(self) -> None:
         # In this order: a thread that still finds True has appended before the loop below ends.
         self._woken = False
+        self._since = monotonic()
         results = self._results
         # Not until none is left: threads that go on making more must not keep the reactor here.
         for _ in range(len(results)):
@@ -249,7 +258,8 @@ class Threads:
             self.in_reactor(self._check_empty)
 
     def _work(self, worker: Worker) -> None:
-        if not self._share.turns:
+        share = self._share
+        if not share.turns:
             _release(self._ran)
         woken = True
         while (job := self._next(worker, woken=woken)) is not None:
@@ -273,6 +283,9 @@ class Threads:
                 del deliver
             if self._empty:
                 self.in_reactor(self._check_empty)
+            if self._results and monotonic() - self._since > LATE and not (share.turns or self._stopped):
+                share.turns = True
+                self.in_reactor(share.watch)
 
 
 def _release(lock: Lock) -> None:

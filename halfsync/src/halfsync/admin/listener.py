@@ -85,6 +85,8 @@ def exposed(endpoints: Sequence[Endpoint]) -> str | None:
 class Admin(HttpListener):
     """The part `admin`: the interface on the endpoints of `--admin.listen`."""
 
+    may_be_off = True
+
     def __init__(self, process: Process, *, listen: Sequence[Endpoint | str], token_file: str = "") -> None:
         """Prepare; the parameters are those of the flags."""
         self._token_file = token_file

@@ -79,5 +79,7 @@ def _problems(text: bytes) -> str:
 
 
 def _told(text: str, code: int) -> int:
-    print(text, file=sys.stderr if code else sys.stdout)
+    # Who answers may be anybody: one line, and nothing that a terminal obeys.
+    shown = "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    print(shown, file=sys.stderr if code else sys.stdout)
     return code

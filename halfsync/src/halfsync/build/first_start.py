@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from halfsync.build.command import last_words, run
 from halfsync.build.errors import BuildError
+from halfsync.build.reached import reached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -157,7 +158,8 @@ def _record(code: bytes, venv: Path, root: Path, members: Mapping[str, int]) -> 
             placed = _PLACED if _PLACED in text else b""
             texts.append((name, text, os.access(path, os.X_OK), placed))
         sources += [(name, str(path))] if _is_compiled(path.relative_to(venv)) else []
-    compiled = _compiled(sources, root / "compiled")
+    needed = reached({_module(name): Path(path) for name, path in sources})
+    compiled = _compiled([each for each in sources if _module(each[0]) in needed], root / "compiled")
     names = [each[0] for rows in (links, texts, copies, compiled) for each in rows]
     folders = {parent.as_posix() for name in names for parent in Path(name).parents} - {"."}
     return Record(code, sorted(folders), links, texts, copies, compiled)
@@ -189,6 +191,11 @@ def _member(path: Path, root: Path) -> str:
 
 def _is_compiled(path: Path) -> bool:
     return path.suffix == ".py" and path.parts[0] == "lib" and not _TESTS & set(path.parts)
+
+
+def _module(name: str) -> str:
+    """Return the module whose source is called so, below `site-packages`."""
+    return name.partition("site-packages/")[2].removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def _compiled(sources: list[tuple[str, str]], folder: Path) -> list[tuple[str, bytes]]:

@@ -84,6 +84,9 @@ class Listener(Part):
     :raises EndpointError: when a string is wrong.
     """
 
+    may_be_off = False
+    """Whether an empty flag is a way to turn it off; else it is likely a variable that was not set."""
+
     def __init__(
         self,
         name: str,
@@ -149,6 +152,9 @@ class Listener(Part):
         event = f"{self.label}.listening"
         for port in self._ports:
             log.info(event, address=port.address)
+        if not self._ports and not self.may_be_off:
+            event = f"{self.label}.not_listening"
+            log.warning(event, problem=f"--{self._flag} is empty; name an endpoint, such as tcp:8080")
 
     async def drain(self) -> None:
         """Stop accepting everywhere, then wait for the factory."""

@@ -44,8 +44,11 @@ def usage(about: About, settings: Sequence[Setting], commands: Mapping[str, str]
             "Commands",
             *(f"  run {name}  {told}".rstrip() for name, told in sorted(commands.items())),
         ]
+    # A program that is one file has its own flags without a group, and in the file in a section of its name.
+    own = any("." in setting.native and "." not in setting.name for setting in settings)
+    ungrouped = f"This command; its own flags are in [{about.package}] of the file" if own else "This command"
     for namespace, members in groupby(settings, key=lambda setting: setting.name.rpartition(".")[0]):
-        lines += ["", f"[{namespace}]" if namespace else "This command"]
+        lines += ["", f"[{namespace}]" if namespace else ungrouped]
         for setting in members:
             lines += _usage_of(setting)
     return "\n".join(lines)

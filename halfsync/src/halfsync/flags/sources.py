@@ -121,8 +121,10 @@ def read_credentials(
     """
     folder = environ.get("CREDENTIALS_DIRECTORY")
     for setting in registry.settings if folder else ():
-        path = Path(str(folder)) / setting.name
-        if "." in setting.name and setting.secret and path.exists():
+        # A program that is one file has its own flags without a group: the credential has that of its name.
+        name = setting.name if "." in setting.name else setting.native
+        path = Path(str(folder)) / name
+        if "." in name and setting.secret and path.exists():
             try:
                 yield Assignment(setting, read_secret(str(path), "CREDENTIALS_DIRECTORY"), "credential")
             except FlagError as error:

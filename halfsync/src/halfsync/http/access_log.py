@@ -37,6 +37,9 @@ PLAIN_LENGTH = 500
 CLIENT_LEFT = 499
 """The status of a request whose client left before the response was complete, as nginx logs it."""
 
+FAILED = 500
+"""The status of a request whose response had begun, and could not be made to its end."""
+
 _BEGUN = re.compile(rb"[\r\n]*([!#$%&'*+.^_`|~0-9A-Za-z-]{1,20}) ([^ \r\n]*)")
 
 
@@ -55,7 +58,7 @@ class Counts:
         self.bytes = 0
         """Sum of the lengths of bodies sent."""
         self.aborted = 0
-        """Requests whose connection ended before their response."""
+        """Requests whose client left, or was cut, before their response was complete."""
         self.cut: Counter[str] = Counter()
         """Connections that were cut, as they held most of an account that was empty: `memory` or `disk`."""
         self.refused: dict[int, int] = {}
@@ -73,14 +76,14 @@ class Counts:
 
 
 def log_answer(stream: Stream, seconds: float, *, aborted: bool = False) -> None:
-    """Log a request that is answered, or whose connection ended before that.
+    """Log a request that is answered, or whose response was not completed.
 
     The query is left out: it is where tokens travel.
     """
     head = stream.head
     path = head.target.partition("?")[0]
     # What the client has of a response that had begun with 200 is no response.
-    status = CLIENT_LEFT if aborted else stream.code
+    status = stream.code if not aborted else FAILED if stream.failed else CLIENT_LEFT
     peer, agent = address_text(stream.client), head.variables.get("HTTP_USER_AGENT", "")
     write = None if aborted or len(path) > PLAIN_LENGTH else line_writer(_log)
     if write is not None:

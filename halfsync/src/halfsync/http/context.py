@@ -10,7 +10,7 @@ from twisted.web.http import datetimeToString
 
 from halfsync.endpoints.addresses import address_text
 from halfsync.http import request_id
-from halfsync.http.access_log import Asked, Counts, log_answer, log_refusal
+from halfsync.http.access_log import FAILED, Asked, Counts, log_answer, log_refusal
 from halfsync.http.account import Account
 from halfsync.http.connections import Connections, client_key
 from halfsync.http.disk import Disk
@@ -180,18 +180,19 @@ class Context:
             log.exception("http.handler_failed", request=describe(stream))
             body.close()
             if stream.code:
-                stream.abort()
+                stream.fail()
             else:
                 stream.refuse(500)
 
     def answered(self, stream: Stream, *, aborted: bool = False) -> float:
-        """Account for a request that has been answered, or whose client left before that; return the time."""
+        """Account for a request that is answered, or whose response is not completed; return the time."""
         now: float = self.seconds()
         seconds = now - stream.since
-        if aborted:
+        if aborted and not stream.failed:
             self.counts.aborted += 1
         else:
-            self.counts.add(stream.head.method, stream.code, seconds, stream.sent, stream.request_id)
+            code = FAILED if aborted else stream.code
+            self.counts.add(stream.head.method, code, seconds, stream.sent, stream.request_id)
         if self.access_log:
             log_answer(stream, seconds, aborted=aborted)
         return now

@@ -284,7 +284,9 @@ class Exchange(AppCalls):
     def discard(self) -> None:
         """Give up, because the workers stop before one was free."""
         self._body.close()
-        self._abort()
+        if not self._gone:
+            self.gone()
+            self._stream.abort()
 
     def share(self) -> Hashable:
         """Return by what the client is told from others; None when it is not."""
@@ -311,7 +313,7 @@ class Exchange(AppCalls):
     def _abort(self) -> None:
         if not self._gone:
             self.gone()
-            self._stream.abort()
+            self._stream.fail()
 
     def _apologise(self) -> None:
         if not self._gone:

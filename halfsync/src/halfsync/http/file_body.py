@@ -173,7 +173,7 @@ class FileSender:
         request = describe(self._stream)
         log.error("wsgi.file_failed", request=request, declared=self._declared, sent=sent, problem=problem)
         self.gone()
-        self._stream.abort()
+        self._stream.fail()
 
 
 def _at_hand(file: OpenFile, size: int) -> bool:

@@ -224,4 +224,4 @@ class Flow:
             # The disk does not give back what it has taken.
             log.warning("http.spool_failed", problem=str(error))
             self.gone()
-            self._stream.abort()
+            self._stream.fail()

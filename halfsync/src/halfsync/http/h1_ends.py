@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from halfsync.http.access_log import Asked
 from halfsync.http.ends import Ends
+from halfsync.http.half_closed import LOOK
 from halfsync.http.rate import LINGER
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class H1Ends(Ends):
     _held_back = False
     """Whether no more is read because so much has come already."""
     _reading = False
+    _waits = False
+    """Whether what has come waits for its turn to be read."""
 
     @property
     def hung_up(self) -> bool:
@@ -87,6 +90,22 @@ class H1Ends(Ends):
         else:
             self._lose()
         self.deadline = self.context.seconds() + LINGER
+
+    def _set_deadline(self) -> None:
+        """Say until when it may stay as it is."""
+        if self.closing or self.outgoing.blocked:
+            # Until then the client has to take what there is.
+            return
+        now = self.context.seconds()
+        if self.stream is not None:
+            self.deadline = inf if self._half_closed is None else now + LOOK
+        elif self._arrival is not None:
+            if not self._arrival.flushing:
+                self.deadline = self._arrival.pace.wait(now)
+        elif self.begun is not None:
+            self.deadline = self.begun + self.context.bounds.request_timeout
+        else:
+            self.deadline = self.context.connections.idle_deadline()
 
     def _lose(self) -> None:
         """Close once everything is sent."""

@@ -93,7 +93,7 @@ class H2Connection(H2Turns):
             self._reading_on = True
             self.context.reading_on.add(self)
 
-    def read_on(self) -> None:
+    def take_turn(self) -> None:
         """Read what has come; its turn is there."""
         self._reading_on = False
         if not (self.closing or self._paused):

@@ -79,10 +79,19 @@ class Control(Streams):
             raise H2Error(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS of a wrong length")
         if flags & ACK:
             return
+        windows: list[int] = []
         for at in range(0, len(payload), 6):
-            act = _SETTINGS.get(int.from_bytes(payload[at : at + 2]))
-            if act is not None:
-                act(self, int.from_bytes(payload[at + 2 : at + 6]))
+            setting, value = int.from_bytes(payload[at : at + 2]), int.from_bytes(payload[at + 2 : at + 6])
+            act = _SETTINGS.get(setting)
+            if setting == Setting.INITIAL_WINDOW_SIZE:
+                windows.append(value)
+            elif act is not None:
+                act(self, value)
+        # Each changes the window of every stream: the last holds, and the largest may be too large.
+        if windows:
+            self._set_initial_window(max(windows))
+            if windows[-1] != self._initial_window:
+                self._set_initial_window(windows[-1])
         self._send(frame(Kind.SETTINGS, ACK, 0))
         if self._actor is not None:
             self._actor.window_opened(0)
@@ -181,6 +190,5 @@ class Control(Streams):
 _SETTINGS: dict[int, Callable[[Control, int], None]] = {
     # Not HEADER_TABLE_SIZE: our encoder has no table. MAX_HEADER_LIST_SIZE is advice only.
     Setting.ENABLE_PUSH: Control._set_push,  # noqa: SLF001
-    Setting.INITIAL_WINDOW_SIZE: Control._set_initial_window,  # noqa: SLF001
     Setting.MAX_FRAME_SIZE: Control._set_frame_size,  # noqa: SLF001
 }

@@ -32,8 +32,8 @@ LONGEST = 0.005
 class Reader(Protocol):
     """A connection of which more has come than was read."""
 
-    def read_on(self) -> None:
-        """Read no more heads than there may be."""
+    def take_turn(self) -> None:
+        """Read on, no more than there may be in a turn."""
 
 
 class ReadingOn:
@@ -83,6 +83,6 @@ class ReadingOn:
                 connection = connections.popleft()
                 if connections:
                     self._waiting[client] = connections
-                connection.read_on()
+                connection.take_turn()
         finally:
             self._call = self._reactor.callLater(0, self._turn) if self._waiting else None

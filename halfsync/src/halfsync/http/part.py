@@ -139,7 +139,7 @@ class HttpListener(Listener):
             [Sample(counts.cut[each], {**name, "account": each}) for each in ("memory", "disk")],
         )
         yield counter("http_sent_bytes", "Bytes of bodies sent.", counts.bytes, **name)
-        yield counter("http_aborted", "Connections lost before the response.", counts.aborted, **name)
+        yield counter("http_aborted", "Clients gone before their whole response.", counts.aborted, **name)
         yield counter("http_connections_accepted", "Connections.", site.context.connections.accepted, **name)
         yield gauge("http_requests_in_flight", "Not yet answered.", len(self.requests()), **name)
         yield gauge("http_connections", "Open connections.", site.connections, **name)

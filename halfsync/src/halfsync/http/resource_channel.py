@@ -131,7 +131,7 @@ class Channel:
         elif head.length is not None and self._sent < head.length and stream.has_body(head.code):
             # A client that waits for the rest would take the next response for it.
             log.error("http.body_short", request=describe(stream), declared=head.length, sent=self._sent)
-            stream.abort()
+            stream.fail()
         elif self._begun:
             self._finish(stream)
         else:
@@ -159,7 +159,7 @@ class Channel:
         """Break the response off, so that the client can tell."""
         stream, self.stream = self.stream, None
         if stream is not None:
-            stream.abort()
+            stream.fail()
 
     forceAbortClient = abortConnection
 
@@ -249,7 +249,7 @@ class Channel:
                 trailers = self.trailers.fields()
             except Exception:
                 log.exception("http.resource_failed", request=describe(stream))
-                stream.abort()
+                stream.fail()
                 return
         stream.finish(trailers)
 

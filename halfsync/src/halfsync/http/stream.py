@@ -197,6 +197,8 @@ class Stream(ABC):
     """Status of the response; 0 before it has begun."""
     sent = 0
     """Bytes of its body so far, without framing."""
+    failed = False
+    """Whether its response was broken off as it could not be made."""
 
     def __init__(  # noqa: PLR0917  one call a request, which names would make slower
         self,
@@ -286,6 +288,11 @@ class Stream(ABC):
 
         :param fields: checked, as those of a `ResponseHead` are.
         """
+
+    def fail(self) -> None:
+        """Break the response off for a fault of this side's: nobody may take it for a client that left."""
+        self.failed = True
+        self.abort()
 
     def cut_short(self) -> None:
         """End the response where it is; the client gets what has been written, and can tell."""

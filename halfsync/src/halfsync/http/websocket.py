@@ -121,7 +121,7 @@ class Websocket(TakenOver):
             self.weigh()
             self._context.reading_on.add(self)
 
-    def read_on(self) -> None:
+    def take_turn(self) -> None:
         """Read what has come; its turn is there."""
         self._waits = False
         data, self._unread = self._unread, b""

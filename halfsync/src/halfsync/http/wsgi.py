@@ -11,6 +11,7 @@ and a response that breaks off may look complete.
 
 from __future__ import annotations
 
+import inspect
 from typing import IO, TYPE_CHECKING, Any
 
 from halfsync import flag, flags
@@ -78,6 +79,22 @@ def workers_from_flags(reactor: Any) -> WorkerPool:
     )
 
 
+def _require_application(app: Callable[..., object]) -> None:
+    # It would start, be ready, and answer every request 500.
+    try:
+        signature = inspect.signature(app)
+    except ValueError:
+        # One in C says nothing of what it takes.
+        return
+    try:
+        signature.bind({}, None)
+    except TypeError:
+        raise TypeError(
+            f"{app!r} is no WSGI application: it does not take environ and start_response;"
+            " if it makes one, call it, or give serve_wsgi(..., factory=True)"
+        ) from None
+
+
 class Gateway:
     """A handler that runs a WSGI application in threads."""
 
@@ -101,7 +118,9 @@ class Gateway:
             Called in the reactor; where it raises, the request is answered 500.
         :param refuse_body: says by the same with which status (400 to 599) a client is refused that asks, by
             `Expect: 100-continue`, whether to send its body; None for those that are told to send it.
+        :raises TypeError: when it is none: mostly the function that makes one.
         """
+        _require_application(app)
         # As a decorator of the class it would import twisted.web for --help, too.
         interface.alsoProvides(self, resource.IResource)
         # Now, and not at the first request.

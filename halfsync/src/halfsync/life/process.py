@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from halfsync._later import later
 from halfsync.life import open_files
+from halfsync.life.facts import counter
 from halfsync.life.parts import Part
 from halfsync.life.sockets import Sockets
 from halfsync.life.systemd import Systemd
-from halfsync.logs import LogLevels, get_logger
+from halfsync.logs import LogLevels, get_logger, running
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -154,6 +155,9 @@ class Process:
     def metrics(self) -> list[Metric]:
         """Return the figures of the process and of every part."""
         own = list(self.stalls.metrics()) if self.stalls else []
+        if log_of_process := running():
+            # While its disk is full, the log cannot say so.
+            own.append(counter("log_lines_lost", "Lines that are missing in the log.", log_of_process.lost))
         return own + self._ask(lambda part: part.metrics())
 
     # Life

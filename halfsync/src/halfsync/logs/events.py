@@ -13,7 +13,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import structlog
-from structlog.contextvars import merge_contextvars
+from structlog.contextvars import get_contextvars, merge_contextvars
 from structlog.processors import StackInfoRenderer, format_exc_info
 from structlog.stdlib import BoundLogger, PositionalArgumentsFormatter, filter_by_level
 
@@ -230,6 +230,11 @@ def configure(completion: Completion) -> list[Processor]:
         cache_logger_on_first_use=True,
     )
     return steps
+
+
+def with_context(fields: EventDict) -> EventDict:
+    """Return the fields with those that the context of the caller adds to every event."""
+    return {**get_contextvars(), **fields}
 
 
 def _with_failure(_logger: object, _method: str, fields: EventDict) -> EventDict:

@@ -152,9 +152,14 @@ class Log:
         """How many lines wait to be written."""
         return self._sink.behind
 
+    @property
+    def lost(self) -> int:
+        """How many lines could not be written since the start, and are missing."""
+        return self._sink.lost
+
     def keeps(self, fields: EventDict) -> bool:
-        """Say whether an event with these fields is written whole."""
-        return len(render.json_line(fields, sys.maxsize)) <= self._max_line - HEAD
+        """Say whether an event with these fields, and those of the context, is written whole."""
+        return len(render.json_line(events.with_context(fields), sys.maxsize)) <= self._max_line - HEAD
 
     def _json_line(self, event: EventDict) -> str:
         return render.json_line(event, self._max_line)

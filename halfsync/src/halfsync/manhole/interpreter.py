@@ -9,7 +9,6 @@ import contextvars
 import inspect
 import linecache
 import re
-import threading
 import time
 import traceback
 from contextlib import suppress
@@ -23,6 +22,7 @@ from twisted.internet.defer import Deferred
 
 from halfsync.life.stacks import imported_as
 from halfsync.manhole.completion import complete
+from halfsync.manhole.shown import Shown
 from halfsync.manhole.stdout import current
 from halfsync.manhole.threads import InThread, in_thread
 from halfsync.manhole.time_limit import time_limit
@@ -71,17 +71,14 @@ class Interpreter:
         """
         self.namespace = {"__name__": "__manhole__", "__doc__": None, **namespace}
         self._name = name
-        self._show = show
-        self._limit = limit
+        self._shown = Shown(show, limit=limit, reactor=reactor)
         self._stalled = stalled
         self._redirection = redirection
         self._reactor = reactor
         self._threaded = threaded
-        self._thread = threading.get_ident()
         self._compiler = codeop.CommandCompiler()
         self._compiler.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         self._files: list[str] = []
-        self._left = limit
         self._running: Deferred[Outcome] | None = None
         self._owed: list[InThread[Any]] = []
         """Values of the running statement that are still to come."""
@@ -98,6 +95,7 @@ class Interpreter:
         if self._closed:
             return
         self._closed = True
+        self._shown.close()
         self.interrupt()
         for file in self._files:
             linecache.cache.pop(file, None)
@@ -125,7 +123,7 @@ class Interpreter:
 
         Source that begins with `&` runs in a thread, with `!` in the reactor.
         """
-        self._left = self._limit
+        self._shown.begin()
         prefix = source[:1] if source[:1] in ("&", "!") else ""
         source = source[1:].lstrip(" ") if prefix else source
         file = f"<{self._name}:{len(self._files) + 1}>"
@@ -188,13 +186,10 @@ class Interpreter:
         except SystemExit as error:
             if error.code is None or isinstance(error.code, int):
                 return Outcome(leave=(error.code or 0) & 0xFF)
-            self.write(f"{error.code}\n", error=True)
+            self._shown.tell_end(f"{error.code}\n")
             return Outcome(failed=True, leave=1)
         except BaseException as error:  # noqa: BLE001  whatever the person's code raises is shown to them
-            if self._interrupted:
-                self.write("KeyboardInterrupt\n", error=True)
-            else:
-                self.write(_explain(error, file), error=True)
+            self._shown.tell_end("KeyboardInterrupt\n" if self._interrupted else _explain(error, file))
             return Outcome(failed=True)
         return Outcome()
 
@@ -214,17 +209,7 @@ class Interpreter:
 
     def write(self, text: str, *, error: bool = False) -> None:
         """Show text to the person, up to the limit of the statement; from any thread."""
-        if threading.get_ident() != self._thread:
-            self._reactor.callFromThread(self.write, text, error=error)
-            return
-        if self._closed or self._left <= 0 or not text:
-            return
-        self._left -= len(text)
-        if self._left > 0:
-            self._show(text, error)
-            return
-        self._show(text[: self._left or None], error)
-        self._show(f"\n[cut: a statement may print {self._limit} characters]\n", True)  # noqa: FBT003  an error
+        self._shown.write(text, error=error)
 
     def display(self, value: object) -> None:
         """Show the value of an expression and keep it as `_`; wait for one that is made in a thread."""

@@ -1,9 +1,37 @@
-"""How to get in: the command that a person on this machine types."""
+"""How to get in: the command that a person on this machine types, and the name that it gives."""
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import shlex
+from typing import TYPE_CHECKING
+
+from halfsync.manhole import keys
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from halfsync.manhole.ssh_server import SSHServer
+
+
+def invitation(server: SSHServer, addresses: Sequence[str], user: str) -> dict[str, object]:
+    """Return what the log says of a manhole that was opened: the commands, and the host key to expect."""
+    (key,) = server.publicKeys.values()
+    commands = [ssh_command(address, user) for address in addresses]
+    return {
+        "ssh": commands[0] if len(commands) == 1 else commands,
+        "host_key": keys.fingerprint(key.blob()),
+    }
+
+
+def user_name() -> str:
+    """Return who the process runs as; a container may run as any number, which has no name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return "manhole"
 
 
 def ssh_command(address: str, user: str) -> str:

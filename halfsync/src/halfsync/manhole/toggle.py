@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import pwd
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from halfsync import flag, flags
 from halfsync._later import later
@@ -18,7 +17,7 @@ from halfsync.life.parts import Part
 from halfsync.logs import get_audit_logger, get_logger
 from halfsync.manhole import keys
 from halfsync.manhole.host_key import check_host_key, default_host_key, load_host_key
-from halfsync.manhole.invitation import ssh_command
+from halfsync.manhole.invitation import invitation, user_name
 from halfsync.manhole.login import ManholeCounts
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from halfsync.endpoints.endpoint import Endpoint
     from halfsync.life.facts import Metric, OpenConnection
     from halfsync.life.process import Process
+    from halfsync.life.sockets import Sockets
     from halfsync.manhole.ssh_server import SSHServer
 else:
     connections = later("halfsync.endpoints.connections")
@@ -106,9 +106,11 @@ class Manhole(Part):
         self._authorized_keys = authorized_keys
         self._host_key = host_key or default_host_key(process.about.name)
         self._ttl = ttl
-        self._user = user or _user_name()
+        self._user = user or user_name()
         self._threaded = threaded
         self._open_at_start = open_at_start
+        self._bound: Listener | None = None
+        """What is to be open from the start, until it is."""
         self.counts = ManholeCounts()
         self._turn = defer.DeferredLock()
         self._server: SSHServer | None = None
@@ -136,6 +138,14 @@ class Manhole(Part):
         """Return how many files there may be, as a guess: of sessions, and what people look into."""
         return 32
 
+    async def bind(self, sockets: Sockets) -> None:
+        """Bind what is to be open from the start: what is wrong with it ends the start before others begin.
+
+        :raises StartError: when a port, a key or a library is missing.
+        """
+        if self._open_at_start:
+            self._bound = await self._bind(sockets)
+
     async def start(self) -> None:
         """Stay closed, unless it is to be open from the start.
 
@@ -147,6 +157,9 @@ class Manhole(Part):
 
     async def unbind(self) -> None:
         """Close: SIGUSR2 may have opened it while other parts were about to start."""
+        bound, self._bound = self._bound, None
+        if bound is not None:
+            await bound.unbind()
         await self.stop()
 
     async def stop(self) -> None:
@@ -230,11 +243,18 @@ class Manhole(Part):
             event = "manhole.opened"
             await self._begin()
         self._expire_after(ttl)
-        audit.info(event, ttl=ttl, **self._invitation())
+        if self._server and self._listener:
+            audit.info(event, ttl=ttl, **invitation(self._server, self._listener.addresses(), self._user))
 
     async def _begin(self) -> None:
         if self._over:
             raise StartError("--manhole.open: the process stops")
+        listener, self._bound = self._bound or await self._bind(self._process.sockets), None
+        await listener.start()
+        self._server, self._listener = cast("SSHServer", listener.factory), listener
+        self.counts.opened += 1
+
+    async def _bind(self, sockets: Sockets) -> Listener:
         if not self._listen:
             raise WrongFlagsError(
                 "--manhole.listen: empty; name an endpoint, such as tcp:8022:interface=127.0.0.1"
@@ -247,12 +267,10 @@ class Manhole(Part):
         listener = Listener(
             "manhole", flag="manhole.listen", endpoints=self._listen, factory=server, reactor=self._reactor
         )
-        await listener.bind(self._process.sockets)
-        await listener.start()
-        self._server, self._listener = server, listener
-        self.counts.opened += 1
+        await listener.bind(sockets)
         for line, reason in authorized.unusable():
             log.warning("manhole.key_skipped", file=self._authorized_keys, line=line, reason=reason)
+        return listener
 
     def _make_server(self) -> SSHServer:
         try:
@@ -296,21 +314,3 @@ class Manhole(Part):
 
     def _expired(self) -> None:
         defer.Deferred.fromCoroutine(self.close("its time is over"))
-
-    def _invitation(self) -> dict[str, object]:
-        if not self._server or not self._listener:
-            return {}
-        (key,) = self._server.publicKeys.values()
-        commands = [ssh_command(address, self._user) for address in self._listener.addresses()]
-        return {
-            "ssh": commands[0] if len(commands) == 1 else commands,
-            "host_key": keys.fingerprint(key.blob()),
-        }
-
-
-def _user_name() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        # A container may run as any number.
-        return "manhole"

@@ -35,6 +35,7 @@ class Pool:
         make: Callable[[Callable[[ClientConnection], object]], ClientConnection],
         endpoint: Callable[[], Any],
         *,
+        where: str,
         most: int,
         connect_timeout: float,
         reactor: Any,
@@ -43,12 +44,14 @@ class Pool:
 
         :param make: makes a connection, which tells the function that it gets when it takes no more calls.
         :param endpoint: makes what connects.
+        :param where: the address, for errors.
         :param most: connections at a time.
         :param connect_timeout: seconds for connection, TLS and login together.
         """
         self.open: list[ClientConnection] = []
         self._make = make
         self._endpoint = endpoint
+        self._where = where
         self._most = most
         self._timeout = connect_timeout
         self._reactor = reactor
@@ -101,10 +104,13 @@ class Pool:
             connection.opened.addErrback(self._failed)
             connection.fail(Unreachable(str(error)))
             return
-        connecting.addErrback(lambda failure: connection.fail(Unreachable(_reason(failure))))
+        connecting.addErrback(
+            lambda failure: connection.fail(Unreachable(f"{self._where}: {_reason(failure)}"))
+        )
 
         def late() -> None:
-            connection.fail(Unreachable(f"no connection, TLS and login within {self._timeout:g} s"))
+            told = f"{self._where}: no connection, TLS and login within {self._timeout:g} s"
+            connection.fail(Unreachable(told))
 
         timer = self._reactor.callLater(self._timeout, late)
 

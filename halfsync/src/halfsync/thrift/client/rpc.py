@@ -161,6 +161,7 @@ class RpcClient(Faces[C], Part):
                 lambda: peers.endpoint(
                     reactor, kind, address, trust=trust, server_name=of, connect_timeout=connect_timeout
                 ),
+                where=f"{address.host}:{address.port}" if address.port else address.host,
                 most=max_connections,
                 connect_timeout=connect_timeout,
                 reactor=reactor,
