@@ -18,6 +18,7 @@ from halfsync.manhole.auth import LoginRefused, UserAuth
 from halfsync.manhole.host_key import load_host_key
 from halfsync.manhole.login import ManholeCounts
 from halfsync.manhole.ssh_server import SSHServer
+from halfsync.manhole.ssh_transport import MAX_PACKETS
 
 
 class Wire(StringTransport):
@@ -71,6 +72,22 @@ def test_whoever_does_not_log_in_is_cut_off(server, clock):
     ]
     connection.connectionLost(None)
     assert not server.unauthenticated
+
+
+def test_whoever_sends_packets_without_logging_in_is_cut_off(server):
+    """The protocol has packets that are ignored: no client keeps the reactor busy with them."""
+    connection, wire = knock(server)
+    ignored = b"\0\0\0\x0c\x06\x02" + bytes(10)
+    connection.dataReceived(b"SSH-2.0-busy\r\n")
+    connection.dataReceived(ignored * MAX_PACKETS)
+    assert not wire.aborted
+    with capture_logs() as logs:
+        connection.dataReceived(ignored * 1000)
+    assert wire.aborted
+    assert [(each["event"], each["reason"]) for each in logs] == [
+        ("manhole.refused", "more than 256 packets, and not logged in")
+    ]
+    assert server.counts.refused == 1
 
 
 def test_the_oldest_makes_room(server, clock):

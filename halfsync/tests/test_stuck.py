@@ -138,7 +138,7 @@ FLAGS = (
     "--web.listen=tcp:0:interface=127.0.0.1",
     "--admin.listen=tcp:0:interface=127.0.0.1",
     "--web.threads=2",
-    "--web.stuck_after=0.5",
+    "--web.stuck_after=1",
     "--service.drain_timeout=0.5",
 )
 

@@ -268,11 +268,11 @@ def test_why_it_did_not_start_is_its_status(manager: Manager, error, status):
 def test_a_reactor_that_is_stuck_feeds_no_watchdog(manager: Manager):
     """So systemd sends SIGABRT; the process then shows where it was stuck, and can be started again."""
     code = """
-    import threading
+    import signal, threading
     class Stuck(Part):
         async def start(self):
             from twisted.internet import reactor
-            reactor.callLater(0.3, self.block)
+            signal.signal(signal.SIGWINCH, lambda *_: reactor.callFromThread(self.block))
         def block(self):
             print("stuck", flush=True)
             threading.Event().wait()
@@ -283,6 +283,7 @@ def test_a_reactor_that_is_stuck_feeds_no_watchdog(manager: Manager):
         assert manager.hear()[0] == "READY=1"
         assert manager.hear() == ["WATCHDOG=1"]
         assert manager.hear() == ["WATCHDOG=1"]
+        service.signal(signal.SIGWINCH)
         service.wait_for("stuck")
         assert manager.silent(0.5)
         service.signal(signal.SIGABRT)

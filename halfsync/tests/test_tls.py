@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from cryptography import x509
@@ -31,7 +31,7 @@ from twisted.web.server import Site
 from certificates import Pair, make_certificate, pem, write
 from halfsync.endpoints import ListenError, parse, tls
 from halfsync.endpoints.certificates import CertificateError, Files, Folder
-from halfsync.endpoints.tls_transport import A_BUFFER, A_SESSION, TlsTransport, tls_below
+from halfsync.endpoints.tls_transport import A_BUFFER, A_SESSION, RECORDS, TlsTransport, tls_below
 from halfsync.life.sockets import Sockets
 
 if TYPE_CHECKING:
@@ -205,6 +205,39 @@ def test_a_record_that_is_not_taken_is_held(tmp_path: Path) -> None:
         assert not transport.unsent
         assert transport.overhead == A_SESSION
         server.close()
+
+
+class OneByteRecords(socket.socket):
+    """A socket from which a byte can be read whenever somebody asks."""
+
+    reads = 0
+
+    def read(self, size: int, sink: memoryview) -> int:
+        """Read a record."""
+        self.reads += 1
+        sink[0] = 120
+        return 1
+
+    def pending(self) -> int:
+        """Return what OpenSSL holds: nothing, as each record was read whole."""
+        return 0
+
+
+def test_records_of_a_byte_fill_no_turn() -> None:
+    """A client that sends them as fast as they are read leaves the reactor to others after some of them."""
+    ours, theirs = socket.socketpair()
+    with theirs, OneByteRecords(fileno=ours.detach()) as records:
+        protocol: Any = Protocol()
+        sank: list[int] = []
+        protocol.sank = sank.append
+        transport = TlsTransport(cast("Any", records), protocol, None, None, 0, MemoryReactorClock())
+        transport.sink = memoryview(bytearray(256 * 1024))
+        assert transport.doRead() is None
+        assert sank == [RECORDS]
+        assert records.reads == RECORDS
+        transport.sink = memoryview(bytearray(3))
+        assert transport.doRead() is None
+        assert sank == [RECORDS, 3]
 
 
 class Serving(TestCase):

@@ -35,6 +35,9 @@ a client that takes it slowly would seem to take nothing.
 A_TURN = 64
 """Reads of what OpenSSL holds before other connections have their turn."""
 
+RECORDS = 32
+"""Records that are read into memory that was given, before others have their turn."""
+
 A_SESSION = 15 * 1024
 """Bytes that OpenSSL 3 holds for a connection that is idle; measured by its own allocations."""
 
@@ -140,8 +143,11 @@ class TlsTransport(SocketTransport):
             return len(self._discard(len(sink)))
         count = 0
         try:
-            # The reactor would bring a record a turn.
-            while count < len(sink):
+            # The reactor would bring a record a turn. Not until none is left: they may be of a byte, and come
+            # as fast as they are read.
+            for _ in range(RECORDS):
+                if count == len(sink):
+                    break
                 got: int = self._read(len(sink) - count, sink[count:])
                 if not got:
                     raise _GoodbyeError

@@ -49,6 +49,12 @@ COMPRESSIONS = [b"none"]
 LOGIN_GRACE = 60.0
 """Seconds from connecting to being logged in."""
 
+MAX_PACKETS = 256
+"""Packets before a client is logged in, which takes some 10, and two more for each key that it shows.
+
+Any number of them may be ignored by the protocol, at 30 microseconds each.
+"""
+
 MAX_CHANNELS = 10
 """Sessions on one connection."""
 
@@ -124,6 +130,8 @@ class SSHTransport(SSHServerTransport):
     since = 0.0
     """When it was opened, in the reactor's seconds."""
     _logged_in = 0.0
+    _packets = 0
+    """How many have come before the login."""
     _ended = False
 
     def connectionMade(self) -> None:
@@ -155,7 +163,15 @@ class SSHTransport(SSHServerTransport):
 
     def getPacket(self) -> bytes | None:
         """Return the next packet; none after the end, or what was sent ahead would still be obeyed."""
-        return None if self._ended else SSHServerTransport.getPacket(self)
+        packet: bytes | None = None if self._ended else SSHServerTransport.getPacket(self)
+        if packet is None or self.login is not None:
+            return packet
+        self._packets += 1
+        if self._packets <= MAX_PACKETS:
+            return packet
+        self.refuse(f"more than {MAX_PACKETS} packets, and not logged in")
+        self.abort()
+        return None
 
     def sendDisconnect(self, reason: int, desc: bytes) -> None:
         """Tell the client why, and end."""
