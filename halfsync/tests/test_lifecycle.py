@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
@@ -11,7 +12,7 @@ from halfsync.life.about import About
 from halfsync.life.errors import StartError
 from halfsync.life.parts import Part
 from halfsync.life.process import Process
-from halfsync.life.sockets import Sockets
+from halfsync.life.sockets import Sockets, listening_descriptors
 
 ABOUT = About(name="hello", package="hello", version="1", summary="")
 
@@ -283,3 +284,19 @@ def test_a_part_that_says_nothing_of_itself_says_so_quietly():
     assert events == []
     # In no process, nobody hears it.
     Part("alone").give_up("for a reason")
+
+
+def test_looking_for_sockets_that_listen_keeps_nothing_open(tmp_path):
+    """A descriptor left behind would hold the log's old file, and its disk, after each rotation."""
+    path = tmp_path / "log"
+    with (
+        path.open("w") as file,
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as connected,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+    ):
+        before = sorted(os.listdir("/proc/self/fd"))
+        found = listening_descriptors()
+        assert sorted(os.listdir("/proc/self/fd")) == before
+        assert found[listening.fileno()] == os.fstat(listening.fileno()).st_ino
+        assert not {file.fileno(), connected.fileno(), datagrams.fileno(), 0, 1, 2} & found.keys()

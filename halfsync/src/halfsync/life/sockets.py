@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -71,11 +72,24 @@ def listening_descriptors() -> dict[int, int]:
     found = {}
     with suppress(OSError):
         for name in os.listdir("/proc/self/fd"):  # noqa: PTH208  names are all that is wanted
-            # The one by which the folder is read is gone by now; most are no sockets.
-            with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as copy:
-                if copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    found[int(name)] = os.fstat(copy.fileno()).st_ino
+            # The one by which the folder is read is gone by now.
+            with suppress(OSError):
+                state = os.fstat(int(name))
+                if stat.S_ISSOCK(state.st_mode) and _listens(int(name)):
+                    found[int(name)] = state.st_ino
     return found
+
+
+def _listens(descriptor: int) -> bool:
+    copy = os.dup(descriptor)
+    try:
+        asked = socket.socket(fileno=copy)
+    except OSError:
+        # Left open, it would keep alive what the descriptor is of: a file of the log, once that is rotated.
+        os.close(copy)
+        raise
+    with asked:
+        return bool(asked.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def unserved(inherited: dict[int, int], sockets: Sockets, claimed: Iterable[int]) -> list[int]:
