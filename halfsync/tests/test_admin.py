@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import treq
+from prometheus_client import CollectorRegistry, Gauge
 from structlog.contextvars import get_contextvars
 from structlog.testing import capture_logs
 from twisted.internet import reactor
@@ -23,7 +24,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from children import child
-from halfsync import flags
+from halfsync import flags, metrics
 from halfsync.admin import Admin, info
 from halfsync.admin.body import LONGEST
 from halfsync.admin.token import check_token_file
@@ -158,6 +159,17 @@ def test_index_lists_the_paths(service):
     paths = service.ask("GET", "/")[2]["paths"]
     assert paths["/tasks/<name>/run"]["methods"] == ["POST"]
     assert paths["/manhole"]["methods"] == ["GET", "PUT"]
+
+
+def test_a_metric_is_refused_when_it_is_made_while_one_of_ours_is_called_so(monkeypatch):
+    """From the start of the process to its end; then the name is free."""
+    registry = CollectorRegistry()
+    monkeypatch.setattr(metrics, "REGISTRY", registry)
+    service = Service()
+    with pytest.raises(ValueError, match="Duplicated"):
+        Gauge("service_ready", "Mine.", registry=registry)
+    Deferred.fromCoroutine(service.process.close())
+    Gauge("service_ready", "Mine.", registry=registry)
 
 
 def test_info(service):

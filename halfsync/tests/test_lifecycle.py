@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -295,8 +296,8 @@ def test_looking_for_sockets_that_listen_keeps_nothing_open(tmp_path):
         socket.create_connection(listening.getsockname()) as connected,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
     ):
-        before = sorted(os.listdir("/proc/self/fd"))
+        before = sorted(Path("/proc/self/fd").iterdir())
         found = listening_descriptors()
-        assert sorted(os.listdir("/proc/self/fd")) == before
+        assert sorted(Path("/proc/self/fd").iterdir()) == before
         assert found[listening.fileno()] == os.fstat(listening.fileno()).st_ino
         assert not {file.fileno(), connected.fileno(), datagrams.fileno(), 0, 1, 2} & found.keys()
