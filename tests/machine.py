@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
-PATIENCE = 30
+PATIENCE = 60
 """Seconds after which what is awaited has failed."""
 
 CLONE_NEWNET = 0x40000000

@@ -36,7 +36,7 @@ def main(parts):
     sys.exit(run(ABOUT, parts))
 """
 
-PATIENCE = 30
+PATIENCE = 60
 """Seconds after which a child that does not do what is awaited has failed."""
 
 

@@ -50,7 +50,7 @@ def house(request: pytest.FixtureRequest, folder: Path) -> Iterator[House]:
     """A service whose manhole is open, on each reactor."""
     with start(folder, "--manhole.open", f"--service.reactor={request.param}") as service:
         # A log that never says what a test waits for ends with the process.
-        guard = Timer(120, service.process.kill)
+        guard = Timer(500, service.process.kill)
         guard.start()
         made = House(service, folder)
         made.opened()

@@ -25,7 +25,7 @@ reactors.arrange_reactor("child")
 main(lambda process: process.add(Manhole.from_flags(process)))
 """
 
-PATIENCE = 20
+PATIENCE = 60
 
 
 class House:

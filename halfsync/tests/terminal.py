@@ -11,7 +11,7 @@ import struct
 import termios
 import time
 
-PATIENCE = 30
+PATIENCE = 60
 
 
 class Screen:

@@ -30,7 +30,7 @@ from halfsync.manhole.tools import Tools
 from halfsync.manhole.views import render
 from halfsync.periodic import Periodic
 
-PATIENCE = 20
+PATIENCE = 60
 
 
 class Reactor(Clock):

@@ -16,6 +16,7 @@ import logging
 from .ttypes import *
 from thrift.Thrift import TProcessor
 from thrift.transport import TTransport
+
 all_structs = []
 
 
@@ -113,7 +114,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_hello()
 
     def send_hello(self, name):
-        self._oprot.writeMessageBegin('hello', TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin("hello", TMessageType.CALL, self._seqid)
         args = hello_args()
         args.name = name
         args.write(self._oprot)
@@ -147,7 +148,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_echo()
 
     def send_echo(self, data):
-        self._oprot.writeMessageBegin('echo', TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin("echo", TMessageType.CALL, self._seqid)
         args = echo_args()
         args.data = data
         args.write(self._oprot)
@@ -179,7 +180,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_count()
 
     def send_count(self, items):
-        self._oprot.writeMessageBegin('count', TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin("count", TMessageType.CALL, self._seqid)
         args = count_args()
         args.items = items
         args.write(self._oprot)
@@ -211,7 +212,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_sums()
 
     def send_sums(self, numbers):
-        self._oprot.writeMessageBegin('sums', TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin("sums", TMessageType.CALL, self._seqid)
         args = sums_args()
         args.numbers = numbers
         args.write(self._oprot)
@@ -243,7 +244,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_part()
 
     def send_part(self, given):
-        self._oprot.writeMessageBegin('part', TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin("part", TMessageType.CALL, self._seqid)
         args = part_args()
         args.given = given
         args.write(self._oprot)
@@ -275,7 +276,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_lengths()
 
     def send_lengths(self, words):
-        self._oprot.writeMessageBegin('lengths', TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin("lengths", TMessageType.CALL, self._seqid)
         args = lengths_args()
         args.words = words
         args.write(self._oprot)
@@ -302,7 +303,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_whoami()
 
     def send_whoami(self):
-        self._oprot.writeMessageBegin('whoami', TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin("whoami", TMessageType.CALL, self._seqid)
         args = whoami_args()
         args.write(self._oprot)
         self._oprot.writeMessageEnd()
@@ -333,7 +334,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_later()
 
     def send_later(self, name):
-        self._oprot.writeMessageBegin('later', TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin("later", TMessageType.CALL, self._seqid)
         args = later_args()
         args.name = name
         args.write(self._oprot)
@@ -360,7 +361,7 @@ class Client(sample_rpc.Base.Client, Iface):
         self.recv_nothing()
 
     def send_nothing(self):
-        self._oprot.writeMessageBegin('nothing', TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin("nothing", TMessageType.CALL, self._seqid)
         args = nothing_args()
         args.write(self._oprot)
         self._oprot.writeMessageEnd()
@@ -388,7 +389,7 @@ class Client(sample_rpc.Base.Client, Iface):
         self.send_note(text)
 
     def send_note(self, text):
-        self._oprot.writeMessageBegin('note', TMessageType.ONEWAY, self._seqid)
+        self._oprot.writeMessageBegin("note", TMessageType.ONEWAY, self._seqid)
         args = note_args()
         args.text = text
         args.write(self._oprot)
@@ -405,7 +406,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_wait()
 
     def send_wait(self, name):
-        self._oprot.writeMessageBegin('wait', TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin("wait", TMessageType.CALL, self._seqid)
         args = wait_args()
         args.name = name
         args.write(self._oprot)
@@ -454,7 +455,7 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         if name not in self._processMap:
             iprot.skip(TType.STRUCT)
             iprot.readMessageEnd()
-            x = TApplicationException(TApplicationException.UNKNOWN_METHOD, 'Unknown function %s' % (name))
+            x = TApplicationException(TApplicationException.UNKNOWN_METHOD, "Unknown function %s" % (name))
             oprot.writeMessageBegin(name, TMessageType.EXCEPTION, seqid)
             x.write(oprot)
             oprot.writeMessageEnd()
@@ -478,13 +479,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
             msg_type = TMessageType.REPLY
             result.invalid = invalid
         except TApplicationException as ex:
-            logging.exception('TApplication exception in handler')
+            logging.exception("TApplication exception in handler")
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception('Unexpected exception in handler')
+            logging.exception("Unexpected exception in handler")
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
         oprot.writeMessageBegin("hello", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -501,13 +502,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception('TApplication exception in handler')
+            logging.exception("TApplication exception in handler")
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception('Unexpected exception in handler')
+            logging.exception("Unexpected exception in handler")
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
         oprot.writeMessageBegin("echo", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -524,13 +525,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception('TApplication exception in handler')
+            logging.exception("TApplication exception in handler")
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception('Unexpected exception in handler')
+            logging.exception("Unexpected exception in handler")
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
         oprot.writeMessageBegin("count", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -547,13 +548,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception('TApplication exception in handler')
+            logging.exception("TApplication exception in handler")
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception('Unexpected exception in handler')
+            logging.exception("Unexpected exception in handler")
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
         oprot.writeMessageBegin("sums", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -570,13 +571,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception('TApplication exception in handler')
+            logging.exception("TApplication exception in handler")
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception('Unexpected exception in handler')
+            logging.exception("Unexpected exception in handler")
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
         oprot.writeMessageBegin("part", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -593,13 +594,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception('TApplication exception in handler')
+            logging.exception("TApplication exception in handler")
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception('Unexpected exception in handler')
+            logging.exception("Unexpected exception in handler")
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
         oprot.writeMessageBegin("lengths", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -616,13 +617,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception('TApplication exception in handler')
+            logging.exception("TApplication exception in handler")
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception('Unexpected exception in handler')
+            logging.exception("Unexpected exception in handler")
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
         oprot.writeMessageBegin("whoami", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -639,13 +640,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception('TApplication exception in handler')
+            logging.exception("TApplication exception in handler")
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception('Unexpected exception in handler')
+            logging.exception("Unexpected exception in handler")
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
         oprot.writeMessageBegin("later", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -662,13 +663,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception('TApplication exception in handler')
+            logging.exception("TApplication exception in handler")
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception('Unexpected exception in handler')
+            logging.exception("Unexpected exception in handler")
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
         oprot.writeMessageBegin("nothing", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -683,7 +684,7 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except Exception:
-            logging.exception('Exception in oneway handler')
+            logging.exception("Exception in oneway handler")
 
     def process_wait(self, seqid, iprot, oprot):
         args = wait_args()
@@ -696,17 +697,18 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception('TApplication exception in handler')
+            logging.exception("TApplication exception in handler")
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception('Unexpected exception in handler')
+            logging.exception("Unexpected exception in handler")
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
         oprot.writeMessageBegin("wait", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
         oprot.trans.flush()
+
 
 # HELPER FUNCTIONS AND STRUCTURES
 
@@ -718,16 +720,20 @@ class hello_args(object):
 
     """
 
-    __slots__ = (
-        'name',
-    )
+    __slots__ = ("name",)
 
-
-    def __init__(self, name=None,):
+    def __init__(
+        self,
+        name=None,
+    ):
         self.name = name
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -737,7 +743,11 @@ class hello_args(object):
                 break
             if fid == 1:
                 if ftype == TType.STRING:
-                    self.name = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                    self.name = (
+                        iprot.readString().decode("utf-8", errors="replace")
+                        if sys.version_info[0] == 2
+                        else iprot.readString()
+                    )
                 else:
                     iprot.skip(ftype)
             else:
@@ -749,10 +759,10 @@ class hello_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('hello_args')
+        oprot.writeStructBegin("hello_args")
         if self.name is not None:
-            oprot.writeFieldBegin('name', TType.STRING, 1)
-            oprot.writeString(self.name.encode('utf-8') if sys.version_info[0] == 2 else self.name)
+            oprot.writeFieldBegin("name", TType.STRING, 1)
+            oprot.writeString(self.name.encode("utf-8") if sys.version_info[0] == 2 else self.name)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -761,9 +771,8 @@ class hello_args(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -777,10 +786,18 @@ class hello_args(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(hello_args)
 hello_args.thrift_spec = (
     None,  # 0
-    (1, TType.STRING, 'name', 'UTF8', None, ),  # 1
+    (
+        1,
+        TType.STRING,
+        "name",
+        "UTF8",
+        None,
+    ),  # 1
 )
 
 
@@ -793,17 +810,24 @@ class hello_result(object):
     """
 
     __slots__ = (
-        'success',
-        'invalid',
+        "success",
+        "invalid",
     )
 
-
-    def __init__(self, success=None, invalid=None,):
+    def __init__(
+        self,
+        success=None,
+        invalid=None,
+    ):
         self.success = success
         self.invalid = invalid
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -813,7 +837,11 @@ class hello_result(object):
                 break
             if fid == 0:
                 if ftype == TType.STRING:
-                    self.success = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                    self.success = (
+                        iprot.readString().decode("utf-8", errors="replace")
+                        if sys.version_info[0] == 2
+                        else iprot.readString()
+                    )
                 else:
                     iprot.skip(ftype)
             elif fid == 1:
@@ -831,13 +859,13 @@ class hello_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('hello_result')
+        oprot.writeStructBegin("hello_result")
         if self.success is not None:
-            oprot.writeFieldBegin('success', TType.STRING, 0)
-            oprot.writeString(self.success.encode('utf-8') if sys.version_info[0] == 2 else self.success)
+            oprot.writeFieldBegin("success", TType.STRING, 0)
+            oprot.writeString(self.success.encode("utf-8") if sys.version_info[0] == 2 else self.success)
             oprot.writeFieldEnd()
         if self.invalid is not None:
-            oprot.writeFieldBegin('invalid', TType.STRUCT, 1)
+            oprot.writeFieldBegin("invalid", TType.STRUCT, 1)
             self.invalid.write(oprot)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -847,9 +875,8 @@ class hello_result(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -863,10 +890,24 @@ class hello_result(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(hello_result)
 hello_result.thrift_spec = (
-    (0, TType.STRING, 'success', 'UTF8', None, ),  # 0
-    (1, TType.STRUCT, 'invalid', [InvalidName, None], None, ),  # 1
+    (
+        0,
+        TType.STRING,
+        "success",
+        "UTF8",
+        None,
+    ),  # 0
+    (
+        1,
+        TType.STRUCT,
+        "invalid",
+        [InvalidName, None],
+        None,
+    ),  # 1
 )
 
 
@@ -877,16 +918,20 @@ class echo_args(object):
 
     """
 
-    __slots__ = (
-        'data',
-    )
+    __slots__ = ("data",)
 
-
-    def __init__(self, data=None,):
+    def __init__(
+        self,
+        data=None,
+    ):
         self.data = data
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -908,9 +953,9 @@ class echo_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('echo_args')
+        oprot.writeStructBegin("echo_args")
         if self.data is not None:
-            oprot.writeFieldBegin('data', TType.STRING, 1)
+            oprot.writeFieldBegin("data", TType.STRING, 1)
             oprot.writeBinary(self.data)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -920,9 +965,8 @@ class echo_args(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -936,10 +980,18 @@ class echo_args(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(echo_args)
 echo_args.thrift_spec = (
     None,  # 0
-    (1, TType.STRING, 'data', 'BINARY', None, ),  # 1
+    (
+        1,
+        TType.STRING,
+        "data",
+        "BINARY",
+        None,
+    ),  # 1
 )
 
 
@@ -950,16 +1002,20 @@ class echo_result(object):
 
     """
 
-    __slots__ = (
-        'success',
-    )
+    __slots__ = ("success",)
 
-
-    def __init__(self, success=None,):
+    def __init__(
+        self,
+        success=None,
+    ):
         self.success = success
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -981,9 +1037,9 @@ class echo_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('echo_result')
+        oprot.writeStructBegin("echo_result")
         if self.success is not None:
-            oprot.writeFieldBegin('success', TType.STRING, 0)
+            oprot.writeFieldBegin("success", TType.STRING, 0)
             oprot.writeBinary(self.success)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -993,9 +1049,8 @@ class echo_result(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1009,9 +1064,17 @@ class echo_result(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(echo_result)
 echo_result.thrift_spec = (
-    (0, TType.STRING, 'success', 'BINARY', None, ),  # 0
+    (
+        0,
+        TType.STRING,
+        "success",
+        "BINARY",
+        None,
+    ),  # 0
 )
 
 
@@ -1022,16 +1085,20 @@ class count_args(object):
 
     """
 
-    __slots__ = (
-        'items',
-    )
+    __slots__ = ("items",)
 
-
-    def __init__(self, items=None,):
+    def __init__(
+        self,
+        items=None,
+    ):
         self.items = items
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1059,9 +1126,9 @@ class count_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('count_args')
+        oprot.writeStructBegin("count_args")
         if self.items is not None:
-            oprot.writeFieldBegin('items', TType.LIST, 1)
+            oprot.writeFieldBegin("items", TType.LIST, 1)
             oprot.writeListBegin(TType.STRUCT, len(self.items))
             for iter13 in self.items:
                 iter13.write(oprot)
@@ -1074,9 +1141,8 @@ class count_args(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1090,10 +1156,18 @@ class count_args(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(count_args)
 count_args.thrift_spec = (
     None,  # 0
-    (1, TType.LIST, 'items', (TType.STRUCT, [Empty, None], False), None, ),  # 1
+    (
+        1,
+        TType.LIST,
+        "items",
+        (TType.STRUCT, [Empty, None], False),
+        None,
+    ),  # 1
 )
 
 
@@ -1104,16 +1178,20 @@ class count_result(object):
 
     """
 
-    __slots__ = (
-        'success',
-    )
+    __slots__ = ("success",)
 
-
-    def __init__(self, success=None,):
+    def __init__(
+        self,
+        success=None,
+    ):
         self.success = success
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1135,9 +1213,9 @@ class count_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('count_result')
+        oprot.writeStructBegin("count_result")
         if self.success is not None:
-            oprot.writeFieldBegin('success', TType.I32, 0)
+            oprot.writeFieldBegin("success", TType.I32, 0)
             oprot.writeI32(self.success)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -1147,9 +1225,8 @@ class count_result(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1163,9 +1240,17 @@ class count_result(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(count_result)
 count_result.thrift_spec = (
-    (0, TType.I32, 'success', None, None, ),  # 0
+    (
+        0,
+        TType.I32,
+        "success",
+        None,
+        None,
+    ),  # 0
 )
 
 
@@ -1176,16 +1261,20 @@ class sums_args(object):
 
     """
 
-    __slots__ = (
-        'numbers',
-    )
+    __slots__ = ("numbers",)
 
-
-    def __init__(self, numbers=None,):
+    def __init__(
+        self,
+        numbers=None,
+    ):
         self.numbers = numbers
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1217,9 +1306,9 @@ class sums_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('sums_args')
+        oprot.writeStructBegin("sums_args")
         if self.numbers is not None:
-            oprot.writeFieldBegin('numbers', TType.LIST, 1)
+            oprot.writeFieldBegin("numbers", TType.LIST, 1)
             oprot.writeListBegin(TType.LIST, len(self.numbers))
             for iter26 in self.numbers:
                 oprot.writeListBegin(TType.I32, len(iter26))
@@ -1235,9 +1324,8 @@ class sums_args(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1251,10 +1339,18 @@ class sums_args(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(sums_args)
 sums_args.thrift_spec = (
     None,  # 0
-    (1, TType.LIST, 'numbers', (TType.LIST, (TType.I32, None, False), False), None, ),  # 1
+    (
+        1,
+        TType.LIST,
+        "numbers",
+        (TType.LIST, (TType.I32, None, False), False),
+        None,
+    ),  # 1
 )
 
 
@@ -1265,16 +1361,20 @@ class sums_result(object):
 
     """
 
-    __slots__ = (
-        'success',
-    )
+    __slots__ = ("success",)
 
-
-    def __init__(self, success=None,):
+    def __init__(
+        self,
+        success=None,
+    ):
         self.success = success
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1296,9 +1396,9 @@ class sums_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('sums_result')
+        oprot.writeStructBegin("sums_result")
         if self.success is not None:
-            oprot.writeFieldBegin('success', TType.I32, 0)
+            oprot.writeFieldBegin("success", TType.I32, 0)
             oprot.writeI32(self.success)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -1308,9 +1408,8 @@ class sums_result(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1324,9 +1423,17 @@ class sums_result(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(sums_result)
 sums_result.thrift_spec = (
-    (0, TType.I32, 'success', None, None, ),  # 0
+    (
+        0,
+        TType.I32,
+        "success",
+        None,
+        None,
+    ),  # 0
 )
 
 
@@ -1337,16 +1444,20 @@ class part_args(object):
 
     """
 
-    __slots__ = (
-        'given',
-    )
+    __slots__ = ("given",)
 
-
-    def __init__(self, given=None,):
+    def __init__(
+        self,
+        given=None,
+    ):
         self.given = given
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1369,9 +1480,9 @@ class part_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('part_args')
+        oprot.writeStructBegin("part_args")
         if self.given is not None:
-            oprot.writeFieldBegin('given', TType.STRUCT, 1)
+            oprot.writeFieldBegin("given", TType.STRUCT, 1)
             self.given.write(oprot)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -1379,13 +1490,12 @@ class part_args(object):
 
     def validate(self):
         if self.given is None:
-            raise TProtocolException(message='Required field given is unset!')
+            raise TProtocolException(message="Required field given is unset!")
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1399,10 +1509,18 @@ class part_args(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(part_args)
 part_args.thrift_spec = (
     None,  # 0
-    (1, TType.STRUCT, 'given', [Part, None], None, ),  # 1
+    (
+        1,
+        TType.STRUCT,
+        "given",
+        [Part, None],
+        None,
+    ),  # 1
 )
 
 
@@ -1413,16 +1531,20 @@ class part_result(object):
 
     """
 
-    __slots__ = (
-        'success',
-    )
+    __slots__ = ("success",)
 
-
-    def __init__(self, success=None,):
+    def __init__(
+        self,
+        success=None,
+    ):
         self.success = success
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1445,9 +1567,9 @@ class part_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('part_result')
+        oprot.writeStructBegin("part_result")
         if self.success is not None:
-            oprot.writeFieldBegin('success', TType.STRUCT, 0)
+            oprot.writeFieldBegin("success", TType.STRUCT, 0)
             self.success.write(oprot)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -1457,9 +1579,8 @@ class part_result(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1473,9 +1594,17 @@ class part_result(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(part_result)
 part_result.thrift_spec = (
-    (0, TType.STRUCT, 'success', [Part, None], None, ),  # 0
+    (
+        0,
+        TType.STRUCT,
+        "success",
+        [Part, None],
+        None,
+    ),  # 0
 )
 
 
@@ -1486,16 +1615,20 @@ class lengths_args(object):
 
     """
 
-    __slots__ = (
-        'words',
-    )
+    __slots__ = ("words",)
 
-
-    def __init__(self, words=None,):
+    def __init__(
+        self,
+        words=None,
+    ):
         self.words = words
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1508,7 +1641,11 @@ class lengths_args(object):
                     self.words = set()
                     (_etype31, _size28) = iprot.readSetBegin()
                     for _i32 in range(_size28):
-                        _elem33 = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                        _elem33 = (
+                            iprot.readString().decode("utf-8", errors="replace")
+                            if sys.version_info[0] == 2
+                            else iprot.readString()
+                        )
                         self.words.add(_elem33)
                     iprot.readSetEnd()
                 else:
@@ -1522,12 +1659,12 @@ class lengths_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('lengths_args')
+        oprot.writeStructBegin("lengths_args")
         if self.words is not None:
-            oprot.writeFieldBegin('words', TType.SET, 1)
+            oprot.writeFieldBegin("words", TType.SET, 1)
             oprot.writeSetBegin(TType.STRING, len(self.words))
             for iter34 in self.words:
-                oprot.writeString(iter34.encode('utf-8') if sys.version_info[0] == 2 else iter34)
+                oprot.writeString(iter34.encode("utf-8") if sys.version_info[0] == 2 else iter34)
             oprot.writeSetEnd()
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -1537,9 +1674,8 @@ class lengths_args(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1553,10 +1689,18 @@ class lengths_args(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(lengths_args)
 lengths_args.thrift_spec = (
     None,  # 0
-    (1, TType.SET, 'words', (TType.STRING, 'UTF8', False), None, ),  # 1
+    (
+        1,
+        TType.SET,
+        "words",
+        (TType.STRING, "UTF8", False),
+        None,
+    ),  # 1
 )
 
 
@@ -1567,16 +1711,20 @@ class lengths_result(object):
 
     """
 
-    __slots__ = (
-        'success',
-    )
+    __slots__ = ("success",)
 
-
-    def __init__(self, success=None,):
+    def __init__(
+        self,
+        success=None,
+    ):
         self.success = success
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1589,7 +1737,11 @@ class lengths_result(object):
                     self.success = {}
                     (_ktype36, _vtype37, _size35) = iprot.readMapBegin()
                     for _i39 in range(_size35):
-                        _key40 = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                        _key40 = (
+                            iprot.readString().decode("utf-8", errors="replace")
+                            if sys.version_info[0] == 2
+                            else iprot.readString()
+                        )
                         _val41 = iprot.readI64()
                         self.success[_key40] = _val41
                     iprot.readMapEnd()
@@ -1604,12 +1756,12 @@ class lengths_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('lengths_result')
+        oprot.writeStructBegin("lengths_result")
         if self.success is not None:
-            oprot.writeFieldBegin('success', TType.MAP, 0)
+            oprot.writeFieldBegin("success", TType.MAP, 0)
             oprot.writeMapBegin(TType.STRING, TType.I64, len(self.success))
             for kiter42, viter43 in self.success.items():
-                oprot.writeString(kiter42.encode('utf-8') if sys.version_info[0] == 2 else kiter42)
+                oprot.writeString(kiter42.encode("utf-8") if sys.version_info[0] == 2 else kiter42)
                 oprot.writeI64(viter43)
             oprot.writeMapEnd()
             oprot.writeFieldEnd()
@@ -1620,9 +1772,8 @@ class lengths_result(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1636,20 +1787,29 @@ class lengths_result(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(lengths_result)
 lengths_result.thrift_spec = (
-    (0, TType.MAP, 'success', (TType.STRING, 'UTF8', TType.I64, None, False), None, ),  # 0
+    (
+        0,
+        TType.MAP,
+        "success",
+        (TType.STRING, "UTF8", TType.I64, None, False),
+        None,
+    ),  # 0
 )
 
 
 class whoami_args(object):
-
-    __slots__ = (
-    )
-
+    __slots__ = ()
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1666,7 +1826,7 @@ class whoami_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('whoami_args')
+        oprot.writeStructBegin("whoami_args")
         oprot.writeFieldStop()
         oprot.writeStructEnd()
 
@@ -1674,9 +1834,8 @@ class whoami_args(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1690,9 +1849,10 @@ class whoami_args(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(whoami_args)
-whoami_args.thrift_spec = (
-)
+whoami_args.thrift_spec = ()
 
 
 class whoami_result(object):
@@ -1702,16 +1862,20 @@ class whoami_result(object):
 
     """
 
-    __slots__ = (
-        'success',
-    )
+    __slots__ = ("success",)
 
-
-    def __init__(self, success=None,):
+    def __init__(
+        self,
+        success=None,
+    ):
         self.success = success
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1721,7 +1885,11 @@ class whoami_result(object):
                 break
             if fid == 0:
                 if ftype == TType.STRING:
-                    self.success = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                    self.success = (
+                        iprot.readString().decode("utf-8", errors="replace")
+                        if sys.version_info[0] == 2
+                        else iprot.readString()
+                    )
                 else:
                     iprot.skip(ftype)
             else:
@@ -1733,10 +1901,10 @@ class whoami_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('whoami_result')
+        oprot.writeStructBegin("whoami_result")
         if self.success is not None:
-            oprot.writeFieldBegin('success', TType.STRING, 0)
-            oprot.writeString(self.success.encode('utf-8') if sys.version_info[0] == 2 else self.success)
+            oprot.writeFieldBegin("success", TType.STRING, 0)
+            oprot.writeString(self.success.encode("utf-8") if sys.version_info[0] == 2 else self.success)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -1745,9 +1913,8 @@ class whoami_result(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1761,9 +1928,17 @@ class whoami_result(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(whoami_result)
 whoami_result.thrift_spec = (
-    (0, TType.STRING, 'success', 'UTF8', None, ),  # 0
+    (
+        0,
+        TType.STRING,
+        "success",
+        "UTF8",
+        None,
+    ),  # 0
 )
 
 
@@ -1774,16 +1949,20 @@ class later_args(object):
 
     """
 
-    __slots__ = (
-        'name',
-    )
+    __slots__ = ("name",)
 
-
-    def __init__(self, name=None,):
+    def __init__(
+        self,
+        name=None,
+    ):
         self.name = name
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1793,7 +1972,11 @@ class later_args(object):
                 break
             if fid == 1:
                 if ftype == TType.STRING:
-                    self.name = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                    self.name = (
+                        iprot.readString().decode("utf-8", errors="replace")
+                        if sys.version_info[0] == 2
+                        else iprot.readString()
+                    )
                 else:
                     iprot.skip(ftype)
             else:
@@ -1805,10 +1988,10 @@ class later_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('later_args')
+        oprot.writeStructBegin("later_args")
         if self.name is not None:
-            oprot.writeFieldBegin('name', TType.STRING, 1)
-            oprot.writeString(self.name.encode('utf-8') if sys.version_info[0] == 2 else self.name)
+            oprot.writeFieldBegin("name", TType.STRING, 1)
+            oprot.writeString(self.name.encode("utf-8") if sys.version_info[0] == 2 else self.name)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -1817,9 +2000,8 @@ class later_args(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1833,10 +2015,18 @@ class later_args(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(later_args)
 later_args.thrift_spec = (
     None,  # 0
-    (1, TType.STRING, 'name', 'UTF8', None, ),  # 1
+    (
+        1,
+        TType.STRING,
+        "name",
+        "UTF8",
+        None,
+    ),  # 1
 )
 
 
@@ -1847,16 +2037,20 @@ class later_result(object):
 
     """
 
-    __slots__ = (
-        'success',
-    )
+    __slots__ = ("success",)
 
-
-    def __init__(self, success=None,):
+    def __init__(
+        self,
+        success=None,
+    ):
         self.success = success
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1866,7 +2060,11 @@ class later_result(object):
                 break
             if fid == 0:
                 if ftype == TType.STRING:
-                    self.success = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                    self.success = (
+                        iprot.readString().decode("utf-8", errors="replace")
+                        if sys.version_info[0] == 2
+                        else iprot.readString()
+                    )
                 else:
                     iprot.skip(ftype)
             else:
@@ -1878,10 +2076,10 @@ class later_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('later_result')
+        oprot.writeStructBegin("later_result")
         if self.success is not None:
-            oprot.writeFieldBegin('success', TType.STRING, 0)
-            oprot.writeString(self.success.encode('utf-8') if sys.version_info[0] == 2 else self.success)
+            oprot.writeFieldBegin("success", TType.STRING, 0)
+            oprot.writeString(self.success.encode("utf-8") if sys.version_info[0] == 2 else self.success)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -1890,9 +2088,8 @@ class later_result(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1906,20 +2103,29 @@ class later_result(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(later_result)
 later_result.thrift_spec = (
-    (0, TType.STRING, 'success', 'UTF8', None, ),  # 0
+    (
+        0,
+        TType.STRING,
+        "success",
+        "UTF8",
+        None,
+    ),  # 0
 )
 
 
 class nothing_args(object):
-
-    __slots__ = (
-    )
-
+    __slots__ = ()
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1936,7 +2142,7 @@ class nothing_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('nothing_args')
+        oprot.writeStructBegin("nothing_args")
         oprot.writeFieldStop()
         oprot.writeStructEnd()
 
@@ -1944,9 +2150,8 @@ class nothing_args(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1960,19 +2165,21 @@ class nothing_args(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(nothing_args)
-nothing_args.thrift_spec = (
-)
+nothing_args.thrift_spec = ()
 
 
 class nothing_result(object):
-
-    __slots__ = (
-    )
-
+    __slots__ = ()
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1989,7 +2196,7 @@ class nothing_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('nothing_result')
+        oprot.writeStructBegin("nothing_result")
         oprot.writeFieldStop()
         oprot.writeStructEnd()
 
@@ -1997,9 +2204,8 @@ class nothing_result(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -2013,9 +2219,10 @@ class nothing_result(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(nothing_result)
-nothing_result.thrift_spec = (
-)
+nothing_result.thrift_spec = ()
 
 
 class note_args(object):
@@ -2025,16 +2232,20 @@ class note_args(object):
 
     """
 
-    __slots__ = (
-        'text',
-    )
+    __slots__ = ("text",)
 
-
-    def __init__(self, text=None,):
+    def __init__(
+        self,
+        text=None,
+    ):
         self.text = text
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -2044,7 +2255,11 @@ class note_args(object):
                 break
             if fid == 1:
                 if ftype == TType.STRING:
-                    self.text = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                    self.text = (
+                        iprot.readString().decode("utf-8", errors="replace")
+                        if sys.version_info[0] == 2
+                        else iprot.readString()
+                    )
                 else:
                     iprot.skip(ftype)
             else:
@@ -2056,10 +2271,10 @@ class note_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('note_args')
+        oprot.writeStructBegin("note_args")
         if self.text is not None:
-            oprot.writeFieldBegin('text', TType.STRING, 1)
-            oprot.writeString(self.text.encode('utf-8') if sys.version_info[0] == 2 else self.text)
+            oprot.writeFieldBegin("text", TType.STRING, 1)
+            oprot.writeString(self.text.encode("utf-8") if sys.version_info[0] == 2 else self.text)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -2068,9 +2283,8 @@ class note_args(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -2084,10 +2298,18 @@ class note_args(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(note_args)
 note_args.thrift_spec = (
     None,  # 0
-    (1, TType.STRING, 'text', 'UTF8', None, ),  # 1
+    (
+        1,
+        TType.STRING,
+        "text",
+        "UTF8",
+        None,
+    ),  # 1
 )
 
 
@@ -2098,16 +2320,20 @@ class wait_args(object):
 
     """
 
-    __slots__ = (
-        'name',
-    )
+    __slots__ = ("name",)
 
-
-    def __init__(self, name=None,):
+    def __init__(
+        self,
+        name=None,
+    ):
         self.name = name
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -2117,7 +2343,11 @@ class wait_args(object):
                 break
             if fid == 1:
                 if ftype == TType.STRING:
-                    self.name = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                    self.name = (
+                        iprot.readString().decode("utf-8", errors="replace")
+                        if sys.version_info[0] == 2
+                        else iprot.readString()
+                    )
                 else:
                     iprot.skip(ftype)
             else:
@@ -2129,10 +2359,10 @@ class wait_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('wait_args')
+        oprot.writeStructBegin("wait_args")
         if self.name is not None:
-            oprot.writeFieldBegin('name', TType.STRING, 1)
-            oprot.writeString(self.name.encode('utf-8') if sys.version_info[0] == 2 else self.name)
+            oprot.writeFieldBegin("name", TType.STRING, 1)
+            oprot.writeString(self.name.encode("utf-8") if sys.version_info[0] == 2 else self.name)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -2141,9 +2371,8 @@ class wait_args(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -2157,10 +2386,18 @@ class wait_args(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(wait_args)
 wait_args.thrift_spec = (
     None,  # 0
-    (1, TType.STRING, 'name', 'UTF8', None, ),  # 1
+    (
+        1,
+        TType.STRING,
+        "name",
+        "UTF8",
+        None,
+    ),  # 1
 )
 
 
@@ -2171,16 +2408,20 @@ class wait_result(object):
 
     """
 
-    __slots__ = (
-        'success',
-    )
+    __slots__ = ("success",)
 
-
-    def __init__(self, success=None,):
+    def __init__(
+        self,
+        success=None,
+    ):
         self.success = success
 
     def read(self, iprot):
-        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+        if (
+            iprot._fast_decode is not None
+            and isinstance(iprot.trans, TTransport.CReadableTransport)
+            and self.thrift_spec is not None
+        ):
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -2190,7 +2431,11 @@ class wait_result(object):
                 break
             if fid == 0:
                 if ftype == TType.STRING:
-                    self.success = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                    self.success = (
+                        iprot.readString().decode("utf-8", errors="replace")
+                        if sys.version_info[0] == 2
+                        else iprot.readString()
+                    )
                 else:
                     iprot.skip(ftype)
             else:
@@ -2202,10 +2447,10 @@ class wait_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin('wait_result')
+        oprot.writeStructBegin("wait_result")
         if self.success is not None:
-            oprot.writeFieldBegin('success', TType.STRING, 0)
-            oprot.writeString(self.success.encode('utf-8') if sys.version_info[0] == 2 else self.success)
+            oprot.writeFieldBegin("success", TType.STRING, 0)
+            oprot.writeString(self.success.encode("utf-8") if sys.version_info[0] == 2 else self.success)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -2214,9 +2459,8 @@ class wait_result(object):
         return
 
     def __repr__(self):
-        L = ['%s=%r' % (key, getattr(self, key))
-             for key in self.__slots__]
-        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
+        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -2230,9 +2474,17 @@ class wait_result(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
 all_structs.append(wait_result)
 wait_result.thrift_spec = (
-    (0, TType.STRING, 'success', 'UTF8', None, ),  # 0
+    (
+        0,
+        TType.STRING,
+        "success",
+        "UTF8",
+        None,
+    ),  # 0
 )
 fix_spec(all_structs)
 del all_structs

@@ -45,7 +45,7 @@ class Shown:
         """Show nothing any more."""
         self._closed = True
 
-    def write(self, text: str, *, error: bool = False) -> None:
+    def write(self, text: str, *, error: bool) -> None:
         """Show text, up to the limit; from any thread."""
         with self._lock:
             if self._closed or self._left <= 0 or not text:
