@@ -15,7 +15,6 @@ import logging
 from .ttypes import *
 from thrift.Thrift import TProcessor
 from thrift.transport import TTransport
-
 all_structs = []
 
 
@@ -36,7 +35,7 @@ class Client(Iface):
         return self.recv_ping()
 
     def send_ping(self):
-        self._oprot.writeMessageBegin("ping", TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin('ping', TMessageType.CALL, self._seqid)
         args = ping_args()
         args.write(self._oprot)
         self._oprot.writeMessageEnd()
@@ -75,7 +74,7 @@ class Processor(Iface, TProcessor):
         if name not in self._processMap:
             iprot.skip(TType.STRUCT)
             iprot.readMessageEnd()
-            x = TApplicationException(TApplicationException.UNKNOWN_METHOD, "Unknown function %s" % (name))
+            x = TApplicationException(TApplicationException.UNKNOWN_METHOD, 'Unknown function %s' % (name))
             oprot.writeMessageBegin(name, TMessageType.EXCEPTION, seqid)
             x.write(oprot)
             oprot.writeMessageEnd()
@@ -96,31 +95,29 @@ class Processor(Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception("TApplication exception in handler")
+            logging.exception('TApplication exception in handler')
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception("Unexpected exception in handler")
+            logging.exception('Unexpected exception in handler')
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
         oprot.writeMessageBegin("ping", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
         oprot.trans.flush()
 
-
 # HELPER FUNCTIONS AND STRUCTURES
 
 
 class ping_args(object):
-    __slots__ = ()
+
+    __slots__ = (
+    )
+
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -137,7 +134,7 @@ class ping_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("ping_args")
+        oprot.writeStructBegin('ping_args')
         oprot.writeFieldStop()
         oprot.writeStructEnd()
 
@@ -145,8 +142,9 @@ class ping_args(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -160,10 +158,9 @@ class ping_args(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(ping_args)
-ping_args.thrift_spec = ()
+ping_args.thrift_spec = (
+)
 
 
 class ping_result(object):
@@ -173,20 +170,16 @@ class ping_result(object):
 
     """
 
-    __slots__ = ("success",)
+    __slots__ = (
+        'success',
+    )
 
-    def __init__(
-        self,
-        success=None,
-    ):
+
+    def __init__(self, success=None,):
         self.success = success
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -196,11 +189,7 @@ class ping_result(object):
                 break
             if fid == 0:
                 if ftype == TType.STRING:
-                    self.success = (
-                        iprot.readString().decode("utf-8", errors="replace")
-                        if sys.version_info[0] == 2
-                        else iprot.readString()
-                    )
+                    self.success = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
                 else:
                     iprot.skip(ftype)
             else:
@@ -212,10 +201,10 @@ class ping_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("ping_result")
+        oprot.writeStructBegin('ping_result')
         if self.success is not None:
-            oprot.writeFieldBegin("success", TType.STRING, 0)
-            oprot.writeString(self.success.encode("utf-8") if sys.version_info[0] == 2 else self.success)
+            oprot.writeFieldBegin('success', TType.STRING, 0)
+            oprot.writeString(self.success.encode('utf-8') if sys.version_info[0] == 2 else self.success)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -224,8 +213,9 @@ class ping_result(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -239,17 +229,9 @@ class ping_result(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(ping_result)
 ping_result.thrift_spec = (
-    (
-        0,
-        TType.STRING,
-        "success",
-        "UTF8",
-        None,
-    ),  # 0
+    (0, TType.STRING, 'success', 'UTF8', None, ),  # 0
 )
 fix_spec(all_structs)
 del all_structs

@@ -16,7 +16,6 @@ import logging
 from .ttypes import *
 from thrift.Thrift import TProcessor
 from thrift.transport import TTransport
-
 all_structs = []
 
 
@@ -114,7 +113,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_hello()
 
     def send_hello(self, name):
-        self._oprot.writeMessageBegin("hello", TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin('hello', TMessageType.CALL, self._seqid)
         args = hello_args()
         args.name = name
         args.write(self._oprot)
@@ -148,7 +147,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_echo()
 
     def send_echo(self, data):
-        self._oprot.writeMessageBegin("echo", TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin('echo', TMessageType.CALL, self._seqid)
         args = echo_args()
         args.data = data
         args.write(self._oprot)
@@ -180,7 +179,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_count()
 
     def send_count(self, items):
-        self._oprot.writeMessageBegin("count", TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin('count', TMessageType.CALL, self._seqid)
         args = count_args()
         args.items = items
         args.write(self._oprot)
@@ -212,7 +211,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_sums()
 
     def send_sums(self, numbers):
-        self._oprot.writeMessageBegin("sums", TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin('sums', TMessageType.CALL, self._seqid)
         args = sums_args()
         args.numbers = numbers
         args.write(self._oprot)
@@ -244,7 +243,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_part()
 
     def send_part(self, given):
-        self._oprot.writeMessageBegin("part", TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin('part', TMessageType.CALL, self._seqid)
         args = part_args()
         args.given = given
         args.write(self._oprot)
@@ -276,7 +275,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_lengths()
 
     def send_lengths(self, words):
-        self._oprot.writeMessageBegin("lengths", TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin('lengths', TMessageType.CALL, self._seqid)
         args = lengths_args()
         args.words = words
         args.write(self._oprot)
@@ -303,7 +302,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_whoami()
 
     def send_whoami(self):
-        self._oprot.writeMessageBegin("whoami", TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin('whoami', TMessageType.CALL, self._seqid)
         args = whoami_args()
         args.write(self._oprot)
         self._oprot.writeMessageEnd()
@@ -334,7 +333,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_later()
 
     def send_later(self, name):
-        self._oprot.writeMessageBegin("later", TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin('later', TMessageType.CALL, self._seqid)
         args = later_args()
         args.name = name
         args.write(self._oprot)
@@ -361,7 +360,7 @@ class Client(sample_rpc.Base.Client, Iface):
         self.recv_nothing()
 
     def send_nothing(self):
-        self._oprot.writeMessageBegin("nothing", TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin('nothing', TMessageType.CALL, self._seqid)
         args = nothing_args()
         args.write(self._oprot)
         self._oprot.writeMessageEnd()
@@ -389,7 +388,7 @@ class Client(sample_rpc.Base.Client, Iface):
         self.send_note(text)
 
     def send_note(self, text):
-        self._oprot.writeMessageBegin("note", TMessageType.ONEWAY, self._seqid)
+        self._oprot.writeMessageBegin('note', TMessageType.ONEWAY, self._seqid)
         args = note_args()
         args.text = text
         args.write(self._oprot)
@@ -406,7 +405,7 @@ class Client(sample_rpc.Base.Client, Iface):
         return self.recv_wait()
 
     def send_wait(self, name):
-        self._oprot.writeMessageBegin("wait", TMessageType.CALL, self._seqid)
+        self._oprot.writeMessageBegin('wait', TMessageType.CALL, self._seqid)
         args = wait_args()
         args.name = name
         args.write(self._oprot)
@@ -455,7 +454,7 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         if name not in self._processMap:
             iprot.skip(TType.STRUCT)
             iprot.readMessageEnd()
-            x = TApplicationException(TApplicationException.UNKNOWN_METHOD, "Unknown function %s" % (name))
+            x = TApplicationException(TApplicationException.UNKNOWN_METHOD, 'Unknown function %s' % (name))
             oprot.writeMessageBegin(name, TMessageType.EXCEPTION, seqid)
             x.write(oprot)
             oprot.writeMessageEnd()
@@ -479,13 +478,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
             msg_type = TMessageType.REPLY
             result.invalid = invalid
         except TApplicationException as ex:
-            logging.exception("TApplication exception in handler")
+            logging.exception('TApplication exception in handler')
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception("Unexpected exception in handler")
+            logging.exception('Unexpected exception in handler')
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
         oprot.writeMessageBegin("hello", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -502,13 +501,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception("TApplication exception in handler")
+            logging.exception('TApplication exception in handler')
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception("Unexpected exception in handler")
+            logging.exception('Unexpected exception in handler')
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
         oprot.writeMessageBegin("echo", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -525,13 +524,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception("TApplication exception in handler")
+            logging.exception('TApplication exception in handler')
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception("Unexpected exception in handler")
+            logging.exception('Unexpected exception in handler')
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
         oprot.writeMessageBegin("count", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -548,13 +547,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception("TApplication exception in handler")
+            logging.exception('TApplication exception in handler')
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception("Unexpected exception in handler")
+            logging.exception('Unexpected exception in handler')
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
         oprot.writeMessageBegin("sums", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -571,13 +570,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception("TApplication exception in handler")
+            logging.exception('TApplication exception in handler')
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception("Unexpected exception in handler")
+            logging.exception('Unexpected exception in handler')
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
         oprot.writeMessageBegin("part", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -594,13 +593,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception("TApplication exception in handler")
+            logging.exception('TApplication exception in handler')
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception("Unexpected exception in handler")
+            logging.exception('Unexpected exception in handler')
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
         oprot.writeMessageBegin("lengths", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -617,13 +616,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception("TApplication exception in handler")
+            logging.exception('TApplication exception in handler')
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception("Unexpected exception in handler")
+            logging.exception('Unexpected exception in handler')
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
         oprot.writeMessageBegin("whoami", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -640,13 +639,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception("TApplication exception in handler")
+            logging.exception('TApplication exception in handler')
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception("Unexpected exception in handler")
+            logging.exception('Unexpected exception in handler')
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
         oprot.writeMessageBegin("later", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -663,13 +662,13 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception("TApplication exception in handler")
+            logging.exception('TApplication exception in handler')
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception("Unexpected exception in handler")
+            logging.exception('Unexpected exception in handler')
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
         oprot.writeMessageBegin("nothing", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
@@ -684,7 +683,7 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except Exception:
-            logging.exception("Exception in oneway handler")
+            logging.exception('Exception in oneway handler')
 
     def process_wait(self, seqid, iprot, oprot):
         args = wait_args()
@@ -697,18 +696,17 @@ class Processor(sample_rpc.Base.Processor, Iface, TProcessor):
         except TTransport.TTransportException:
             raise
         except TApplicationException as ex:
-            logging.exception("TApplication exception in handler")
+            logging.exception('TApplication exception in handler')
             msg_type = TMessageType.EXCEPTION
             result = ex
         except Exception:
-            logging.exception("Unexpected exception in handler")
+            logging.exception('Unexpected exception in handler')
             msg_type = TMessageType.EXCEPTION
-            result = TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error")
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
         oprot.writeMessageBegin("wait", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
         oprot.trans.flush()
-
 
 # HELPER FUNCTIONS AND STRUCTURES
 
@@ -720,20 +718,16 @@ class hello_args(object):
 
     """
 
-    __slots__ = ("name",)
+    __slots__ = (
+        'name',
+    )
 
-    def __init__(
-        self,
-        name=None,
-    ):
+
+    def __init__(self, name=None,):
         self.name = name
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -743,11 +737,7 @@ class hello_args(object):
                 break
             if fid == 1:
                 if ftype == TType.STRING:
-                    self.name = (
-                        iprot.readString().decode("utf-8", errors="replace")
-                        if sys.version_info[0] == 2
-                        else iprot.readString()
-                    )
+                    self.name = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
                 else:
                     iprot.skip(ftype)
             else:
@@ -759,10 +749,10 @@ class hello_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("hello_args")
+        oprot.writeStructBegin('hello_args')
         if self.name is not None:
-            oprot.writeFieldBegin("name", TType.STRING, 1)
-            oprot.writeString(self.name.encode("utf-8") if sys.version_info[0] == 2 else self.name)
+            oprot.writeFieldBegin('name', TType.STRING, 1)
+            oprot.writeString(self.name.encode('utf-8') if sys.version_info[0] == 2 else self.name)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -771,8 +761,9 @@ class hello_args(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -786,18 +777,10 @@ class hello_args(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(hello_args)
 hello_args.thrift_spec = (
     None,  # 0
-    (
-        1,
-        TType.STRING,
-        "name",
-        "UTF8",
-        None,
-    ),  # 1
+    (1, TType.STRING, 'name', 'UTF8', None, ),  # 1
 )
 
 
@@ -810,24 +793,17 @@ class hello_result(object):
     """
 
     __slots__ = (
-        "success",
-        "invalid",
+        'success',
+        'invalid',
     )
 
-    def __init__(
-        self,
-        success=None,
-        invalid=None,
-    ):
+
+    def __init__(self, success=None, invalid=None,):
         self.success = success
         self.invalid = invalid
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -837,11 +813,7 @@ class hello_result(object):
                 break
             if fid == 0:
                 if ftype == TType.STRING:
-                    self.success = (
-                        iprot.readString().decode("utf-8", errors="replace")
-                        if sys.version_info[0] == 2
-                        else iprot.readString()
-                    )
+                    self.success = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
                 else:
                     iprot.skip(ftype)
             elif fid == 1:
@@ -859,13 +831,13 @@ class hello_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("hello_result")
+        oprot.writeStructBegin('hello_result')
         if self.success is not None:
-            oprot.writeFieldBegin("success", TType.STRING, 0)
-            oprot.writeString(self.success.encode("utf-8") if sys.version_info[0] == 2 else self.success)
+            oprot.writeFieldBegin('success', TType.STRING, 0)
+            oprot.writeString(self.success.encode('utf-8') if sys.version_info[0] == 2 else self.success)
             oprot.writeFieldEnd()
         if self.invalid is not None:
-            oprot.writeFieldBegin("invalid", TType.STRUCT, 1)
+            oprot.writeFieldBegin('invalid', TType.STRUCT, 1)
             self.invalid.write(oprot)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -875,8 +847,9 @@ class hello_result(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -890,24 +863,10 @@ class hello_result(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(hello_result)
 hello_result.thrift_spec = (
-    (
-        0,
-        TType.STRING,
-        "success",
-        "UTF8",
-        None,
-    ),  # 0
-    (
-        1,
-        TType.STRUCT,
-        "invalid",
-        [InvalidName, None],
-        None,
-    ),  # 1
+    (0, TType.STRING, 'success', 'UTF8', None, ),  # 0
+    (1, TType.STRUCT, 'invalid', [InvalidName, None], None, ),  # 1
 )
 
 
@@ -918,20 +877,16 @@ class echo_args(object):
 
     """
 
-    __slots__ = ("data",)
+    __slots__ = (
+        'data',
+    )
 
-    def __init__(
-        self,
-        data=None,
-    ):
+
+    def __init__(self, data=None,):
         self.data = data
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -953,9 +908,9 @@ class echo_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("echo_args")
+        oprot.writeStructBegin('echo_args')
         if self.data is not None:
-            oprot.writeFieldBegin("data", TType.STRING, 1)
+            oprot.writeFieldBegin('data', TType.STRING, 1)
             oprot.writeBinary(self.data)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -965,8 +920,9 @@ class echo_args(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -980,18 +936,10 @@ class echo_args(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(echo_args)
 echo_args.thrift_spec = (
     None,  # 0
-    (
-        1,
-        TType.STRING,
-        "data",
-        "BINARY",
-        None,
-    ),  # 1
+    (1, TType.STRING, 'data', 'BINARY', None, ),  # 1
 )
 
 
@@ -1002,20 +950,16 @@ class echo_result(object):
 
     """
 
-    __slots__ = ("success",)
+    __slots__ = (
+        'success',
+    )
 
-    def __init__(
-        self,
-        success=None,
-    ):
+
+    def __init__(self, success=None,):
         self.success = success
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1037,9 +981,9 @@ class echo_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("echo_result")
+        oprot.writeStructBegin('echo_result')
         if self.success is not None:
-            oprot.writeFieldBegin("success", TType.STRING, 0)
+            oprot.writeFieldBegin('success', TType.STRING, 0)
             oprot.writeBinary(self.success)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -1049,8 +993,9 @@ class echo_result(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1064,17 +1009,9 @@ class echo_result(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(echo_result)
 echo_result.thrift_spec = (
-    (
-        0,
-        TType.STRING,
-        "success",
-        "BINARY",
-        None,
-    ),  # 0
+    (0, TType.STRING, 'success', 'BINARY', None, ),  # 0
 )
 
 
@@ -1085,20 +1022,16 @@ class count_args(object):
 
     """
 
-    __slots__ = ("items",)
+    __slots__ = (
+        'items',
+    )
 
-    def __init__(
-        self,
-        items=None,
-    ):
+
+    def __init__(self, items=None,):
         self.items = items
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1126,9 +1059,9 @@ class count_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("count_args")
+        oprot.writeStructBegin('count_args')
         if self.items is not None:
-            oprot.writeFieldBegin("items", TType.LIST, 1)
+            oprot.writeFieldBegin('items', TType.LIST, 1)
             oprot.writeListBegin(TType.STRUCT, len(self.items))
             for iter13 in self.items:
                 iter13.write(oprot)
@@ -1141,8 +1074,9 @@ class count_args(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1156,18 +1090,10 @@ class count_args(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(count_args)
 count_args.thrift_spec = (
     None,  # 0
-    (
-        1,
-        TType.LIST,
-        "items",
-        (TType.STRUCT, [Empty, None], False),
-        None,
-    ),  # 1
+    (1, TType.LIST, 'items', (TType.STRUCT, [Empty, None], False), None, ),  # 1
 )
 
 
@@ -1178,20 +1104,16 @@ class count_result(object):
 
     """
 
-    __slots__ = ("success",)
+    __slots__ = (
+        'success',
+    )
 
-    def __init__(
-        self,
-        success=None,
-    ):
+
+    def __init__(self, success=None,):
         self.success = success
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1213,9 +1135,9 @@ class count_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("count_result")
+        oprot.writeStructBegin('count_result')
         if self.success is not None:
-            oprot.writeFieldBegin("success", TType.I32, 0)
+            oprot.writeFieldBegin('success', TType.I32, 0)
             oprot.writeI32(self.success)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -1225,8 +1147,9 @@ class count_result(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1240,17 +1163,9 @@ class count_result(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(count_result)
 count_result.thrift_spec = (
-    (
-        0,
-        TType.I32,
-        "success",
-        None,
-        None,
-    ),  # 0
+    (0, TType.I32, 'success', None, None, ),  # 0
 )
 
 
@@ -1261,20 +1176,16 @@ class sums_args(object):
 
     """
 
-    __slots__ = ("numbers",)
+    __slots__ = (
+        'numbers',
+    )
 
-    def __init__(
-        self,
-        numbers=None,
-    ):
+
+    def __init__(self, numbers=None,):
         self.numbers = numbers
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1306,9 +1217,9 @@ class sums_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("sums_args")
+        oprot.writeStructBegin('sums_args')
         if self.numbers is not None:
-            oprot.writeFieldBegin("numbers", TType.LIST, 1)
+            oprot.writeFieldBegin('numbers', TType.LIST, 1)
             oprot.writeListBegin(TType.LIST, len(self.numbers))
             for iter26 in self.numbers:
                 oprot.writeListBegin(TType.I32, len(iter26))
@@ -1324,8 +1235,9 @@ class sums_args(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1339,18 +1251,10 @@ class sums_args(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(sums_args)
 sums_args.thrift_spec = (
     None,  # 0
-    (
-        1,
-        TType.LIST,
-        "numbers",
-        (TType.LIST, (TType.I32, None, False), False),
-        None,
-    ),  # 1
+    (1, TType.LIST, 'numbers', (TType.LIST, (TType.I32, None, False), False), None, ),  # 1
 )
 
 
@@ -1361,20 +1265,16 @@ class sums_result(object):
 
     """
 
-    __slots__ = ("success",)
+    __slots__ = (
+        'success',
+    )
 
-    def __init__(
-        self,
-        success=None,
-    ):
+
+    def __init__(self, success=None,):
         self.success = success
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1396,9 +1296,9 @@ class sums_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("sums_result")
+        oprot.writeStructBegin('sums_result')
         if self.success is not None:
-            oprot.writeFieldBegin("success", TType.I32, 0)
+            oprot.writeFieldBegin('success', TType.I32, 0)
             oprot.writeI32(self.success)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -1408,8 +1308,9 @@ class sums_result(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1423,17 +1324,9 @@ class sums_result(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(sums_result)
 sums_result.thrift_spec = (
-    (
-        0,
-        TType.I32,
-        "success",
-        None,
-        None,
-    ),  # 0
+    (0, TType.I32, 'success', None, None, ),  # 0
 )
 
 
@@ -1444,20 +1337,16 @@ class part_args(object):
 
     """
 
-    __slots__ = ("given",)
+    __slots__ = (
+        'given',
+    )
 
-    def __init__(
-        self,
-        given=None,
-    ):
+
+    def __init__(self, given=None,):
         self.given = given
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1480,9 +1369,9 @@ class part_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("part_args")
+        oprot.writeStructBegin('part_args')
         if self.given is not None:
-            oprot.writeFieldBegin("given", TType.STRUCT, 1)
+            oprot.writeFieldBegin('given', TType.STRUCT, 1)
             self.given.write(oprot)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -1490,12 +1379,13 @@ class part_args(object):
 
     def validate(self):
         if self.given is None:
-            raise TProtocolException(message="Required field given is unset!")
+            raise TProtocolException(message='Required field given is unset!')
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1509,18 +1399,10 @@ class part_args(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(part_args)
 part_args.thrift_spec = (
     None,  # 0
-    (
-        1,
-        TType.STRUCT,
-        "given",
-        [Part, None],
-        None,
-    ),  # 1
+    (1, TType.STRUCT, 'given', [Part, None], None, ),  # 1
 )
 
 
@@ -1531,20 +1413,16 @@ class part_result(object):
 
     """
 
-    __slots__ = ("success",)
+    __slots__ = (
+        'success',
+    )
 
-    def __init__(
-        self,
-        success=None,
-    ):
+
+    def __init__(self, success=None,):
         self.success = success
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1567,9 +1445,9 @@ class part_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("part_result")
+        oprot.writeStructBegin('part_result')
         if self.success is not None:
-            oprot.writeFieldBegin("success", TType.STRUCT, 0)
+            oprot.writeFieldBegin('success', TType.STRUCT, 0)
             self.success.write(oprot)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -1579,8 +1457,9 @@ class part_result(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1594,17 +1473,9 @@ class part_result(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(part_result)
 part_result.thrift_spec = (
-    (
-        0,
-        TType.STRUCT,
-        "success",
-        [Part, None],
-        None,
-    ),  # 0
+    (0, TType.STRUCT, 'success', [Part, None], None, ),  # 0
 )
 
 
@@ -1615,20 +1486,16 @@ class lengths_args(object):
 
     """
 
-    __slots__ = ("words",)
+    __slots__ = (
+        'words',
+    )
 
-    def __init__(
-        self,
-        words=None,
-    ):
+
+    def __init__(self, words=None,):
         self.words = words
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1641,11 +1508,7 @@ class lengths_args(object):
                     self.words = set()
                     (_etype31, _size28) = iprot.readSetBegin()
                     for _i32 in range(_size28):
-                        _elem33 = (
-                            iprot.readString().decode("utf-8", errors="replace")
-                            if sys.version_info[0] == 2
-                            else iprot.readString()
-                        )
+                        _elem33 = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
                         self.words.add(_elem33)
                     iprot.readSetEnd()
                 else:
@@ -1659,12 +1522,12 @@ class lengths_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("lengths_args")
+        oprot.writeStructBegin('lengths_args')
         if self.words is not None:
-            oprot.writeFieldBegin("words", TType.SET, 1)
+            oprot.writeFieldBegin('words', TType.SET, 1)
             oprot.writeSetBegin(TType.STRING, len(self.words))
             for iter34 in self.words:
-                oprot.writeString(iter34.encode("utf-8") if sys.version_info[0] == 2 else iter34)
+                oprot.writeString(iter34.encode('utf-8') if sys.version_info[0] == 2 else iter34)
             oprot.writeSetEnd()
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -1674,8 +1537,9 @@ class lengths_args(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1689,18 +1553,10 @@ class lengths_args(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(lengths_args)
 lengths_args.thrift_spec = (
     None,  # 0
-    (
-        1,
-        TType.SET,
-        "words",
-        (TType.STRING, "UTF8", False),
-        None,
-    ),  # 1
+    (1, TType.SET, 'words', (TType.STRING, 'UTF8', False), None, ),  # 1
 )
 
 
@@ -1711,20 +1567,16 @@ class lengths_result(object):
 
     """
 
-    __slots__ = ("success",)
+    __slots__ = (
+        'success',
+    )
 
-    def __init__(
-        self,
-        success=None,
-    ):
+
+    def __init__(self, success=None,):
         self.success = success
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1737,11 +1589,7 @@ class lengths_result(object):
                     self.success = {}
                     (_ktype36, _vtype37, _size35) = iprot.readMapBegin()
                     for _i39 in range(_size35):
-                        _key40 = (
-                            iprot.readString().decode("utf-8", errors="replace")
-                            if sys.version_info[0] == 2
-                            else iprot.readString()
-                        )
+                        _key40 = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
                         _val41 = iprot.readI64()
                         self.success[_key40] = _val41
                     iprot.readMapEnd()
@@ -1756,12 +1604,12 @@ class lengths_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("lengths_result")
+        oprot.writeStructBegin('lengths_result')
         if self.success is not None:
-            oprot.writeFieldBegin("success", TType.MAP, 0)
+            oprot.writeFieldBegin('success', TType.MAP, 0)
             oprot.writeMapBegin(TType.STRING, TType.I64, len(self.success))
             for kiter42, viter43 in self.success.items():
-                oprot.writeString(kiter42.encode("utf-8") if sys.version_info[0] == 2 else kiter42)
+                oprot.writeString(kiter42.encode('utf-8') if sys.version_info[0] == 2 else kiter42)
                 oprot.writeI64(viter43)
             oprot.writeMapEnd()
             oprot.writeFieldEnd()
@@ -1772,8 +1620,9 @@ class lengths_result(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1787,29 +1636,20 @@ class lengths_result(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(lengths_result)
 lengths_result.thrift_spec = (
-    (
-        0,
-        TType.MAP,
-        "success",
-        (TType.STRING, "UTF8", TType.I64, None, False),
-        None,
-    ),  # 0
+    (0, TType.MAP, 'success', (TType.STRING, 'UTF8', TType.I64, None, False), None, ),  # 0
 )
 
 
 class whoami_args(object):
-    __slots__ = ()
+
+    __slots__ = (
+    )
+
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1826,7 +1666,7 @@ class whoami_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("whoami_args")
+        oprot.writeStructBegin('whoami_args')
         oprot.writeFieldStop()
         oprot.writeStructEnd()
 
@@ -1834,8 +1674,9 @@ class whoami_args(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1849,10 +1690,9 @@ class whoami_args(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(whoami_args)
-whoami_args.thrift_spec = ()
+whoami_args.thrift_spec = (
+)
 
 
 class whoami_result(object):
@@ -1862,20 +1702,16 @@ class whoami_result(object):
 
     """
 
-    __slots__ = ("success",)
+    __slots__ = (
+        'success',
+    )
 
-    def __init__(
-        self,
-        success=None,
-    ):
+
+    def __init__(self, success=None,):
         self.success = success
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1885,11 +1721,7 @@ class whoami_result(object):
                 break
             if fid == 0:
                 if ftype == TType.STRING:
-                    self.success = (
-                        iprot.readString().decode("utf-8", errors="replace")
-                        if sys.version_info[0] == 2
-                        else iprot.readString()
-                    )
+                    self.success = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
                 else:
                     iprot.skip(ftype)
             else:
@@ -1901,10 +1733,10 @@ class whoami_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("whoami_result")
+        oprot.writeStructBegin('whoami_result')
         if self.success is not None:
-            oprot.writeFieldBegin("success", TType.STRING, 0)
-            oprot.writeString(self.success.encode("utf-8") if sys.version_info[0] == 2 else self.success)
+            oprot.writeFieldBegin('success', TType.STRING, 0)
+            oprot.writeString(self.success.encode('utf-8') if sys.version_info[0] == 2 else self.success)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -1913,8 +1745,9 @@ class whoami_result(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -1928,17 +1761,9 @@ class whoami_result(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(whoami_result)
 whoami_result.thrift_spec = (
-    (
-        0,
-        TType.STRING,
-        "success",
-        "UTF8",
-        None,
-    ),  # 0
+    (0, TType.STRING, 'success', 'UTF8', None, ),  # 0
 )
 
 
@@ -1949,20 +1774,16 @@ class later_args(object):
 
     """
 
-    __slots__ = ("name",)
+    __slots__ = (
+        'name',
+    )
 
-    def __init__(
-        self,
-        name=None,
-    ):
+
+    def __init__(self, name=None,):
         self.name = name
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -1972,11 +1793,7 @@ class later_args(object):
                 break
             if fid == 1:
                 if ftype == TType.STRING:
-                    self.name = (
-                        iprot.readString().decode("utf-8", errors="replace")
-                        if sys.version_info[0] == 2
-                        else iprot.readString()
-                    )
+                    self.name = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
                 else:
                     iprot.skip(ftype)
             else:
@@ -1988,10 +1805,10 @@ class later_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("later_args")
+        oprot.writeStructBegin('later_args')
         if self.name is not None:
-            oprot.writeFieldBegin("name", TType.STRING, 1)
-            oprot.writeString(self.name.encode("utf-8") if sys.version_info[0] == 2 else self.name)
+            oprot.writeFieldBegin('name', TType.STRING, 1)
+            oprot.writeString(self.name.encode('utf-8') if sys.version_info[0] == 2 else self.name)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -2000,8 +1817,9 @@ class later_args(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -2015,18 +1833,10 @@ class later_args(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(later_args)
 later_args.thrift_spec = (
     None,  # 0
-    (
-        1,
-        TType.STRING,
-        "name",
-        "UTF8",
-        None,
-    ),  # 1
+    (1, TType.STRING, 'name', 'UTF8', None, ),  # 1
 )
 
 
@@ -2037,20 +1847,16 @@ class later_result(object):
 
     """
 
-    __slots__ = ("success",)
+    __slots__ = (
+        'success',
+    )
 
-    def __init__(
-        self,
-        success=None,
-    ):
+
+    def __init__(self, success=None,):
         self.success = success
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -2060,11 +1866,7 @@ class later_result(object):
                 break
             if fid == 0:
                 if ftype == TType.STRING:
-                    self.success = (
-                        iprot.readString().decode("utf-8", errors="replace")
-                        if sys.version_info[0] == 2
-                        else iprot.readString()
-                    )
+                    self.success = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
                 else:
                     iprot.skip(ftype)
             else:
@@ -2076,10 +1878,10 @@ class later_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("later_result")
+        oprot.writeStructBegin('later_result')
         if self.success is not None:
-            oprot.writeFieldBegin("success", TType.STRING, 0)
-            oprot.writeString(self.success.encode("utf-8") if sys.version_info[0] == 2 else self.success)
+            oprot.writeFieldBegin('success', TType.STRING, 0)
+            oprot.writeString(self.success.encode('utf-8') if sys.version_info[0] == 2 else self.success)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -2088,8 +1890,9 @@ class later_result(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -2103,29 +1906,20 @@ class later_result(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(later_result)
 later_result.thrift_spec = (
-    (
-        0,
-        TType.STRING,
-        "success",
-        "UTF8",
-        None,
-    ),  # 0
+    (0, TType.STRING, 'success', 'UTF8', None, ),  # 0
 )
 
 
 class nothing_args(object):
-    __slots__ = ()
+
+    __slots__ = (
+    )
+
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -2142,7 +1936,7 @@ class nothing_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("nothing_args")
+        oprot.writeStructBegin('nothing_args')
         oprot.writeFieldStop()
         oprot.writeStructEnd()
 
@@ -2150,8 +1944,9 @@ class nothing_args(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -2165,21 +1960,19 @@ class nothing_args(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(nothing_args)
-nothing_args.thrift_spec = ()
+nothing_args.thrift_spec = (
+)
 
 
 class nothing_result(object):
-    __slots__ = ()
+
+    __slots__ = (
+    )
+
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -2196,7 +1989,7 @@ class nothing_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("nothing_result")
+        oprot.writeStructBegin('nothing_result')
         oprot.writeFieldStop()
         oprot.writeStructEnd()
 
@@ -2204,8 +1997,9 @@ class nothing_result(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -2219,10 +2013,9 @@ class nothing_result(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(nothing_result)
-nothing_result.thrift_spec = ()
+nothing_result.thrift_spec = (
+)
 
 
 class note_args(object):
@@ -2232,20 +2025,16 @@ class note_args(object):
 
     """
 
-    __slots__ = ("text",)
+    __slots__ = (
+        'text',
+    )
 
-    def __init__(
-        self,
-        text=None,
-    ):
+
+    def __init__(self, text=None,):
         self.text = text
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -2255,11 +2044,7 @@ class note_args(object):
                 break
             if fid == 1:
                 if ftype == TType.STRING:
-                    self.text = (
-                        iprot.readString().decode("utf-8", errors="replace")
-                        if sys.version_info[0] == 2
-                        else iprot.readString()
-                    )
+                    self.text = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
                 else:
                     iprot.skip(ftype)
             else:
@@ -2271,10 +2056,10 @@ class note_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("note_args")
+        oprot.writeStructBegin('note_args')
         if self.text is not None:
-            oprot.writeFieldBegin("text", TType.STRING, 1)
-            oprot.writeString(self.text.encode("utf-8") if sys.version_info[0] == 2 else self.text)
+            oprot.writeFieldBegin('text', TType.STRING, 1)
+            oprot.writeString(self.text.encode('utf-8') if sys.version_info[0] == 2 else self.text)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -2283,8 +2068,9 @@ class note_args(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -2298,18 +2084,10 @@ class note_args(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(note_args)
 note_args.thrift_spec = (
     None,  # 0
-    (
-        1,
-        TType.STRING,
-        "text",
-        "UTF8",
-        None,
-    ),  # 1
+    (1, TType.STRING, 'text', 'UTF8', None, ),  # 1
 )
 
 
@@ -2320,20 +2098,16 @@ class wait_args(object):
 
     """
 
-    __slots__ = ("name",)
+    __slots__ = (
+        'name',
+    )
 
-    def __init__(
-        self,
-        name=None,
-    ):
+
+    def __init__(self, name=None,):
         self.name = name
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -2343,11 +2117,7 @@ class wait_args(object):
                 break
             if fid == 1:
                 if ftype == TType.STRING:
-                    self.name = (
-                        iprot.readString().decode("utf-8", errors="replace")
-                        if sys.version_info[0] == 2
-                        else iprot.readString()
-                    )
+                    self.name = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
                 else:
                     iprot.skip(ftype)
             else:
@@ -2359,10 +2129,10 @@ class wait_args(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("wait_args")
+        oprot.writeStructBegin('wait_args')
         if self.name is not None:
-            oprot.writeFieldBegin("name", TType.STRING, 1)
-            oprot.writeString(self.name.encode("utf-8") if sys.version_info[0] == 2 else self.name)
+            oprot.writeFieldBegin('name', TType.STRING, 1)
+            oprot.writeString(self.name.encode('utf-8') if sys.version_info[0] == 2 else self.name)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -2371,8 +2141,9 @@ class wait_args(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -2386,18 +2157,10 @@ class wait_args(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(wait_args)
 wait_args.thrift_spec = (
     None,  # 0
-    (
-        1,
-        TType.STRING,
-        "name",
-        "UTF8",
-        None,
-    ),  # 1
+    (1, TType.STRING, 'name', 'UTF8', None, ),  # 1
 )
 
 
@@ -2408,20 +2171,16 @@ class wait_result(object):
 
     """
 
-    __slots__ = ("success",)
+    __slots__ = (
+        'success',
+    )
 
-    def __init__(
-        self,
-        success=None,
-    ):
+
+    def __init__(self, success=None,):
         self.success = success
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -2431,11 +2190,7 @@ class wait_result(object):
                 break
             if fid == 0:
                 if ftype == TType.STRING:
-                    self.success = (
-                        iprot.readString().decode("utf-8", errors="replace")
-                        if sys.version_info[0] == 2
-                        else iprot.readString()
-                    )
+                    self.success = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
                 else:
                     iprot.skip(ftype)
             else:
@@ -2447,10 +2202,10 @@ class wait_result(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("wait_result")
+        oprot.writeStructBegin('wait_result')
         if self.success is not None:
-            oprot.writeFieldBegin("success", TType.STRING, 0)
-            oprot.writeString(self.success.encode("utf-8") if sys.version_info[0] == 2 else self.success)
+            oprot.writeFieldBegin('success', TType.STRING, 0)
+            oprot.writeString(self.success.encode('utf-8') if sys.version_info[0] == 2 else self.success)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -2459,8 +2214,9 @@ class wait_result(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -2474,17 +2230,9 @@ class wait_result(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(wait_result)
 wait_result.thrift_spec = (
-    (
-        0,
-        TType.STRING,
-        "success",
-        "UTF8",
-        None,
-    ),  # 0
+    (0, TType.STRING, 'success', 'UTF8', None, ),  # 0
 )
 fix_spec(all_structs)
 del all_structs

@@ -1,1 +1,1 @@
-__all__ = ["ttypes", "constants", "Base", "Sample"]
+__all__ = ['ttypes', 'constants', 'Base', 'Sample']

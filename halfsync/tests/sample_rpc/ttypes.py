@@ -13,7 +13,6 @@ from thrift.TRecursive import fix_spec
 import sys
 
 from thrift.transport import TTransport
-
 all_structs = []
 
 
@@ -24,20 +23,16 @@ class InvalidName(TException):
 
     """
 
-    __slots__ = ("reason",)
+    __slots__ = (
+        'reason',
+    )
 
-    def __init__(
-        self,
-        reason=None,
-    ):
+
+    def __init__(self, reason=None,):
         self.reason = reason
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -47,11 +42,7 @@ class InvalidName(TException):
                 break
             if fid == 1:
                 if ftype == TType.STRING:
-                    self.reason = (
-                        iprot.readString().decode("utf-8", errors="replace")
-                        if sys.version_info[0] == 2
-                        else iprot.readString()
-                    )
+                    self.reason = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
                 else:
                     iprot.skip(ftype)
             else:
@@ -63,10 +54,10 @@ class InvalidName(TException):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("InvalidName")
+        oprot.writeStructBegin('InvalidName')
         if self.reason is not None:
-            oprot.writeFieldBegin("reason", TType.STRING, 1)
-            oprot.writeString(self.reason.encode("utf-8") if sys.version_info[0] == 2 else self.reason)
+            oprot.writeFieldBegin('reason', TType.STRING, 1)
+            oprot.writeString(self.reason.encode('utf-8') if sys.version_info[0] == 2 else self.reason)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -78,8 +69,9 @@ class InvalidName(TException):
         return repr(self)
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -96,14 +88,13 @@ class InvalidName(TException):
 
 
 class Empty(object):
-    __slots__ = ()
+
+    __slots__ = (
+    )
+
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -120,7 +111,7 @@ class Empty(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("Empty")
+        oprot.writeStructBegin('Empty')
         oprot.writeFieldStop()
         oprot.writeStructEnd()
 
@@ -128,8 +119,9 @@ class Empty(object):
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -155,27 +147,19 @@ class Part(object):
     """
 
     __slots__ = (
-        "name",
-        "data",
-        "parts",
+        'name',
+        'data',
+        'parts',
     )
 
-    def __init__(
-        self,
-        name=None,
-        data=None,
-        parts=None,
-    ):
+
+    def __init__(self, name=None, data=None, parts=None,):
         self.name = name
         self.data = data
         self.parts = parts
 
     def read(self, iprot):
-        if (
-            iprot._fast_decode is not None
-            and isinstance(iprot.trans, TTransport.CReadableTransport)
-            and self.thrift_spec is not None
-        ):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
             iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
             return
         iprot.readStructBegin()
@@ -185,11 +169,7 @@ class Part(object):
                 break
             if fid == 1:
                 if ftype == TType.STRING:
-                    self.name = (
-                        iprot.readString().decode("utf-8", errors="replace")
-                        if sys.version_info[0] == 2
-                        else iprot.readString()
-                    )
+                    self.name = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
                 else:
                     iprot.skip(ftype)
             elif fid == 2:
@@ -217,17 +197,17 @@ class Part(object):
         if oprot._fast_encode is not None and self.thrift_spec is not None:
             oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
             return
-        oprot.writeStructBegin("Part")
+        oprot.writeStructBegin('Part')
         if self.name is not None:
-            oprot.writeFieldBegin("name", TType.STRING, 1)
-            oprot.writeString(self.name.encode("utf-8") if sys.version_info[0] == 2 else self.name)
+            oprot.writeFieldBegin('name', TType.STRING, 1)
+            oprot.writeString(self.name.encode('utf-8') if sys.version_info[0] == 2 else self.name)
             oprot.writeFieldEnd()
         if self.data is not None:
-            oprot.writeFieldBegin("data", TType.STRING, 2)
+            oprot.writeFieldBegin('data', TType.STRING, 2)
             oprot.writeBinary(self.data)
             oprot.writeFieldEnd()
         if self.parts is not None:
-            oprot.writeFieldBegin("parts", TType.LIST, 3)
+            oprot.writeFieldBegin('parts', TType.LIST, 3)
             oprot.writeListBegin(TType.STRUCT, len(self.parts))
             for iter6 in self.parts:
                 iter6.write(oprot)
@@ -238,12 +218,13 @@ class Part(object):
 
     def validate(self):
         if self.name is None:
-            raise TProtocolException(message="Required field name is unset!")
+            raise TProtocolException(message='Required field name is unset!')
         return
 
     def __repr__(self):
-        L = ["%s=%r" % (key, getattr(self, key)) for key in self.__slots__]
-        return "%s(%s)" % (self.__class__.__name__, ", ".join(L))
+        L = ['%s=%r' % (key, getattr(self, key))
+             for key in self.__slots__]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
 
     def __eq__(self, other):
         if not isinstance(other, self.__class__):
@@ -257,45 +238,20 @@ class Part(object):
 
     def __ne__(self, other):
         return not (self == other)
-
-
 all_structs.append(InvalidName)
 InvalidName.thrift_spec = (
     None,  # 0
-    (
-        1,
-        TType.STRING,
-        "reason",
-        "UTF8",
-        None,
-    ),  # 1
+    (1, TType.STRING, 'reason', 'UTF8', None, ),  # 1
 )
 all_structs.append(Empty)
-Empty.thrift_spec = ()
+Empty.thrift_spec = (
+)
 all_structs.append(Part)
 Part.thrift_spec = (
     None,  # 0
-    (
-        1,
-        TType.STRING,
-        "name",
-        "UTF8",
-        None,
-    ),  # 1
-    (
-        2,
-        TType.STRING,
-        "data",
-        "BINARY",
-        None,
-    ),  # 2
-    (
-        3,
-        TType.LIST,
-        "parts",
-        (TType.STRUCT, [Part, None], False),
-        None,
-    ),  # 3
+    (1, TType.STRING, 'name', 'UTF8', None, ),  # 1
+    (2, TType.STRING, 'data', 'BINARY', None, ),  # 2
+    (3, TType.LIST, 'parts', (TType.STRUCT, [Part, None], False), None, ),  # 3
 )
 fix_spec(all_structs)
 del all_structs
