@@ -6,10 +6,12 @@ import contextlib
 import socket
 import ssl
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+import pytest
 from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -203,6 +205,23 @@ class Over(TestCase):
                 return tls.read()
 
         assert await deferToThread(shake) == b"bye"
+
+    async def test_who_began_in_time_is_not_cut_as_the_process_was_held(self) -> None:
+        """What a client has sent is read before deadlines are looked at."""
+        port = self.serve()
+        outgoing = ssl.MemoryBIO()
+        tls = context().wrap_bio(ssl.MemoryBIO(), outgoing)
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        with mock.patch.object(handshakes, "TIMEOUT", 0.5), self.connect(port) as client:
+            await self.until(lambda: len(port.handshakes))
+
+            def hold() -> None:
+                client.sendall(outgoing.read())
+                time.sleep(handshakes.SWEEP + 0.2)
+
+            reactor.callFromThread(hold)
+            assert await deferToThread(client.recv, 1) == b"\x16", "a record of a handshake"
 
     async def test_the_goodbye_is_said(self) -> None:
         """close_notify ends what was sent; a client that requires it sees no truncation, of 3 MB, either."""

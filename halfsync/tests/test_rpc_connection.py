@@ -9,6 +9,7 @@ import struct
 import zlib
 from contextvars import ContextVar, copy_context
 from traceback import extract_tb
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,7 +17,7 @@ from twisted.internet.defer import Deferred
 
 from halfsync import deadline
 from halfsync.thrift import current_call, errors, header
-from halfsync.thrift.connection import JOB_CALLS
+from halfsync.thrift.connection import JOB_CALLS, REFUSALS
 from halfsync.thrift.wire import WAITING_CALLS
 from rpc_tools import Handler, InMemory, error_of, framed, hello, message, payloads, read_result
 
@@ -104,6 +105,23 @@ def test_overload():
     assert memory.handler.notes == []
     assert memory.server.counts.calls == {("Sample.hello", "overloaded"): 2, ("Sample.note", "overloaded"): 1}
     assert memory.server.held == 0
+
+
+def test_refusals_have_turns():
+    """Of thousands of calls in a piece some are refused, then others have their turn; in the end all are."""
+    memory = InMemory()
+    memory.workers.places = 0
+    turns: list[Any] = []
+    memory.server.soon = turns.append
+    connection, transport = memory.connect()
+    connection.dataReceived(framed(hello()) * (3 * REFUSALS + 1))
+    for _ in range(3):
+        taken = transport.taken()
+        assert [error_of(each).type for each in taken] == [errors.OVERLOADED] * REFUSALS
+        assert transport.producerState == "paused"
+        turns.pop()()
+    assert len(transport.taken()) == 1
+    assert (turns, memory.server.held, transport.producerState) == ([], 0, "producing")
 
 
 def test_frame_too_long():

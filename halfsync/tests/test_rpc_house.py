@@ -8,6 +8,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from contextlib import ExitStack
 from typing import Any
 
@@ -20,6 +21,7 @@ from children import reserved_port, until
 from halfsync.life.sockets import Sockets
 from halfsync.thrift import RpcListener, Service, sasl
 from halfsync.thrift.client.credentials import Credentials
+from halfsync.thrift.server import GRACE
 from halfsync.thrift.users import Keys, Users
 from halfsync.workers import WorkerPool
 from rpc_tools import (
@@ -164,6 +166,24 @@ class ListenerTest(TestCase):
 
         self.addCleanup(stop)
         return listener
+
+    async def test_a_call_that_came_in_the_grace_of_a_drain_is_answered(self):
+        """Though the process was held up until that was over."""
+        listener = await self.listener(Handler())
+        (address,) = listener.addresses()
+        port = int(address.split(" ")[0].rpartition(":")[2])
+        sock = await deferToThread(connect, ("127.0.0.1", port))
+        self.addCleanup(sock.close)
+        await deferToThread(answer, sock, "whoami")
+        drained = Deferred.fromCoroutine(listener.drain())
+
+        def hold() -> None:
+            sock.sendall(framed(message(lambda each: each.send_whoami())))
+            time.sleep(GRACE + 0.5)
+
+        reactor.callFromThread(hold)
+        assert await deferToThread(sock.recv, 1) == b"\0", "a frame"
+        await drained
 
     async def test_what_it_says_of_itself(self):
         """A call that runs is among the requests, with its thread; connection and figures are there."""

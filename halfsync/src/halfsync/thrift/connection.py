@@ -24,6 +24,9 @@ from halfsync.workers import Busy
 JOB_CALLS, JOB_BYTES = 32, 256 * 1024
 """What one job takes at most: the next client's turn comes after that."""
 
+REFUSALS = 64
+"""Calls that are refused before others have their turn: a read may hold thousands, each a line of the log."""
+
 SMALL = 4 * 1024
 """Bytes of a call up to which the reactor decodes it itself, when its handler is `async`."""
 
@@ -111,12 +114,12 @@ class Connection(Wire):
         return frames, size
 
     def _refuse_waiting(self, error: errors.RpcError) -> None:
-        """Answer everything that waits with an error of ours."""
+        """Answer what waits with an error of ours, a part now and the rest soon."""
         server = self.server
-        done = []
+        done: list[Done] = []
         size = 0
         try:
-            while self.waiting:
+            while self.waiting and len(done) < REFUSALS:
                 arrived, frame = self.waiting.popleft()
                 size += 4 + len(frame)
                 done.append(server.processor.refuse(frame, error, arrived))
@@ -126,7 +129,10 @@ class Connection(Wire):
         finally:
             self._finish(done)
             self._hold(-min(size, self.held))
-        self.proceed()
+        if self.waiting:
+            server.soon(self.proceed)
+        else:
+            self.proceed()
 
     def _finish(self, done: list[Done]) -> None:
         """Send answers that were made in the reactor, and account for them."""
