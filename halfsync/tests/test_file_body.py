@@ -72,7 +72,7 @@ class Files(ServerCase):
 
     def serve_files(self, app=None, **more):
         """Serve them beside an application that answers 5 bytes."""
-        self.serve(None, **more)
+        self.serve(**more)
         handlers = {"/": app or self.wrapped, "/static": StaticFiles(self.folder), "/hello": hello}
         self.site.context.handler = Mount({at: Gateway(each, self.pool) for at, each in handlers.items()})
 

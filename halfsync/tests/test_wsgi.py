@@ -410,6 +410,7 @@ class TestShares:
         lambda environ: hello,
         lambda environ, start_response, more: hello,
         type("Maker", (), {"__call__": lambda self: hello})(),
+        None,
     ],
 )
 def test_what_makes_an_application_is_none(made):

@@ -82,12 +82,10 @@ def workers_from_flags(reactor: Any) -> WorkerPool:
 def _require_application(app: Callable[..., object]) -> None:
     # It would start, be ready, and answer every request 500.
     try:
-        signature = inspect.signature(app)
+        inspect.signature(app).bind({}, None)
     except ValueError:
         # One in C says nothing of what it takes.
         return
-    try:
-        signature.bind({}, None)
     except TypeError:
         raise TypeError(
             f"{app!r} is no WSGI application: it does not take environ and start_response;"

@@ -40,6 +40,9 @@ class Dumps:
                 self._again = False
                 # What the interrupted code has in its context is none of this.
                 Context().run(dump, self._process, interrupted)
+        except Exception:
+            # The code that the signal has interrupted has no part in it.
+            log.exception("stacks.failed")
         finally:
             self._dumping = False
 
