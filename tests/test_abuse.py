@@ -6,12 +6,16 @@ How long the other client waits is for `make abuse` on a quiet machine to say.
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bench.abuse.__main__ import MOST, faults, line, main, markdown, run
 from bench.abuse.attacks import ATTACKS
 from bench.abuse.target import quick_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SECONDS = 2.5
 
@@ -56,6 +60,18 @@ def test_a_row_of_the_table() -> None:
     assert faults(ROW) == []
     assert line(ROW) == "| 3 | some | 1,000 / 900 | 100 MiB | 50% | 12 ms | 0 of 1,200 |"
     assert line(ROW) in markdown([ROW], 60, "a pex")
+
+
+def test_what_is_written_below_the_table_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The table is made anew."""
+    monkeypatch.setattr("bench.abuse.__main__.run", lambda *_, **__: ROW)
+    output = tmp_path / "abuse.md"
+    words = ["--quick", "--only", next(iter(ATTACKS)), "--output", str(output)]
+    assert main(words) == 0
+    text = output.read_text()
+    output.write_text(text.replace("1,200", "1") + "By hand.\n")
+    assert main(words) == 0
+    assert output.read_text() == text + "By hand.\n"
 
 
 @pytest.mark.parametrize(

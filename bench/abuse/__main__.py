@@ -47,6 +47,9 @@ none of its requests lost."""
 FEW = ("--web.max_connections=400",)
 
 
+END = "<!-- end of the table -->"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Attack, write, and say whether all held."""
     parser = argparse.ArgumentParser(
@@ -68,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = markdown(rows, seconds, told)
     output = chosen.output or (DOCUMENT if not (chosen.quick or chosen.only) else None)
     if output is not None:
-        output.write_text(text)
+        # What a person has written below the table stays.
+        _, _, below = (output.read_text() if output.exists() else "").partition(END)
+        output.write_text(f"{text}\n{END}" + (below or "\n"))
         print(f"written: {output}")
     failed = [f"{row['name']}: {fault}" for row in rows for fault in faults(row)]
     print("\n".join(failed) or "all held")
