@@ -160,6 +160,25 @@ class _Port(tcp.Port):
         return SocketTransport(sock, protocol, client, None, 0, self.poller)
 
 
+class Turns:
+    """A reactor of which a turn can be had at a time; a Clock goes on while there is something to do."""
+
+    def __init__(self):
+        self.calls = []
+
+    def callLater(self, delay, call):
+        """Make a call in the next turn."""
+        assert delay == 0
+        self.calls.append(call)
+        return call
+
+    def next(self) -> None:
+        """Make one turn."""
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+
+
 class ServerCase(TestCase):
     """A test with sites on real ports."""
 

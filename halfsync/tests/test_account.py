@@ -20,29 +20,12 @@ from halfsync.http.h2_heads import ALL_HEADS, HEADS, LONGEST, ReadingOn
 from halfsync.http.h2_response import A_STREAM
 from halfsync.http.relief import Relief
 from http_tools import Connection as Served
-from http_tools import parse
+from http_tools import Turns, parse
 from test_h2_hostile import Slow
 from test_overload import Crowd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-class Turns:
-    """A reactor of which a turn can be had at a time; a Clock goes on while there is something to do."""
-
-    def __init__(self):
-        self.calls = []
-
-    def callLater(self, delay, call):
-        assert delay == 0
-        self.calls.append(call)
-        return call
-
-    def next(self):
-        calls, self.calls = self.calls, []
-        for call in calls:
-            call()
 
 
 class TestAccount:

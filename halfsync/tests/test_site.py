@@ -24,7 +24,7 @@ from halfsync.http.connections import GRACE
 from halfsync.http.h2_heads import ReadingOn
 from halfsync.http.listener import WebListener
 from halfsync.testing import flags_set
-from http_tools import GET, Connection, ServerCase, hello, parse, until
+from http_tools import GET, Connection, ServerCase, Turns, hello, parse, until
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -739,29 +739,11 @@ class SiteTest(ServerCase):
         await drained
 
 
-class OneTurn:
-    """A reactor that makes what it is asked for when it is told to."""
-
-    def __init__(self):
-        self.calls = []
-
-    def callLater(self, delay, call):
-        assert delay == 0
-        self.calls.append(call)
-        return call
-
-    def next(self) -> None:
-        """Make one turn."""
-        calls, self.calls = self.calls, []
-        for call in calls:
-            call()
-
-
 class TestTurns:
     """No client fills a turn of the reactor."""
 
-    def connection(self, app=hello) -> tuple[Connection, OneTurn]:
-        connection, turns = Connection(app), OneTurn()
+    def connection(self, app=hello) -> tuple[Connection, Turns]:
+        connection, turns = Connection(app), Turns()
         context = connection.site.context
         context.reading_on = ReadingOn(turns, context.connections.client_of)
         return connection, turns

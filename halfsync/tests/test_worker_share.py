@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -194,6 +194,22 @@ class Turns(TestCase):
                 sleep(0.001)  # noqa: ASYNC251  the reactor is to stand still
             assert pool._share.turns is (late > 0)
             await call
+
+    async def test_who_computed_is_forgotten_with_the_turns(self):
+        """Else the reactor would look for a free thread in every turn, while all wait for others."""
+        pool = self.pool(threads=1)
+        begun, go = threading.Event(), threading.Event()
+        self.addCleanup(go.set)
+        pool.submit(lambda: begun.set() or go.wait(20), "computes on and on")
+        await deferToThread(begun.wait, 20)
+        # The reactor has waited for it in vain, and then the turns ended.
+        (pool._computing,) = pool._workers
+        pool._share.turns = False
+        waits = pool.run(int, "1")
+        await deferLater(reactor, 0)
+        assert not pool._handing_over
+        go.set()
+        assert await waits == 1
 
     async def test_all_that_waits_is_run_when_there_are_turns_no_more(self):
         """No call is forgotten at the change, either way."""

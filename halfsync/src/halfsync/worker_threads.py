@@ -6,6 +6,8 @@ Calls that do not block so run behind each other in one thread, and each that bl
 to wake a thread for every call takes 3 futex(2) calls a request, and the reactor loses the interpreter's lock
 to it at its next system call (hello: 0.7 of the requests a second).
 The thread that was idle last is woken first: its stack is in the processor's cache.
+Where calls compute more than a processor can do, that would starve the reactor: it and the threads take turns
+then (`worker_share`).
 Tried and worse: to spin until the thread runs, to wake several at once, to send from the worker's thread.
 
 The threads are daemons, started when there is work for them.
@@ -36,7 +38,6 @@ log = get_logger(__name__)
 
 HANDSHAKE = 0.001
 """Seconds that the reactor waits for a thread it has woken: until that one has the interpreter's lock."""
-
 
 LONGEST = 0.005
 """Seconds after which the reactor goes on with other things, whatever waits by then."""
@@ -93,7 +94,7 @@ class Threads:
         self._turn: Worker | None = None
         """Whose turn it is."""
         self._computing: Worker | None = None
-        """Who has computed for longer than the reactor waited."""
+        """Who has computed for longer than the reactor waited, where turns are taken."""
         self._empty: list[defer.Deferred[None]] = []
         """Each fires when nothing runs and nothing waits."""
 
@@ -135,6 +136,7 @@ class Threads:
         if share.turns:
             self._take_turns()
         else:
+            self._computing = None
             while self._jobs and self._wake_one():
                 # Truly wait: whoever only looks again and again takes the interpreter's lock from the thread.
                 # It runs when the one before it, or the last one behind that, blocks.
