@@ -48,9 +48,9 @@ class Job:
         self,
         call: Callable[[], object],
         label: Label,
-        *,
+        # No names: they cost twice as much where an object is made.
         deadline: float | None = None,
-        critical: bool = False,
+        critical: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
         self.call = call
         self.label = label

@@ -101,7 +101,12 @@ class CallQueue:
 
     def add(self, job: Job, *, patient: bool) -> bool:
         """Let a call wait, if there is a place for it; a patient one also where there is soon."""
+        first = self._first
         with self._lock:
+            # There is nearly always a place, and this tells so at next to no cost.
+            if len(first) < self._least and not (job.critical or self._lines.size) and self._keeps_up(job):
+                first.append(job)
+                return True
             dropped, reason = self._add_critical(job) if job.critical else self._add(job, patient=patient)
         if dropped is not None:
             self.refusals.add(reason)
@@ -114,9 +119,8 @@ class CallQueue:
         """Put a call in its place; return what has none, be it another one."""
         first, lines = self._first, self._lines
         waiting = len(first) + lines.size
-        # There is nearly always a place, and this tells so at next to no cost.
         excess = -1 if waiting < self._least else waiting - self._room()
-        if excess < 0 and not lines.size and self._keeps_up(first, job.since):
+        if excess < 0 and not lines.size and self._keeps_up(job):
             first.append(job)
             return None, "full"
         self._tell_apart()
@@ -133,9 +137,10 @@ class CallQueue:
         lines.add(job, client)
         return dropped, "displaced"
 
-    def _keeps_up(self, first: deque[Job], now: float) -> bool:
-        """Say whether it makes no difference yet whose call is made first."""
-        if len(first) >= self._at_hand and now - first[0].since > SOON:
+    def _keeps_up(self, job: Job) -> bool:
+        """Say whether it makes no difference yet whose call is made first, for one that comes now."""
+        first = self._first
+        if len(first) >= self._at_hand and job.since - first[0].since > SOON:
             return False
         return self._codel.late_since is None and self._lines.all.late_since is None
 

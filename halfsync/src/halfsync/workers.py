@@ -118,14 +118,15 @@ class WorkerPool(Threads, Part):
         :param critical: whether it is made before all that are not, and has places of its own.
         :raises Busy: when there is no thread and no place to wait.
         """
-        job = Job(call, label, deadline=deadline, critical=critical)
+        job = Job(call, label, deadline, critical)
         if self._stopped or not self._jobs.add(job, patient=patient):
             raise Busy(self.retry_after())
         if not self._workers and not self._hire():
             self._jobs.empty()
             self._refusals.add("no_thread")
             raise Busy
-        self._hand_over_later()
+        if not self._handing_over:
+            self._hand_over_later()
 
     def run(self, fn: Callable[Ps, T], *args: Ps.args, **kwargs: Ps.kwargs) -> Deferred[T]:
         """Make a call in a thread, in a copy of the caller's context; for the reactor's thread.

@@ -106,7 +106,8 @@ class Context:
 
     def date_line(self) -> bytes:
         """Return the header Date with its end of line."""
-        self.date()
+        if self._date[0] != int(time()):
+            self.date()
         return self._date[2]
 
     def own_address(self, address: Address) -> Address:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import ISSLTransport
@@ -19,9 +20,6 @@ class Ends(Protocol):
     transport: Any
     context: Context
     # What a connection does not have of its own costs it no memory, and there may be thousands.
-    _client: Address | None = None
-    _local: Address | None = None
-    _secure: bool | None = None
     _weighs = 0
     """Bytes in buffers of it, as far as that was looked at."""
 
@@ -42,26 +40,21 @@ class Ends(Protocol):
             self._weighs = 0
             self.context.memory.weigh(self, 0)
 
-    @property
+    @cached_property
     def client(self) -> Address:
         """The other end, which behind `haproxy:` is known from the first bytes on."""
-        if self._client is None:
-            self._client = self.transport.getPeer()
-        return self._client
+        found: Address = self.transport.getPeer()
+        return found
 
-    @property
+    @cached_property
     def local(self) -> Address:
         """Our end."""
-        if self._local is None:
-            self._local = self.context.own_address(self.transport.getHost())
-        return self._local
+        return self.context.own_address(self.transport.getHost())
 
-    @property
+    @cached_property
     def secure(self) -> bool:
         """Whether there is TLS on the connection."""
-        if self._secure is None:
-            self._secure = ISSLTransport(self.transport, None) is not None
-        return self._secure
+        return ISSLTransport(self.transport, None) is not None
 
     def take_over(self, transport: Any) -> None:
         """Stand in for the protocol that a transport has had."""

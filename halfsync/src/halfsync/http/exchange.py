@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from threading import get_ident
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 from halfsync import deadline as deadlines
 from halfsync.http.app_calls import AppCalls
@@ -19,7 +19,7 @@ from halfsync.http.trailers import takes_trailers
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable, Sequence
     from types import TracebackType
     from wsgiref.types import WSGIApplication
 
@@ -63,7 +63,7 @@ class Exchange(AppCalls):
         depth: int = 0,
         deadline: float | None = None,
     ) -> None:
-        self._app = app
+        self._app: Any = app
         self._deadline = deadline
         self._workers = workers
         self._stream = stream
@@ -106,10 +106,10 @@ class Exchange(AppCalls):
         environ["halfsync.early_hints"] = self.early_hints
         if "HTTP_TE" in environ and takes_trailers(self._request):
             environ["halfsync.send_trailers"] = self.send_trailers
-        result = self._app(environ, cast("Any", self._start_response))
+        result = self._app(environ, self._start_response)
         try:
             if type(result) is list or type(result) is tuple:
-                self._send_whole(cast("list[bytes]", result))
+                self._send_whole(result)
             else:
                 self._send_each(result)
         finally:
@@ -132,23 +132,24 @@ class Exchange(AppCalls):
         self._head = read(status, headers)
         return self._send
 
-    def _send_whole(self, pieces: list[bytes]) -> None:
+    def _send_whole(self, pieces: Sequence[bytes]) -> None:
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         head = self._require_head()
         if head.length is None and not self._started and head.code not in NO_CONTENT:
             self._head = head.with_length(len(data))
-        self._send_each((data,))
+        if not self._answer_at_once(data):
+            self._send_each((data,))
 
     def _answer_at_once(self, data: bytes) -> bool:
         """Hand over what is a whole response, as most are: without the looks of `_send` and `_end`."""
         head = self._head
         if type(data) is not bytes or head is None or head.length != len(data) or len(data) > COUNTED:
             return False
-        if self._started or self._gone or self._trailers or not self._has_body():
+        if self._started or self._gone or self._trailers or not self._stream.has_body(head.code):
             return False
         self._sent = len(data)
         self._complete = self._started = True
-        self._workers.in_reactor(self._answer, data, None)
+        self._workers.in_reactor(self._answer, head, data, None)
         return True
 
     def _send_each(self, result: Iterable[bytes]) -> None:
@@ -191,7 +192,7 @@ class Exchange(AppCalls):
         self._sent += len(data)
         if (self._sent == head.length and self._trailers is None) or not self._has_body():
             self._complete = True
-        if not self._started and self._complete and self._answer_whole(data):
+        if not self._started and self._complete and self._answer_whole(head, data):
             return
         flow = self._flow or self._begin_flow(head)
         for start in range(0, len(data), SLICE):
@@ -216,7 +217,7 @@ class Exchange(AppCalls):
             return data[: head.length - self._sent]
         return data
 
-    def _answer_whole(self, data: bytes) -> bool:
+    def _answer_whole(self, head: ResponseHead, data: bytes) -> bool:
         """Hand a response over in one piece, if it is short, or there is room for it in memory."""
         release = None
         if len(data) > COUNTED:
@@ -226,7 +227,7 @@ class Exchange(AppCalls):
                 return False
             release = partial(memory.give_back, len(data), holder)
         self._started = True
-        self._workers.in_reactor(self._answer, data, release)
+        self._workers.in_reactor(self._answer, head, data, release)
         return True
 
     def _end(self) -> None:
@@ -244,9 +245,8 @@ class Exchange(AppCalls):
             self._workers.in_reactor(self._flow.finish)
         else:
             self._started = True
-            if head.length is None and self._has_body():
-                self._head = head.with_length(0)
-            self._workers.in_reactor(self._answer, b"", None)
+            whole = head.with_length(0) if head.length is None and self._has_body() else head
+            self._workers.in_reactor(self._answer, whole, b"", None)
 
     def _fail(self) -> None:
         """Tell the client, as far as it can still be told."""
@@ -298,9 +298,9 @@ class Exchange(AppCalls):
         if not self._gone:
             self._stream.refuse(503, [("Retry-After", str(self._workers.retry_after()))])
 
-    def _answer(self, data: bytes, release: Callable[[], None] | None) -> None:
+    def _answer(self, head: ResponseHead, data: bytes, release: Callable[[], None] | None) -> None:
         if not self._gone:
-            self._stream.answer(self._require_head(), data, release)
+            self._stream.answer(head, data, release)
         elif release is not None:
             release()
 

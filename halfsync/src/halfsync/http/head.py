@@ -98,8 +98,7 @@ def read(data: bytes, max_headers: int) -> RequestHead:
     at = data.find(b"\r\n")
     raw, block = (data, b"") if at < 0 else (data[:at], data[at:])
     line = raw.decode("latin-1")
-    method, _, rest = line.partition(" ")
-    target, _, version = rest.partition(" ")
+    method, target, version = words if len(words := line.split(" ")) == 3 else ("", "", "")
     if not (
         version == "HTTP/1.1"
         and method in KNOWN_METHODS

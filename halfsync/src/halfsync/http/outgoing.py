@@ -34,8 +34,7 @@ class Outgoing:
         if self.pace is not None:
             self.pace.sent(sum(map(len, pieces)))
         if self.socket is not None:
-            self.socket.send(*pieces)
-            if self.socket.unsent:
+            if self.socket.send(*pieces):
                 self._connection.weigh()
         else:
             self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from halfsync.http.bounds import Bounds
 
+CR = 13
 _ALLOWED = PLAIN + b"\r\n"
 
 BODY = "a body longer than max_body"
@@ -153,13 +154,13 @@ class Parser:
         buffer, at = self._buffer, self._at
         if at == len(buffer):
             return None
-        if buffer.startswith(b"\r\n", at):
+        if buffer[at] == CR and buffer.startswith(b"\r\n", at):
             # One such line after a body is a fault of old clients (RFC 9112 section 2.2).
             if self._blank:
                 raise Refused(400, LINE)
             self._blank = True
             self._at = at = at + 2
-        end = buffer.find(b"\r\n\r\n", max(self._seen, at))
+        end = buffer.find(b"\r\n\r\n", self._seen or at)
         bounds = self._bounds
         if end < 0 or end - at > bounds.max_head:
             self._incomplete(buffer[at:])
