@@ -15,9 +15,9 @@ from h2_tools import GET, Client
 from halfsync.endpoints.addresses import ip_address
 from halfsync.http import relief
 from halfsync.http.account import Account
-from halfsync.http.h2_fields import A_FIELD, MOST_KNOWN, FieldReader
-from halfsync.http.h2_heads import ALL_HEADS, HEADS, LONGEST, ReadingOn
-from halfsync.http.h2_response import A_STREAM
+from halfsync.http.h2.fields import A_FIELD, MOST_KNOWN, FieldReader
+from halfsync.http.h2.response import A_STREAM
+from halfsync.http.reading_on import ALL_HEADS, HEADS, LONGEST, ReadingOn
 from halfsync.http.relief import Relief
 from http_tools import Connection as Served
 from http_tools import Turns, parse

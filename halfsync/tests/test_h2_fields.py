@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hpack import Encoder
 
-from halfsync.http.h2_fields import KNOWN, FieldReader
+from halfsync.http.h2.fields import KNOWN, FieldReader
 
 ADDED = b"\x40\x01a\x01b"
 """A header that is added to the table; it is 62 there."""

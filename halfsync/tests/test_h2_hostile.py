@@ -22,7 +22,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from h2_tools import GET, POST, Client, data
-from halfsync.http.h2_streams import CREDIT, MAX_STREAMS, RESET_COST
+from halfsync.http.h2.streams import CREDIT, MAX_STREAMS, RESET_COST
 
 
 class Slow(Resource):

@@ -12,7 +12,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from h2_tools import GET, POST, Client, data
-from halfsync.http.h2_streams import MAX_STREAMS
+from halfsync.http.h2.streams import MAX_STREAMS
 
 TESTS = Path(__file__).parent
 TABLE = TESTS.parents[1] / "docs" / "http2.md"

@@ -21,8 +21,8 @@ from h2_tools import Client
 from halfsync.http.bounds import Bounds
 from halfsync.http.connection import A_REQUEST, PIECES
 from halfsync.http.connections import GRACE
-from halfsync.http.h2_heads import ReadingOn
 from halfsync.http.listener import WebListener
+from halfsync.http.reading_on import ReadingOn
 from halfsync.testing import flags_set
 from http_tools import GET, Connection, ServerCase, Turns, hello, parse, until
 

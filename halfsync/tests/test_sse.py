@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.web.test.requesthelper import DummyRequest
 
-from halfsync.http.sse import EventStream
+from halfsync.web.sse import EventStream
 
 
 class Request(DummyRequest):

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from twisted.internet.task import Clock
 
 from halfsync import EventStream, Gateway, Mount, WebSockets
-from halfsync.http import in_memory_steps
+from halfsync.in_memory import steps
 from halfsync.testing import Client, InlineWorkers, Unanswered
 
 CALLED: list[object] = []
@@ -132,8 +132,8 @@ def test_one_that_breaks_off():
 
 def test_an_application_that_hangs(monkeypatch):
     """A test that waits for it fails in time."""
-    monkeypatch.setattr(in_memory_steps, "PATIENCE", 0.05)
-    hang = in_memory_steps.Semaphore(0)
+    monkeypatch.setattr(steps, "PATIENCE", 0.05)
+    hang = steps.Semaphore(0)
 
     def app(_environ, start_response):
         start_response("200 OK", [])

@@ -35,8 +35,8 @@ from halfsync.http.bounds import Bounds
 from halfsync.http.part import HttpListener
 from halfsync.http.site import Site
 from halfsync.http.taken_over import A_PROTOCOL
-from halfsync.http.websocket import FRAMES, MAX_MESSAGE, SILENCE
-from halfsync.http.websocket_frames import Frames
+from halfsync.http.websocket.connection import FRAMES, MAX_MESSAGE, SILENCE
+from halfsync.http.websocket.frames import Frames
 from halfsync.manhole.tools import Tools
 from halfsync.testing import Client
 from http_tools import Connection, ServerCase, until

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from halfsync.endpoints.listener import Endpoints, Listener
     from halfsync.http.listener import WebListener
     from halfsync.http.mount import Mount
-    from halfsync.http.sse import EventStream
-    from halfsync.http.static_files import StaticFiles
-    from halfsync.http.websocket_resource import WebSockets
+    from halfsync.http.websocket.resource import WebSockets
     from halfsync.http.wsgi import Gateway, workers_from_flags
     from halfsync.life.about import About
     from halfsync.life.errors import StartError
@@ -45,6 +43,8 @@ if TYPE_CHECKING:
     from halfsync.reactor_calls import from_thread
     from halfsync.serving import run, serve_resource, serve_wsgi
     from halfsync.tasks import Tasks
+    from halfsync.web.sse import EventStream
+    from halfsync.web.static_files import StaticFiles
     from halfsync.workers import Busy, WorkerPool
 
 __all__ = [
@@ -91,7 +91,7 @@ _HOMES = {
     "Busy": "workers",
     "DeadlineExceeded": "deadline",
     "Endpoints": "endpoints.listener",
-    "EventStream": "http.sse",
+    "EventStream": "web.sse",
     "Gateway": "http.wsgi",
     "Listener": "endpoints.listener",
     "Manhole": "manhole",
@@ -100,10 +100,10 @@ _HOMES = {
     "Periodic": "periodic",
     "Process": "life.process",
     "StartError": "life.errors",
-    "StaticFiles": "http.static_files",
+    "StaticFiles": "web.static_files",
     "Tasks": "tasks",
     "WebListener": "http.listener",
-    "WebSockets": "http.websocket_resource",
+    "WebSockets": "http.websocket.resource",
     "WorkerPool": "workers",
     "arrange_reactor": "life.reactors",
     "from_thread": "reactor_calls",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from twisted.internet import defer, task
     from twisted.python import failure as failures
 
-    from halfsync.http.in_memory import InlineWorkers
+    from halfsync.in_memory.exchange import InlineWorkers
     from halfsync.life.facts import Metric, WorkerThread
 else:
     defer = later("twisted.internet.defer")

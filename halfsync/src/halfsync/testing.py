@@ -27,12 +27,12 @@ from twisted.web.resource import IResource
 from halfsync.flags.declaring import reading
 from halfsync.flags.registry import Registry
 from halfsync.http.bounds import Bounds
-from halfsync.http.in_memory import Connection, InlineWorkers, Transport, Unanswered
-from halfsync.http.in_memory_response import Response, StreamedResponse, parse
-from halfsync.http.in_memory_steps import STEPS, Steps
-from halfsync.http.in_memory_websocket import WebSocket
 from halfsync.http.site import Site
 from halfsync.http.wsgi import Gateway
+from halfsync.in_memory.exchange import Connection, InlineWorkers, Transport, Unanswered
+from halfsync.in_memory.response import Response, StreamedResponse, parse
+from halfsync.in_memory.steps import STEPS, Steps
+from halfsync.in_memory.websocket import WebSocket
 from halfsync.request_body import encode, keep_cookies
 from halfsync.service_process import ServiceProcess
 

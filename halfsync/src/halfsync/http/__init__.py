@@ -9,5 +9,5 @@ A body that arrives is an `arrival`, kept in an `upload`; a response that waits 
 `rate` tells slow clients from stalled ones, `connections` has the deadlines, `site` is the factory.
 `listener` has the flags, `bounds` what they bound, `access_log` what is known afterwards.
 
-Over TLS a client may choose HTTP/2: then `h2` is the connection.
+Over TLS a client may choose HTTP/2: then the connection is one of `h2`. It may also become a `websocket`.
 """

@@ -12,7 +12,7 @@ from halfsync.endpoints.addresses import address_text
 from halfsync.http.arrival import Arrival, at_once
 from halfsync.http.h1_ends import H1Ends
 from halfsync.http.h1_stream import H1Stream
-from halfsync.http.h2_preface import may_be_h2
+from halfsync.http.h2.preface import may_be_h2
 from halfsync.http.half_closed import LOOK, HalfClosed
 from halfsync.http.head import Refused
 from halfsync.http.outgoing import Outgoing

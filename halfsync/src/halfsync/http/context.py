@@ -14,7 +14,7 @@ from halfsync.http.access_log import FAILED, Asked, Counts, log_answer, log_refu
 from halfsync.http.account import Account
 from halfsync.http.connections import Connections, client_key
 from halfsync.http.disk import Disk
-from halfsync.http.h2_heads import ReadingOn
+from halfsync.http.reading_on import ReadingOn
 from halfsync.http.relief import Relief
 from halfsync.http.stream import ResponseHead
 from halfsync.http.upload import Segments

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from halfsync.http.context import REASONS, describe
 from halfsync.http.stream import ResponseHead
 from halfsync.http.taken_over import TakenOver
-from halfsync.http.websocket import Websocket
+from halfsync.http.websocket.connection import Websocket
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:

@@ -126,6 +126,6 @@ class Site(Factory):
 
 
 def _make_h2(context: Context) -> Any:
-    from halfsync.http.h2 import H2Connection  # noqa: PLC0415  a service may never be asked for it
+    from halfsync.http.h2.connection import H2Connection  # noqa: PLC0415  a service may never be asked for it
 
     return H2Connection(context)

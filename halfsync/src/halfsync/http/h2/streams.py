@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from halfsync.http.h2_fields import NO_TABLE
-from halfsync.http.h2_frames import (
+from halfsync.http.h2.fields import NO_TABLE
+from halfsync.http.h2.frames import (
     END_HEADERS,
     END_STREAM,
     MAX_FRAME,

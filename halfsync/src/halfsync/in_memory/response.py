@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from halfsync.http.in_memory import Unanswered
+from halfsync.in_memory.exchange import Unanswered
 
 if TYPE_CHECKING:
     import socket
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from twisted.internet.task import Clock
 
-    from halfsync.http.in_memory import Transport
-    from halfsync.http.in_memory_steps import Steps
+    from halfsync.in_memory.exchange import Transport
+    from halfsync.in_memory.steps import Steps
 
 _INTERIM = re.compile(rb"HTTP/1\.1 1(?!01)[0-9][0-9] ")
 """What comes ahead of a response: 103 Early Hints, which the standard library takes for the response."""

@@ -7,10 +7,10 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from halfsync.endpoints.addresses import address_text
-from halfsync.http.h2_fields import WRITER
-from halfsync.http.h2_frames import ErrorCode
-from halfsync.http.h2_head import CONNECTION_SPECIFIC
-from halfsync.http.h2_streams import DATA_CREDIT
+from halfsync.http.h2.fields import WRITER
+from halfsync.http.h2.frames import ErrorCode
+from halfsync.http.h2.head import CONNECTION_SPECIFIC
+from halfsync.http.h2.streams import DATA_CREDIT
 from halfsync.http.rate import LINGER, Pace
 from halfsync.http.stream import RequestHead, Stream
 from halfsync.logs import get_logger
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from halfsync.http.account import Holder
     from halfsync.http.context import Context
-    from halfsync.http.h2_parts import H2
+    from halfsync.http.h2.parts import H2
     from halfsync.http.stream import ResponseHead
 
 log = get_logger(__name__)

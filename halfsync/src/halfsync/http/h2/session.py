@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from halfsync.http.h2_control import Control
-from halfsync.http.h2_fields import FieldReader
-from halfsync.http.h2_frames import (
+from halfsync.http.h2.control import Control
+from halfsync.http.h2.fields import FieldReader
+from halfsync.http.h2.frames import (
     ACK,
     END_HEADERS,
     END_STREAM,
@@ -27,8 +27,7 @@ from halfsync.http.h2_frames import (
     Kind,
     unpadded,
 )
-from halfsync.http.h2_heads import HEADS
-from halfsync.http.h2_streams import (
+from halfsync.http.h2.streams import (
     MAX_CONTINUATIONS,
     MAX_HEADER_BLOCK,
     MAX_STREAMS,
@@ -36,12 +35,13 @@ from halfsync.http.h2_streams import (
     RESET_COST,
     OpenStream,
 )
+from halfsync.http.reading_on import HEADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from halfsync.http.bounds import Bounds
-    from halfsync.http.h2_control import Actor
+    from halfsync.http.h2.control import Actor
 
 GAPS = 16
 """Of the numbers that a client passes over, so many ranges are remembered, for the code of an error."""

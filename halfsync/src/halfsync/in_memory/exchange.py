@@ -12,7 +12,7 @@ from twisted.internet.testing import StringTransport
 
 from halfsync.client_waits import ClientWaits
 from halfsync.http.connection import H1Connection
-from halfsync.http.in_memory_steps import STEPS
+from halfsync.in_memory.steps import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from halfsync.http.connections import Connection
 if TYPE_CHECKING:
     from halfsync.endpoints.addresses import Address
     from halfsync.http.context import Context
-    from halfsync.http.h2_streams import Streams
+    from halfsync.http.h2.streams import Streams
 
 
 class H2(Connection, Protocol):

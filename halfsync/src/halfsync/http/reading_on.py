@@ -1,4 +1,4 @@
-"""How many heads of HTTP/2 are read in a turn of the reactor, and whose.
+"""Connections of which more has come than is read in a turn: how many heads of HTTP/2 that is, and whose.
 
 Some bytes on the wire may be a head that costs 0.3 ms, and a thousand connections may send heads in the
 same turn: with one head of each, a turn took 130 ms of the processor, and whoever came meanwhile waited for

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from halfsync.endpoints.addresses import address_text
 from halfsync.http.access_log import Asked, printable
-from halfsync.http.h2_frames import ErrorCode
-from halfsync.http.h2_head import H2Head, Malformed, NoAuthority, read_trailers
-from halfsync.http.h2_response import A_STREAM, H2Response
+from halfsync.http.h2.frames import ErrorCode
+from halfsync.http.h2.head import H2Head, Malformed, NoAuthority, read_trailers
+from halfsync.http.h2.response import A_STREAM, H2Response
 from halfsync.http.head import LONGEST_NAME
 from halfsync.http.rate import Pace
 from halfsync.http.upload import Upload
@@ -20,8 +20,8 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from halfsync.http.h2_fields import Fields
-    from halfsync.http.h2_parts import H2
+    from halfsync.http.h2.fields import Fields
+    from halfsync.http.h2.parts import H2
 
 log = get_logger(__name__)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from hpack import Decoder
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 
-from halfsync.http.h2_frames import ErrorCode, H2Error
+from halfsync.http.h2.frames import ErrorCode, H2Error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

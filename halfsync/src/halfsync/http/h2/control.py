@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from halfsync.http.h2_frames import ACK, MAX_FRAME, ErrorCode, H2Error, Kind, Setting, frame
-from halfsync.http.h2_streams import MAX_WINDOW, RESET_COST, SETTINGS_A_CREDIT, Streams
+from halfsync.http.h2.frames import ACK, MAX_FRAME, ErrorCode, H2Error, Kind, Setting, frame
+from halfsync.http.h2.streams import MAX_WINDOW, RESET_COST, SETTINGS_A_CREDIT, Streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from halfsync.http.bounds import Bounds
-    from halfsync.http.h2_fields import Fields
+    from halfsync.http.h2.fields import Fields
 
 
 class Actor(Protocol):

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from halfsync.http.in_memory import Unanswered
+from halfsync.in_memory.exchange import Unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from twisted.internet.task import Clock
 
-    from halfsync.http.in_memory import Transport
+    from halfsync.in_memory.exchange import Transport
 
 CUT = 1006
 """What a websocket that ended without a Close is said to have ended by (RFC 6455 section 7.4.1)."""

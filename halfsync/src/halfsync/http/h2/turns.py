@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from halfsync.endpoints.transport import SocketTransport
 from halfsync.http.ends import Ends
-from halfsync.http.h2_response import A_STREAM
+from halfsync.http.h2.response import A_STREAM
 from halfsync.http.rate import Pace, unsent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from halfsync.http.context import Context
-    from halfsync.http.h2_response import H2Response
-    from halfsync.http.h2_session import Session
+    from halfsync.http.h2.response import H2Response
+    from halfsync.http.h2.session import Session
 
 AT_ONCE = 64 * 1024
 """Bytes of frames handed to the transport in one piece."""

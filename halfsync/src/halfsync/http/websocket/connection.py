@@ -17,7 +17,7 @@ from halfsync.endpoints.addresses import address_text
 from halfsync.endpoints.transport import FULL
 from halfsync.http.rate import unsent
 from halfsync.http.taken_over import TakenOver
-from halfsync.http.websocket_frames import Frames
+from halfsync.http.websocket.frames import Frames
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:

@@ -14,19 +14,19 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from halfsync.endpoints.addresses import address_text
-from halfsync.http.h2_frames import ErrorCode, H2Error
-from halfsync.http.h2_heads import A_READ
-from halfsync.http.h2_session import Session
-from halfsync.http.h2_stream import H2Stream
-from halfsync.http.h2_streams import RESET_COST, RESPONSE_CREDIT
-from halfsync.http.h2_turns import H2Turns
+from halfsync.http.h2.frames import ErrorCode, H2Error
+from halfsync.http.h2.session import Session
+from halfsync.http.h2.stream import H2Stream
+from halfsync.http.h2.streams import RESET_COST, RESPONSE_CREDIT
+from halfsync.http.h2.turns import H2Turns
 from halfsync.http.rate import LINGER, Pace, socket_of, untaken, wait_or_cut
+from halfsync.http.reading_on import A_READ
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from halfsync.http.context import Context
-    from halfsync.http.h2_fields import Fields
-    from halfsync.http.h2_response import H2Response
+    from halfsync.http.h2.fields import Fields
+    from halfsync.http.h2.response import H2Response
     from halfsync.http.stream import Stream
 
 log = get_logger(__name__)

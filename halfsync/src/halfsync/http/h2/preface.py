@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from halfsync.http.h2_frames import PREFACE
+from halfsync.http.h2.frames import PREFACE
 
 if TYPE_CHECKING:
     from halfsync.http.h1 import H1

@@ -1,0 +1,1 @@
+"""Websockets (RFC 6455) at a path of a listener, bounded and drained."""

@@ -1,0 +1,1 @@
+"""What a web service has beside its application: files, and streams of events."""
