@@ -29,7 +29,7 @@ from halfsync.endpoints.listener import Listener
 from halfsync.http.bounds import Bounds
 from halfsync.http.proxies import Proxies
 from halfsync.http.site import Site
-from halfsync.http.wsgi import Gateway
+from halfsync.http.wsgi.gateway import Gateway
 from halfsync.workers import WorkerPool
 
 

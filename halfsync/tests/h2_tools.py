@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from halfsync.http.bounds import Bounds
 from halfsync.http.site import Site
-from halfsync.http.wsgi import Gateway
+from halfsync.http.wsgi.gateway import Gateway
 from http_tools import Inline, hello
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -26,7 +26,7 @@ from halfsync.endpoints.poller import Poller
 from halfsync.endpoints.transport import SocketTransport
 from halfsync.http.bounds import Bounds
 from halfsync.http.site import Site
-from halfsync.http.wsgi import Gateway
+from halfsync.http.wsgi.gateway import Gateway
 from halfsync.workers import WorkerPool
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from halfsync.client_waits import ClientWaits
 from halfsync.http.mount import Mount
-from halfsync.http.wsgi import Gateway
+from halfsync.http.wsgi.gateway import Gateway
 from http_tools import GET, ServerCase, hello, until
 
 if TYPE_CHECKING:

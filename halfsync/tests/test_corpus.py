@@ -109,7 +109,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from halfsync.http.bounds import Bounds
 from halfsync.http.site import Site
-from halfsync.http.wsgi import Gateway
+from halfsync.http.wsgi.gateway import Gateway
 from halfsync.endpoints.listener import Listener
 from halfsync.workers import WorkerPool
 

@@ -27,7 +27,7 @@ MAIN = """
 from halfsync import flags
 from halfsync.admin import Admin
 from halfsync.http.listener import WebListener
-from halfsync.http.wsgi import Gateway, workers_from_flags
+from halfsync.http.wsgi.gateway import Gateway, workers_from_flags
 from halfsync.life.about import About
 from halfsync import run
 

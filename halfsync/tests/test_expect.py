@@ -13,7 +13,7 @@ import h2_tools
 from halfsync.http.mount import Mount
 from halfsync.http.proxies import Proxies
 from halfsync.http.rate import LINGER
-from halfsync.http.wsgi import Gateway
+from halfsync.http.wsgi.gateway import Gateway
 from http_tools import PATIENCE, Connection, Inline, ServerCase
 
 ASKS = b"POST /up?a=b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n"

@@ -22,11 +22,11 @@ from children import running
 from halfsync import Gateway, Mount, StaticFiles
 from halfsync.endpoints import send_queue
 from halfsync.endpoints.send_queue import FilePiece, SendQueue
-from halfsync.http import file_body
 from halfsync.http.account import Account
 from halfsync.http.disk import Disk
-from halfsync.http.file_body import WINDOW, FileSender, open_file
-from halfsync.http.file_part import FilePart
+from halfsync.http.wsgi import file_body
+from halfsync.http.wsgi.file_body import WINDOW, FileSender, open_file
+from halfsync.http.wsgi.file_part import FilePart
 from http_tools import PATIENCE, ServerCase, hello, until
 
 SIZE = 12_000_000

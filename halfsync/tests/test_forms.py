@@ -8,7 +8,7 @@ from time import thread_time
 import pytest
 from twisted.web.resource import Resource
 
-from halfsync.http.forms import MAX_FIELDS, MAX_FORM, read_form
+from halfsync.http.resources.forms import MAX_FIELDS, MAX_FORM, read_form
 from http_tools import Connection
 
 TYPE = b"multipart/form-data; boundary=B"

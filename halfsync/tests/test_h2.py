@@ -26,7 +26,7 @@ from twisted.web.server import NOT_DONE_YET
 from h2_tools import GET, POST, PREFACE, Client, Transport, data
 from halfsync.http.connections import GRACE
 from halfsync.http.h2.response import A_STREAM, BUFFER
-from halfsync.http.wsgi import Gateway
+from halfsync.http.wsgi.gateway import Gateway
 from halfsync.workers import Busy
 from http_tools import GET as HTTP_GET
 from http_tools import Connection, Inline, hello

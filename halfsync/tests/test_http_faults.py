@@ -17,7 +17,7 @@ from twisted.web.server import NOT_DONE_YET
 
 import h2_tools
 from h2_tools import PREFACE
-from halfsync.http import response
+from halfsync.http.wsgi import response
 from http_tools import GET, Connection, ServerCase, hello, parse, until
 
 RESET = struct.pack("ii", 1, 0)
@@ -355,7 +355,8 @@ class Hung(ServerCase):
 
     async def test_others_are_served(self):
         """Whether a response or a request goes there, nobody else waits for it."""
-        from halfsync.http import flow, spool, upload
+        from halfsync.http import upload
+        from halfsync.http.wsgi import flow, spool
 
         self.patch(flow, "SLOW", 0.01)
         hanging, go = threading.Event(), threading.Event()

@@ -18,7 +18,7 @@ limits.raise_open_files()
 from twisted.internet import reactor
 from halfsync.http.bounds import Bounds
 from halfsync.http.site import Site
-from halfsync.http.wsgi import Gateway
+from halfsync.http.wsgi.gateway import Gateway
 from halfsync.workers import WorkerPool
 def app(environ, start_response):
     start_response("200 OK", [])

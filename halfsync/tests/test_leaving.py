@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
-from halfsync.http import flow
+from halfsync.http.wsgi import flow
 from http_tools import Raw, ServerCase, until
 from test_pace import h2_request
 

@@ -91,7 +91,7 @@ import resource
 from halfsync.admin import Admin
 from halfsync.manhole import Manhole
 from halfsync.http.listener import WebListener
-from halfsync.http.wsgi import Gateway, workers_from_flags
+from halfsync.http.wsgi.gateway import Gateway, workers_from_flags
 def app(environ, start_response):
     start_response("200 OK", [])
     return [b"hello"]

@@ -290,7 +290,7 @@ class TestSlowReaders(ServerCase):
 def test_bounds_with_which_nothing_could_be_served_are_refused(flag, value, right):
     """By a message that says what would be right."""
     importlib.import_module("halfsync.http.listener")
-    importlib.import_module("halfsync.http.wsgi")
+    importlib.import_module("halfsync.http.wsgi.gateway")
     importlib.import_module("halfsync.thrift.listener")
     with pytest.raises(FlagError, match=f"; right is {re.escape(right)} "), flags_set({flag: value}):
         pass

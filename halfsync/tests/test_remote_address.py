@@ -20,7 +20,7 @@ from halfsync.endpoints import parse
 from halfsync.http.bounds import Bounds
 from halfsync.http.proxies import Proxies
 from halfsync.http.site import Site
-from halfsync.http.wsgi import Gateway
+from halfsync.http.wsgi.gateway import Gateway
 from halfsync.life.sockets import Sockets
 from http_tools import Inline
 from http_tools import parse as parse_response

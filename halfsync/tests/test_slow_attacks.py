@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 SERVICE = """
 import json
 from halfsync.http.listener import WebListener
-from halfsync.http.wsgi import Gateway, workers_from_flags
+from halfsync.http.wsgi.gateway import Gateway, workers_from_flags
 BODY = bytes(8_000_000)
 def app(environ, start_response):
     start_response("200 OK", [])

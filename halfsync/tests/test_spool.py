@@ -13,9 +13,9 @@ from twisted.web.resource import Resource
 
 from halfsync.endpoints import send_queue
 from halfsync.endpoints.transport import SocketTransport
-from halfsync.http import flow, spool
 from halfsync.http.account import Account
-from halfsync.http.spool import open_spool
+from halfsync.http.wsgi import flow, spool
+from halfsync.http.wsgi.spool import open_spool
 from http_tools import GET, Connection, ServerCase, until
 
 MIB = 1024 * 1024

@@ -113,7 +113,7 @@ SERVICE = """
 import threading
 from halfsync.admin import Admin
 from halfsync.http.listener import WebListener
-from halfsync.http.wsgi import Gateway, workers_from_flags
+from halfsync.http.wsgi.gateway import Gateway, workers_from_flags
 never = threading.Event()
 def held_here():
     never.wait()

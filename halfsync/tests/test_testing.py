@@ -18,7 +18,7 @@ from halfsync import flag, flags
 from halfsync.flags import FlagError
 from halfsync.http.bounds import Bounds
 from halfsync.http.listener import FLAGS
-from halfsync.http.wsgi import FLAGS as WSGI_FLAGS
+from halfsync.http.wsgi.gateway import FLAGS as WSGI_FLAGS
 from halfsync.testing import AsyncClient, Client, ServiceProcess, Unanswered, flags_set
 
 app = Flask(__name__)

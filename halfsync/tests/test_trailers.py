@@ -13,7 +13,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 import h2_tools
-from halfsync.http.trailers import Trailers
+from halfsync.http.wsgi.trailers import Trailers
 from http_tools import Connection, ServerCase, until
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n"

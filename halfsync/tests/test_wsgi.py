@@ -14,8 +14,8 @@ from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 
-from halfsync.http import flow
-from halfsync.http.wsgi import Gateway
+from halfsync.http.wsgi import flow
+from halfsync.http.wsgi.gateway import Gateway
 from http_tools import GET, Connection, Inline, ServerCase, hello, parse, until
 
 

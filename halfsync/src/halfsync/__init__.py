@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from halfsync.http.listener import WebListener
     from halfsync.http.mount import Mount
     from halfsync.http.websocket.resource import WebSockets
-    from halfsync.http.wsgi import Gateway, workers_from_flags
+    from halfsync.http.wsgi.gateway import Gateway, workers_from_flags
     from halfsync.life.about import About
     from halfsync.life.errors import StartError
     from halfsync.life.parts import Part
@@ -92,7 +92,7 @@ _HOMES = {
     "DeadlineExceeded": "deadline",
     "Endpoints": "endpoints.listener",
     "EventStream": "web.sse",
-    "Gateway": "http.wsgi",
+    "Gateway": "http.wsgi.gateway",
     "Listener": "endpoints.listener",
     "Manhole": "manhole",
     "Mount": "http.mount",
@@ -112,7 +112,7 @@ _HOMES = {
     "run": "serving",
     "serve_resource": "serving",
     "serve_wsgi": "serving",
-    "workers_from_flags": "http.wsgi",
+    "workers_from_flags": "http.wsgi.gateway",
 }
 
 

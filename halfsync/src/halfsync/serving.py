@@ -124,7 +124,7 @@ def serve_wsgi(
     from halfsync.http.handlers import answers  # noqa: PLC0415  see above
     from halfsync.http.listener import WebListener  # noqa: PLC0415  see above
     from halfsync.http.mount import Mount  # noqa: PLC0415  see above
-    from halfsync.http.wsgi import Gateway, workers_from_flags  # noqa: PLC0415  see above
+    from halfsync.http.wsgi.gateway import Gateway, workers_from_flags  # noqa: PLC0415  see above
 
     add_tools = _tools()
 

@@ -28,7 +28,7 @@ from halfsync.flags.declaring import reading
 from halfsync.flags.registry import Registry
 from halfsync.http.bounds import Bounds
 from halfsync.http.site import Site
-from halfsync.http.wsgi import Gateway
+from halfsync.http.wsgi.gateway import Gateway
 from halfsync.in_memory.exchange import Connection, InlineWorkers, Transport, Unanswered
 from halfsync.in_memory.response import Response, StreamedResponse, parse
 from halfsync.in_memory.steps import STEPS, Steps

@@ -2,8 +2,8 @@
 
 A request's way: a `connection` (its deadlines) with its `parser` (bytes in, events out: a `head`, a `body`)
 makes a `h1_stream` of it; the `context` that all connections of a listener share hands that to the handler.
-`stream` is what all of these agree on. The handler is `wsgi` or `resources`.
-For WSGI an `exchange` goes through a thread; `environ` is its way in, `response` what it may answer.
+`stream` is what all of these agree on. The handler is one of `wsgi` or `resources`, or a `mount` of several.
+In `wsgi` an `exchange` goes through a thread; `environ` is its way in, `response` what it may answer.
 A body that arrives is an `arrival`, kept in an `upload`; a response that waits for its client is on a
 `spool`.
 `rate` tells slow clients from stalled ones, `connections` has the deadlines, `site` is the factory.

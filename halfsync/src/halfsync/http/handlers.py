@@ -25,7 +25,7 @@ def as_handler(given: Any) -> Handler:
     if hasattr(given, "resource"):
         given = given.resource()
     if IResource.providedBy(given):
-        from halfsync.http.resources import Resources  # noqa: PLC0415  a WSGI service does without twisted.web
+        from halfsync.http.resources.handler import Resources  # noqa: PLC0415  a WSGI service does without twisted.web
 
         return Resources(given)
     raise TypeError(

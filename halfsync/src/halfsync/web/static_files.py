@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 from urllib.parse import quote
 
-from halfsync.http.file_part import FilePart
+from halfsync.http.wsgi.file_part import FilePart
 from halfsync.life.errors import UnusableError
 from halfsync.path_walk import open_by_steps
 

@@ -7,15 +7,15 @@ from threading import get_ident
 from typing import IO, TYPE_CHECKING, Any
 
 from halfsync import deadline as deadlines
-from halfsync.http.app_calls import AppCalls
 from halfsync.http.connections import client_key
-from halfsync.http.environ import FileWrapper, blocks_of, complete, errors
-from halfsync.http.file_body import FileSender, file_to_send
-from halfsync.http.flow import SLICE, Disconnected, Flow
 from halfsync.http.request_id import bind
-from halfsync.http.response import read
 from halfsync.http.stream import NO_CONTENT
-from halfsync.http.trailers import takes_trailers
+from halfsync.http.wsgi.app_calls import AppCalls
+from halfsync.http.wsgi.environ import FileWrapper, blocks_of, complete, errors
+from halfsync.http.wsgi.file_body import FileSender, file_to_send
+from halfsync.http.wsgi.flow import SLICE, Disconnected, Flow
+from halfsync.http.wsgi.response import read
+from halfsync.http.wsgi.trailers import takes_trailers
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from wsgiref.types import WSGIApplication
 
-    from halfsync.http.file_body import OpenFile
-    from halfsync.http.flow import Workers
     from halfsync.http.stream import RequestHead, ResponseHead, Stream
+    from halfsync.http.wsgi.file_body import OpenFile
+    from halfsync.http.wsgi.flow import Workers
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 

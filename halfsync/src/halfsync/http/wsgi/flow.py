@@ -7,15 +7,15 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from halfsync.endpoints.addresses import address_text
-from halfsync.http.spool import open_spool
+from halfsync.http.wsgi.spool import open_spool
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from halfsync.client_waits import ClientWaits
-    from halfsync.http.spool import Spool
     from halfsync.http.stream import ResponseHead, Stream
+    from halfsync.http.wsgi.spool import Spool
 
 log = get_logger(__name__)
 

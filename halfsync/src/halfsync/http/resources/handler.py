@@ -16,10 +16,10 @@ from twisted.web import http, server
 from twisted.web.error import UnsupportedMethod
 
 from halfsync.endpoints.addresses import address_text
-from halfsync.http.forms import MAX_FORM, read_form
 from halfsync.http.request_id import bind
-from halfsync.http.resource_channel import Channel
-from halfsync.http.trailers import Trailers, by_name, takes_trailers
+from halfsync.http.resources.channel import Channel
+from halfsync.http.resources.forms import MAX_FORM, read_form
+from halfsync.http.wsgi.trailers import Trailers, by_name, takes_trailers
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:

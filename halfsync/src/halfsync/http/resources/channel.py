@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from twisted.web.http_headers import Headers
 
     from halfsync.http.stream import Stream
-    from halfsync.http.trailers import Trailers
+    from halfsync.http.wsgi.trailers import Trailers
 
 log = get_logger(__name__)
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from twisted.internet.address import IPv4Address, IPv6Address
 
 from halfsync.endpoints.addresses import bracketed
-from halfsync.http.trailers import by_name, none_taken
+from halfsync.http.wsgi.trailers import by_name, none_taken
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:

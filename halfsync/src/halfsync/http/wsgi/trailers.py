@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from halfsync.http.body import is_no_trailer
-from halfsync.http.response import read_fields
+from halfsync.http.wsgi.response import read_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

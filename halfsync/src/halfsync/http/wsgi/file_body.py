@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from halfsync.endpoints.send_queue import FilePiece
 from halfsync.http.context import describe
-from halfsync.http.file_part import FilePart
+from halfsync.http.wsgi.file_part import FilePart
 from halfsync.logs import get_logger
 
 if TYPE_CHECKING:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from halfsync.http.context import describe
-from halfsync.http.response import read
-from halfsync.http.trailers import Trailers
+from halfsync.http.wsgi.response import read
+from halfsync.http.wsgi.trailers import Trailers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from halfsync.http.flow import Workers
     from halfsync.http.stream import Stream
+    from halfsync.http.wsgi.flow import Workers
 
 
 class AppCalls:

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from zope import interface
 
     from halfsync.endpoints.addresses import Address
-    from halfsync.http import environ as environs
-    from halfsync.http import exchange as exchanges
-    from halfsync.http.flow import Workers
     from halfsync.http.stream import RequestHead, Stream
+    from halfsync.http.wsgi import environ as environs
+    from halfsync.http.wsgi import exchange as exchanges
+    from halfsync.http.wsgi.flow import Workers
 else:
-    environs = later("halfsync.http.environ")
-    exchanges = later("halfsync.http.exchange")
+    environs = later("halfsync.http.wsgi.environ")
+    exchanges = later("halfsync.http.wsgi.exchange")
     interface = later("zope.interface")
     resource = later("twisted.web.resource")
     server = later("twisted.web.server")
