@@ -2,7 +2,7 @@
 
     make mutate ARGS=http/parser                  one module below halfsync/src/halfsync, without .py
     make mutate ARGS="periodic --most 200"         more mutants than the 60 that are drawn by default
-    make mutate ARGS="workers --tests test_workers test_overload"
+    make mutate ARGS="workers/pool --tests test_workers test_overload"
 
 Each mutant changes one place: a comparison, `and`, `not`, a sum, a number, True, what is returned; or a call
 or `raise` is left out. It is written into a copy of the library, and the module's tests run there.
@@ -64,7 +64,7 @@ TESTS = {
     "manhole/shown": ("test_manhole_interpreter",),
     "periodic": ("test_periodic",),
     "tasks": ("test_periodic",),
-    "worker": ("test_workers", "test_stuck", "test_overload", "test_shedding"),
+    "workers/": ("test_workers", "test_stuck", "test_overload", "test_shedding"),
 }
 """The tests of a module, by how its name begins."""
 

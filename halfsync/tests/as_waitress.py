@@ -30,7 +30,7 @@ from halfsync.http.bounds import Bounds
 from halfsync.http.proxies import Proxies
 from halfsync.http.site import Site
 from halfsync.http.wsgi.gateway import Gateway
-from halfsync.workers import WorkerPool
+from halfsync.workers.pool import WorkerPool
 
 
 class Server:

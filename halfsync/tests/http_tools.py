@@ -20,14 +20,14 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from halfsync import worker_lines
-from halfsync.client_waits import ClientWaits
 from halfsync.endpoints.poller import Poller
 from halfsync.endpoints.transport import SocketTransport
 from halfsync.http.bounds import Bounds
 from halfsync.http.site import Site
 from halfsync.http.wsgi.gateway import Gateway
-from halfsync.workers import WorkerPool
+from halfsync.workers import lines as worker_lines
+from halfsync.workers.client_waits import ClientWaits
+from halfsync.workers.pool import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable

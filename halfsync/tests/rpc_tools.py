@@ -22,7 +22,7 @@ from halfsync.thrift.bounds import Bounds
 from halfsync.thrift.processor import Done, Processor
 from halfsync.thrift.server import RpcServer
 from halfsync.thrift.service import Service, lookup
-from halfsync.workers import Busy
+from halfsync.workers.pool import Busy
 from sample_rpc import Sample
 from sample_rpc.ttypes import InvalidName
 

@@ -35,7 +35,7 @@ from halfsync.life.parts import Part
 from halfsync.life.process import Process
 from halfsync.periodic import Periodic
 from halfsync.tasks import Tasks
-from halfsync.workers import WorkerPool
+from halfsync.workers.pool import WorkerPool
 
 ABOUT = About(name="hello", package="hello", version="1.2", summary="Says hello.")
 

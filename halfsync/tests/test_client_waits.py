@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from structlog.testing import capture_logs
 
-from halfsync.client_waits import ClientWaits
 from halfsync.http.mount import Mount
 from halfsync.http.wsgi.gateway import Gateway
+from halfsync.workers.client_waits import ClientWaits
 from http_tools import GET, ServerCase, hello, until
 
 if TYPE_CHECKING:

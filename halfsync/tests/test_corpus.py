@@ -111,7 +111,7 @@ from halfsync.http.bounds import Bounds
 from halfsync.http.site import Site
 from halfsync.http.wsgi.gateway import Gateway
 from halfsync.endpoints.listener import Listener
-from halfsync.workers import WorkerPool
+from halfsync.workers.pool import WorkerPool
 
 def echo(environ, start_response):
     said = {name: value for name, value in environ.items() if isinstance(value, str)}

@@ -27,7 +27,7 @@ from h2_tools import GET, POST, PREFACE, Client, Transport, data
 from halfsync.http.connections import GRACE
 from halfsync.http.h2.response import A_STREAM, BUFFER
 from halfsync.http.wsgi.gateway import Gateway
-from halfsync.workers import Busy
+from halfsync.workers.pool import Busy
 from http_tools import GET as HTTP_GET
 from http_tools import Connection, Inline, hello
 

@@ -19,7 +19,7 @@ from twisted.internet import reactor
 from halfsync.http.bounds import Bounds
 from halfsync.http.site import Site
 from halfsync.http.wsgi.gateway import Gateway
-from halfsync.workers import WorkerPool
+from halfsync.workers.pool import WorkerPool
 def app(environ, start_response):
     start_response("200 OK", [])
     gc.collect()

@@ -31,7 +31,7 @@ from halfsync.manhole import Manhole
 from halfsync.metrics import Metrics
 from halfsync.periodic import Periodic
 from halfsync.tasks import Tasks
-from halfsync.workers import WorkerPool
+from halfsync.workers.pool import WorkerPool
 
 
 class Hello(Resource):

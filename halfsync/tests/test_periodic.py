@@ -13,7 +13,7 @@ from halfsync import periodic
 from halfsync.periodic import Periodic, TaskStoppedError
 from halfsync.tasks import Tasks
 from halfsync.testing import InlineWorkers
-from halfsync.workers import Busy
+from halfsync.workers.pool import Busy
 
 
 class Pool:

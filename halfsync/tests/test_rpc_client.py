@@ -429,7 +429,7 @@ class OursTest(Base):
     def serve(self, handler: Any = None, **bounds: Any) -> tuple[Any, int]:
         from halfsync.thrift.bounds import Bounds
         from halfsync.thrift.server import RpcServer
-        from halfsync.workers import WorkerPool
+        from halfsync.workers.pool import WorkerPool
         from rpc_tools import make_processor
 
         handler = handler or Handler()
@@ -537,7 +537,7 @@ class OursTest(Base):
         """`unix:` reaches a socket by its path."""
         from halfsync.thrift.bounds import Bounds
         from halfsync.thrift.server import RpcServer
-        from halfsync.workers import WorkerPool
+        from halfsync.workers.pool import WorkerPool
         from rpc_tools import make_processor
 
         folder = tempfile.mkdtemp()

@@ -23,7 +23,7 @@ from halfsync.thrift import RpcListener, Service, sasl
 from halfsync.thrift.client.credentials import Credentials
 from halfsync.thrift.server import GRACE
 from halfsync.thrift.users import Keys, Users
-from halfsync.workers import WorkerPool
+from halfsync.workers.pool import WorkerPool
 from rpc_tools import (
     SERVE,
     Handler,

@@ -6,9 +6,11 @@ import pytest
 from structlog.testing import capture_logs
 from twisted.internet.task import Clock
 
-from halfsync import worker_lines, worker_queue, worker_refusals
-from halfsync.worker_lines import INTERVAL, TARGET, Job
-from halfsync.worker_queue import SOON, CallQueue
+from halfsync.workers import lines as worker_lines
+from halfsync.workers import queue as worker_queue
+from halfsync.workers import refusals as worker_refusals
+from halfsync.workers.lines import INTERVAL, TARGET, Job
+from halfsync.workers.queue import SOON, CallQueue
 
 
 class Time:

@@ -410,7 +410,7 @@ def test_a_forced_end_names_what_held_it_up():
     from halfsync.life.facts import RunningRequest
     from halfsync.periodic import Periodic
     from halfsync.tasks import Tasks
-    from halfsync.workers import WorkerPool
+    from halfsync.workers.pool import WorkerPool
     class Web(Part):
         def requests(self):
             return [RunningRequest("web", "GET", "/slow", "127.0.0.1:1", 0.0, "workers-1")]

@@ -19,7 +19,7 @@ from halfsync.life.process import Process
 from halfsync.life.stacks import thread_stacks
 from halfsync.periodic import Periodic
 from halfsync.tasks import Tasks
-from halfsync.workers import WorkerPool
+from halfsync.workers.pool import WorkerPool
 
 ABOUT = About(name="hello", package="hello", version="1", summary="")
 

@@ -14,8 +14,9 @@ from structlog.testing import capture_logs
 from twisted.internet.task import Clock
 
 from children import PATIENCE, child
-from halfsync import worker_stuck, workers
-from halfsync.worker_stuck import StuckThreads
+from halfsync.workers import pool as worker_pool
+from halfsync.workers import stuck
+from halfsync.workers.stuck import StuckThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,7 @@ class Watched:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *threads: SimpleNamespace, most: int, after: float):
         self.clock = Clock()
         self.clock.rightNow = 100.0
-        monkeypatch.setattr(worker_stuck, "time", self.clock.seconds)
+        monkeypatch.setattr(stuck, "time", self.clock.seconds)
         self.reasons: list[str] = []
         self.stuck = StuckThreads(
             "workers", threads, most, after=after, reactor=self.clock, all_stuck=self.reasons.append
@@ -99,10 +100,10 @@ def test_none_is_looked_for(monkeypatch):
 def test_a_pool_ends_the_process_only_when_it_is_told_to(monkeypatch):
     """By the flag for that of a listener; other pools are not ready, and no more."""
     reports: list[Callable[[str], None]] = []
-    monkeypatch.setattr(workers, "StuckThreads", lambda *_, **given: reports.append(given["all_stuck"]))
+    monkeypatch.setattr(worker_pool, "StuckThreads", lambda *_, **given: reports.append(given["all_stuck"]))
     ends: list[str] = []
     for given in ({}, {"exit_when_stuck": True}):
-        pool = workers.WorkerPool("workers", threads=1, queue=0, reactor=Clock(), **given)
+        pool = worker_pool.WorkerPool("workers", threads=1, queue=0, reactor=Clock(), **given)
         monkeypatch.setattr(pool, "give_up", ends.append)
         reports[-1]("all are stuck")
         assert len(ends) == len(given)

@@ -14,9 +14,9 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from halfsync import worker_share
-from halfsync.worker_share import CALM, CONTENDED, LATE, LONGEST, PERIOD, SLICE, ReactorShare
-from halfsync.workers import WorkerPool
+from halfsync.workers import share as worker_share
+from halfsync.workers.pool import WorkerPool
+from halfsync.workers.share import CALM, CONTENDED, LATE, LONGEST, PERIOD, SLICE, ReactorShare
 
 CONTENTION = SLICE + 2 * CONTENDED
 """Seconds that a wait takes where a thread computes."""

@@ -19,8 +19,9 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 import halfsync
-from halfsync import worker_queue, worker_threads
-from halfsync.workers import Busy, WorkerPool
+from halfsync.workers import queue as worker_queue
+from halfsync.workers import threads as worker_threads
+from halfsync.workers.pool import Busy, WorkerPool
 
 SOURCE = Path(halfsync.__file__).parent.parent
 
@@ -343,7 +344,7 @@ def test_a_blocked_thread_does_not_hold_up_the_exit():
     program = """
 import threading
 from twisted.internet import reactor
-from halfsync.workers import WorkerPool
+from halfsync.workers.pool import WorkerPool
 pool = WorkerPool("workers", threads=1, queue=0, reactor=reactor)
 begun = threading.Event()
 def block():

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from halfsync.tasks import Tasks
     from halfsync.web.sse import EventStream
     from halfsync.web.static_files import StaticFiles
-    from halfsync.workers import Busy, WorkerPool
+    from halfsync.workers.pool import Busy, WorkerPool
 
 __all__ = [
     "About",
@@ -88,7 +88,7 @@ _HOMES = {
     "Admin": "admin",
     "Background": "background",
     "BackgroundFull": "background",
-    "Busy": "workers",
+    "Busy": "workers.pool",
     "DeadlineExceeded": "deadline",
     "Endpoints": "endpoints.listener",
     "EventStream": "web.sse",
@@ -104,7 +104,7 @@ _HOMES = {
     "Tasks": "tasks",
     "WebListener": "http.listener",
     "WebSockets": "http.websocket.resource",
-    "WorkerPool": "workers",
+    "WorkerPool": "workers.pool",
     "arrange_reactor": "life.reactors",
     "from_thread": "reactor_calls",
     "get_logger": "logs",

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.threadable import isInIOThread
 
 from halfsync.logs import get_logger
-from halfsync.workers import WorkerPool
+from halfsync.workers.pool import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable

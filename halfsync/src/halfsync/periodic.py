@@ -17,8 +17,8 @@ from halfsync._later import later
 from halfsync.life.facts import counter, gauge
 from halfsync.life.parts import Part
 from halfsync.logs import get_logger
-from halfsync.worker_calls import is_coroutine_function, refusing_waitables
-from halfsync.workers import WorkerPool
+from halfsync.workers.calls import is_coroutine_function, refusing_waitables
+from halfsync.workers.pool import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

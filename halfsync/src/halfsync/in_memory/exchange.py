@@ -10,9 +10,9 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.testing import StringTransport
 
-from halfsync.client_waits import ClientWaits
 from halfsync.http.connection import H1Connection
 from halfsync.in_memory.steps import STEPS
+from halfsync.workers.client_waits import ClientWaits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

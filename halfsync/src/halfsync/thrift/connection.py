@@ -19,7 +19,7 @@ from halfsync.thrift.counts import log_call
 from halfsync.thrift.job import LARGEST, LONGEST, Job
 from halfsync.thrift.processor import Done, Ready
 from halfsync.thrift.wire import Wire
-from halfsync.workers import Busy
+from halfsync.workers.pool import Busy
 
 JOB_CALLS, JOB_BYTES = 32, 256 * 1024
 """What one job takes at most: the next client's turn comes after that."""

@@ -25,7 +25,7 @@ from halfsync.thrift.processor import Processor
 from halfsync.thrift.server import RpcServer
 from halfsync.thrift.service import Service, lookup
 from halfsync.thrift.users import Users, UsersError
-from halfsync.workers import WorkerPool
+from halfsync.workers.pool import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -16,14 +16,14 @@ from halfsync.thrift.errors import FrameError
 from halfsync.thrift.mechanisms import PLAIN, SCRAM_PLUS, LoginRefused
 from halfsync.thrift.sasl import BAD, COMPLETE, OK, START, SaslReader
 from halfsync.thrift.users import UsersError
-from halfsync.workers import Busy
+from halfsync.workers.pool import Busy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from halfsync.thrift.mechanisms import Mechanism, Step
     from halfsync.thrift.users import Users
-    from halfsync.workers import WorkerPool
+    from halfsync.workers.pool import WorkerPool
 
 log = get_logger(__name__)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from halfsync.thrift.bounds import Bounds
     from halfsync.thrift.login import Logins
     from halfsync.thrift.processor import Done, Processor, Ready
-    from halfsync.workers import WorkerPool
+    from halfsync.workers.pool import WorkerPool
 
 log = get_logger(__name__)
 

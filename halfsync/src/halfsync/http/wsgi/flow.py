@@ -13,9 +13,9 @@ from halfsync.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from halfsync.client_waits import ClientWaits
     from halfsync.http.stream import ResponseHead, Stream
     from halfsync.http.wsgi.spool import Spool
+    from halfsync.workers.client_waits import ClientWaits
 
 log = get_logger(__name__)
 
@@ -33,7 +33,7 @@ GRACE = 0.02
 
 
 class Workers(Protocol):
-    """What the gateway needs of `halfsync.workers.WorkerPool`."""
+    """What the gateway needs of `halfsync.workers.pool.WorkerPool`."""
 
     threads: int
     """How many there may be."""

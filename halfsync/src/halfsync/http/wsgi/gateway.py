@@ -19,7 +19,7 @@ from halfsync._later import later
 from halfsync.deadline import asked
 from halfsync.flags import types as flagtypes
 from halfsync.http.client_certificate import client_variables
-from halfsync.workers import Busy, WorkerPool
+from halfsync.workers.pool import Busy, WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping

@@ -7,7 +7,7 @@ to wake a thread for every call takes 3 futex(2) calls a request, and the reacto
 to it at its next system call (hello: 0.7 of the requests a second).
 The thread that was idle last is woken first: its stack is in the processor's cache.
 Where calls compute more than a processor can do, that would starve the reactor: it and the threads take turns
-then (`worker_share`).
+then (`share`).
 Tried and worse: to spin until the thread runs, to wake several at once, to send from the worker's thread.
 
 The threads are daemons, started when there is work for them.
@@ -24,15 +24,15 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from halfsync.logs import get_logger
-from halfsync.worker_share import LATE, ReactorShare
+from halfsync.workers.share import LATE, ReactorShare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet import defer
 
-    from halfsync.worker_lines import Job, Label
-    from halfsync.worker_queue import CallQueue
+    from halfsync.workers.lines import Job, Label
+    from halfsync.workers.queue import CallQueue
 
 log = get_logger(__name__)
 

@@ -5,7 +5,7 @@ Whatever decides over the order of calls, or that one is not to be made after al
 
 A queue that is bounded only by its length has everyone wait for the same time and then fail:
 with 2 threads and 20 ms a call, three times the load left 9 of 100 calls a second answered within 0.5 s.
-So clients take turns, and calls that wait for too long are not made (`worker_lines`).
+So clients take turns, and calls that wait for too long are not made (`lines`).
 Critical calls are made before all others, whatever the load.
 """
 
@@ -16,13 +16,13 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from halfsync.worker_lines import TARGET, Codel, Job, Lines
-from halfsync.worker_refusals import Refusals
+from halfsync.workers.lines import TARGET, Codel, Job, Lines
+from halfsync.workers.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from halfsync.worker_refusals import Reason
+    from halfsync.workers.refusals import Reason
 
 PATIENCE = 0.1
 """Seconds without any progress of the queue after which what it has no place for is refused.

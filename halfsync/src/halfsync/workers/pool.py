@@ -1,6 +1,6 @@
 """A bounded pool of threads for code that blocks, as a part of the process.
 
-How calls reach the threads is `worker_threads`, which of them is next `worker_queue`.
+How calls reach the threads is `threads`, which of them is next `queue`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from time import time
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from halfsync._later import later
-from halfsync.client_waits import ClientWaits
 from halfsync.life.facts import Metric, Sample, WorkerThread, gauge
 from halfsync.life.parts import Part
-from halfsync.worker_calls import Busy, DeferredCall
-from halfsync.worker_lines import Job
-from halfsync.worker_queue import CallQueue
-from halfsync.worker_refusals import REASONS, Refusals
-from halfsync.worker_stuck import StuckThreads
-from halfsync.worker_threads import Threads
+from halfsync.workers.calls import Busy, DeferredCall
+from halfsync.workers.client_waits import ClientWaits
+from halfsync.workers.lines import Job
+from halfsync.workers.queue import CallQueue
+from halfsync.workers.refusals import REASONS, Refusals
+from halfsync.workers.stuck import StuckThreads
+from halfsync.workers.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from twisted.internet import defer
     from twisted.internet.defer import Deferred
 
-    from halfsync.worker_lines import Label
+    from halfsync.workers.lines import Label
 else:
     defer = later("twisted.internet.defer")
 
