@@ -8,7 +8,7 @@ to it at its next system call (hello: 0.7 of the requests a second).
 The thread that was idle last is woken first: its stack is in the processor's cache.
 Where calls compute more than a processor can do, that would starve the reactor: it and the threads take turns
 then (`share`).
-Tried and worse: to spin until the thread runs or before it sleeps, to wake several at once, to send from the worker's thread.
+Tried and worse: to spin until the thread runs or before it sleeps, to wake several, to send from the thread.
 
 The threads are daemons, started when there is work for them.
 Twisted's own pool joins its threads at exit, and a call that never returns hung the process there.
