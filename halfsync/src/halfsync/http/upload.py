@@ -17,16 +17,13 @@ if TYPE_CHECKING:
 
 SEGMENT = 256 * 1024
 
-LARGE = 1024 * 1024
-"""The next one of a client that has filled half of one at once: a read costs 9 us besides its bytes."""
-
 START = 16 * 1024
 """The first segment of a body whose length is not known."""
 
 NOTHING = memoryview(b"")
 
-KEPT = 16 * 1024 * 1024
-"""Bytes in segments that are kept for the next bodies."""
+KEPT = 64
+"""Segments that are kept for the next bodies: 16 MiB."""
 
 
 class NoRoom(OSError):  # noqa: N818  a state, which the client is told as 503
@@ -38,22 +35,21 @@ class Segments:
 
     def __init__(self, memory: Account) -> None:
         self._memory = memory
-        self._free: dict[int, list[memoryview]] = {SEGMENT: [], LARGE: []}
+        self._free: list[memoryview] = []
 
     def take(self, size: int, holder: Holder) -> memoryview | None:
         """Return so many bytes of memory, if there is room for a connection."""
         if not self._memory.take(size, holder):
             return None
-        free = self._free.get(size)
-        return free.pop() if free else memoryview(bytearray(size))
+        if size == SEGMENT and self._free:
+            return self._free.pop()
+        return memoryview(bytearray(size))
 
     def give_back(self, segments: Sequence[memoryview], holder: Holder) -> None:
         """Return memory that was taken."""
         self._memory.give_back(sum(map(len, segments)), holder)
-        for each in segments:
-            free = self._free.get(len(each))
-            if free is not None and sum(size * len(kept) for size, kept in self._free.items()) < KEPT:
-                free.append(each)
+        if len(self._free) < KEPT:
+            self._free.extend(each for each in segments if len(each) == SEGMENT)
 
 
 class Small(io.BytesIO):
@@ -89,8 +85,6 @@ class Upload(io.RawIOBase):
         """Bytes of the last part."""
         self._before = 0
         """Bytes of those before it."""
-        self._at_once = False
-        """Whether the client has just filled half a segment by one read."""
         self._file: io.FileIO | None = None
         self._written = 0
         self._position = 0
@@ -116,7 +110,11 @@ class Upload(io.RawIOBase):
         if parts and self._file is not None:
             # What is on the disk already goes on there, by way of one segment.
             return None
-        segment = self._segments.take(self._next_size(), self._holder)
+        if self._length is not None:
+            want = min(SEGMENT, self._length - self.size)
+        else:
+            want = SEGMENT if parts else START
+        segment = self._segments.take(want, self._holder)
         if segment is None:
             if not parts:
                 raise NoRoom("the memory for requests and responses is full")
@@ -129,7 +127,6 @@ class Upload(io.RawIOBase):
     def took(self, count: int) -> None:
         """Count bytes that are in the room given."""
         self._filled += count
-        self._at_once = count >= SEGMENT // 2
 
     def add(self, data: memoryview) -> memoryview:
         """Take bytes; return what has to wait for a `to_disk`."""
@@ -234,15 +231,6 @@ class Upload(io.RawIOBase):
             return self._file.seek(offset, whence)
         self._position = max(0, offset + (0, self._position, self.size)[whence])
         return self._position
-
-    def _next_size(self) -> int:
-        """Return the size of the next segment: one that is used again, unless half of it would stay empty."""
-        if self._length is None:
-            return SEGMENT if self._parts else START
-        left = self._length - self.size
-        if self._at_once and left > LARGE // 2:
-            return LARGE
-        return SEGMENT if left > SEGMENT // 2 else left
 
     def _make_file(self) -> io.FileIO:
         if not self._disk.take_file():
