@@ -28,6 +28,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """From the top down: what stands on a line imports only from the lines below, and from itself."""
 
+WORKERS: tuple[tuple[str, ...], ...] = (
+    ("pool",),
+    ("threads",),
+    ("calls", "queue", "client_waits", "share", "stuck"),
+    ("lines", "refusals"),
+)
+"""The same within the room `workers`."""
+
 FACTS = frozenset({"halfsync.life.about", "halfsync.life.errors"})
 """Plain values without an import of their own, which stand below everything."""
 
@@ -65,6 +73,20 @@ def test_nothing_imports_what_stands_above_or_beside_it():
         # The public face imports its names when they are asked for.
         and height[room(module)] < 0
     )
+    assert wrong == []
+
+
+def test_the_room_of_the_workers_has_layers_of_its_own():
+    """The queue knows nothing of threads, and its lines nothing of the queue."""
+    height = {f"halfsync.workers.{each}": -index for index, layer in enumerate(WORKERS) for each in layer}
+    within = {each: others for each, others in imports().items() if each.startswith("halfsync.workers.")}
+    assert set(within) == set(height)
+    wrong = [
+        f"{module} imports {other}"
+        for module, others in within.items()
+        for other in others
+        if room(other) == "workers" and height[other] >= height[module]
+    ]
     assert wrong == []
 
 

@@ -186,11 +186,11 @@ class SocketTransport(TcpOptions, FileDescriptor):
             return False
         sent = 0
         if self._queue is None:
-            try:  # noqa: SIM105  suppress() costs a tenth of a small response's `send`
+            try:
                 sent = self._send(pieces)
             except OSError:
                 # That the connection is lost will be found when the rest is sent.
-                pass
+                sent = 0
             if sent == len(pieces[0]) and len(pieces) == 1:
                 return False
         for piece in pieces:

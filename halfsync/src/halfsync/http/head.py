@@ -98,7 +98,9 @@ def read(data: bytes, max_headers: int) -> RequestHead:
     at = data.find(b"\r\n")
     raw, block = (data, b"") if at < 0 else (data[:at], data[at:])
     line = raw.decode("latin-1")
-    method, target, version = words if len(words := line.split(" ")) == 3 else ("", "", "")
+    # No more often than tells that there are too many: a line may be nothing but spaces.
+    words = line.split(" ", 3)
+    method, target, version = words if len(words) == 3 else ("", "", "")
     if not (
         version == "HTTP/1.1"
         and method in KNOWN_METHODS

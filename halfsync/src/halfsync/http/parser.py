@@ -154,12 +154,14 @@ class Parser:
         buffer, at = self._buffer, self._at
         if at == len(buffer):
             return None
+        # The look at one byte comes first, as it costs less and nearly always suffices.
         if buffer[at] == CR and buffer.startswith(b"\r\n", at):
             # One such line after a body is a fault of old clients (RFC 9112 section 2.2).
             if self._blank:
                 raise Refused(400, LINE)
             self._blank = True
             self._at = at = at + 2
+        # Of what lies between `_seen` and `at` there is an empty line at most: no end of a head begins there.
         end = buffer.find(b"\r\n\r\n", self._seen or at)
         bounds = self._bounds
         if end < 0 or end - at > bounds.max_head:
